@@ -1,0 +1,57 @@
+// The vocabulary of every formula: the few functions an op's math.h may call, for one float or double (host and CUDA).
+// SIMD types add overloads with the same names (cpu/vec_*.h); argument-dependent lookup picks. Edge rules live here once.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define LIMBECK_FN __host__ __device__ __forceinline__
+#else
+#define LIMBECK_FN inline __attribute__((always_inline))
+#endif
+
+namespace limbeck {
+
+template <class V> struct lane;  // ::mask, ::scalar, ::width
+template <> struct lane<float> { using mask = bool; using scalar = float; static constexpr int width = 1; };
+template <> struct lane<double> { using mask = bool; using scalar = double; static constexpr int width = 1; };
+
+template <class V> LIMBECK_FN V splat(double x);
+template <> LIMBECK_FN float splat<float>(double x) { return static_cast<float>(x); }
+template <> LIMBECK_FN double splat<double>(double x) { return x; }
+
+LIMBECK_FN float fma_(float a, float b, float c) { return fmaf(a, b, c); }
+LIMBECK_FN double fma_(double a, double b, double c) { return fma(a, b, c); }
+// max_ may drop a NaN: the formulas keep it through exp_.
+LIMBECK_FN float max_(float a, float b) { return a > b ? a : b; }
+LIMBECK_FN double max_(double a, double b) { return a > b ? a : b; }
+LIMBECK_FN float min_(float a, float b) { return a < b ? a : b; }
+LIMBECK_FN double min_(double a, double b) { return a < b ? a : b; }
+LIMBECK_FN float abs_(float a) { return fabsf(a); }
+LIMBECK_FN double abs_(double a) { return fabs(a); }
+LIMBECK_FN float sqrt_(float a) { return sqrtf(a); }
+LIMBECK_FN double sqrt_(double a) { return sqrt(a); }
+// exp_(-inf) = 0, exp_(NaN) = NaN, exp_(large) = inf; at most 2 ulp.
+LIMBECK_FN float exp_(float a) { return expf(a); }
+LIMBECK_FN double exp_(double a) { return exp(a); }
+// log_(0) = -inf, log_(negative) = NaN.
+LIMBECK_FN float log_(float a) { return logf(a); }
+LIMBECK_FN double log_(double a) { return log(a); }
+LIMBECK_FN float expm1_(float a) { return expm1f(a); }
+LIMBECK_FN double expm1_(double a) { return expm1(a); }
+LIMBECK_FN float log1p_(float a) { return log1pf(a); }
+LIMBECK_FN double log1p_(double a) { return log1p(a); }
+
+LIMBECK_FN bool lt_(float a, float b) { return a < b; }
+LIMBECK_FN bool lt_(double a, double b) { return a < b; }
+LIMBECK_FN bool eq_(float a, float b) { return a == b; }
+LIMBECK_FN bool eq_(double a, double b) { return a == b; }
+LIMBECK_FN float select_(bool m, float a, float b) { return m ? a : b; }
+LIMBECK_FN double select_(bool m, double a, double b) { return m ? a : b; }
+
+// 0 · anything = 0: a probability of zero silences an infinite logarithm.
+template <class V> LIMBECK_FN V mul0_(V zero_wins, V b) {
+  return select_(eq_(zero_wins, splat<V>(0)), splat<V>(0), zero_wins * b);
+}
+
+}  // namespace limbeck

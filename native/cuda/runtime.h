@@ -1,0 +1,50 @@
+// What the binding asks of the CUDA side. With CUDA: cuda/runtime.cu. Without: cuda/runtime_absent.cpp, which says why.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/context.h"
+#include "core/kernels.h"
+
+namespace limbeck::cuda {
+
+struct DeviceInfo {
+  std::string name;
+  int major = 0, minor = 0, multiprocessors = 0;
+  size_t total_bytes = 0, free_bytes = 0;
+  bool usable = true;          // false: `code` and `reason` say why (unsupported_architecture, ...)
+  std::string code, reason;
+};
+
+struct Probe {
+  bool built = false;          // was CUDA compiled in
+  bool emulated = false;       // the host stand-in
+  std::string architectures;   // what was built for, e.g. "90a" or "80;90a;100;120;75-virtual"
+  int driver_version = 0;      // 13000 = 13.0; 0 = no driver
+  int runtime_version = 0;
+  std::string code, reason;    // empty when at least one device can be used; else no_driver, driver_too_old, no_device, ...
+  std::vector<DeviceInfo> devices;
+};
+
+struct MemoryStats { size_t live_bytes = 0, live_blocks = 0, pooled_bytes = 0, peak_bytes = 0; };
+
+// First call does the work, later ones return the same answer. Never throws.
+const Probe& probe();
+// Null where CUDA was not built.
+const Kernels* kernels();
+
+// All of these report through ctx (ctx.device says where) and return null or false on failure. Thread-safe.
+bool begin(Context& ctx);                        // selects the device, fills ctx.stream; refuses with the probe's code
+void finish(Context& ctx);                       // after a kernel: launch errors into ctx
+void* allocate(Context& ctx, size_t bytes);      // from the caching pool; out_of_memory says what is live and pooled
+void release(int device, void* data);            // back to the pool, in stream order
+bool upload(Context& ctx, void* device_data, const void* host, size_t bytes);    // host may be reused on return
+bool download(Context& ctx, void* host, const void* device_data, size_t bytes);  // waits for the stream
+bool copy(Context& ctx, void* to, const void* from, size_t bytes);
+bool synchronize(Context& ctx);
+MemoryStats memory(int device);
+void trim(int device);                           // gives pooled memory back to the driver
+
+}  // namespace limbeck::cuda

@@ -1,0 +1,19 @@
+// Forward KL: D = Σ p ln(p/q) = Σ p·φ(ln q − ln p) for probabilities of equal mass. ∂D/∂z = q − p (Hinton et al. 2015, arXiv 1503.02531).
+#pragma once
+#include "ops/divergence/math.h"
+
+namespace limbeck {
+
+template <class V> struct forward_kl {
+  // false: the gradient is known outcome by outcome. true: it is q·(slope − Σ q·slope) and the schedule finds the mean first.
+  static constexpr bool needs_mean = false;
+  // A teacher of mass a ≠ 1 adds a − 1 to the loss and gives the gradient a·q − p; the schedule does both.
+  static constexpr bool any_mass = true;
+
+  // Contribution of one outcome to the loss.
+  LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(o); }
+  // Contribution to ∂D/∂(z/T) where needs_mean is false.
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return difference_(o); }
+};
+
+}  // namespace limbeck
