@@ -1,0 +1,70 @@
+// The words of every check.h: sizes, dtypes and codes that would corrupt memory if they were wrong.
+#pragma once
+#include "core/codes.h"
+#include "core/context.h"
+#include "core/tensor.h"
+
+namespace limbeck::checks {
+
+// 2^53 elements: every size below is exact as a JavaScript number and no product of two checked sizes overflows silently.
+inline constexpr Int kMaxElements = Int(1) << 53;
+
+inline bool product(Int a, Int b, Int& out) {
+  return !__builtin_mul_overflow(a, b, &out) && out <= kMaxElements;
+}
+
+inline bool extent(Context& ctx, const char* name, Int value, Int least = 0) {
+  if (value >= least && value <= kMaxElements) return true;
+  return ctx.refuse(Fail::value, "%s must be a whole number of at least %lld: it is %lld", name, (long long)least, (long long)value);
+}
+
+// rows × cols elements laid out with a row stride: the last row may end early.
+inline bool spread(Context& ctx, const char* name, Int rows, Int cols, Int stride, Int& out) {
+  if (stride < cols)
+    return ctx.refuse(Fail::value, "%s must be at least cols (%lld): it is %lld", name, (long long)cols, (long long)stride);
+  out = 0;
+  if (rows == 0 || cols == 0) return true;
+  if (!product(rows - 1, stride, out) || __builtin_add_overflow(out, cols, &out) || out > kMaxElements)
+    return ctx.refuse(Fail::value, "rows · %s must stay below 2^53: rows is %lld, %s is %lld", name, (long long)rows, name, (long long)stride);
+  return true;
+}
+
+template <class Tensor> bool holds(Context& ctx, const char* name, const Tensor& x, Int size) {
+  if (x.data == nullptr && !(size == 0 && x.size == 0))
+    return ctx.refuse(Fail::kind, "%s must be a tensor: it is missing", name);
+  if (x.size >= size) return true;
+  return ctx.refuse(Fail::value, "%s must hold %lld elements: it has %lld", name, (long long)size, (long long)x.size);
+}
+
+template <class Tensor> bool dtype(Context& ctx, const char* name, const Tensor& x, DType wanted) {
+  if (x.dtype == wanted) return true;
+  return ctx.refuse(Fail::kind, "%s must be %s: it is %s", name, kDTypeNames[int(wanted)], kDTypeNames[int(x.dtype)]);
+}
+
+// Computed in float32, or in float64 on the CPU.
+template <class Tensor> bool floating(Context& ctx, const char* name, const Tensor& x) {
+  if (x.dtype == DType::float32 || (x.dtype == DType::float64 && ctx.device < 0)) return true;
+  return ctx.refuse(Fail::kind, "%s must be float32%s: it is %s", name, ctx.device < 0 ? " or float64" : "", kDTypeNames[int(x.dtype)]);
+}
+
+template <class Tensor> bool is(Context& ctx, const char* name, const Tensor& x, DType wanted, Int size) {
+  return holds(ctx, name, x, size) && dtype(ctx, name, x, wanted);
+}
+
+// Optional tensors: absent is fine.
+template <class Tensor> bool maybe(Context& ctx, const char* name, const Tensor& x, DType wanted, Int size) {
+  return !x || is(ctx, name, x, wanted, size);
+}
+
+#define LIMBECK_COUNT_ENTRY(name) +1
+inline bool code(Context& ctx, const char* name, Int value, Int count) {
+  if (value >= 0 && value < count) return true;
+  return ctx.refuse(Fail::value, "%s must be a code below %lld: it is %lld", name, (long long)count, (long long)value);
+}
+
+inline bool positive(Context& ctx, const char* name, Float value) {
+  if (value > 0 && value < __builtin_inf()) return true;
+  return ctx.refuse(Fail::value, "%s must be positive and finite: it is %g", name, value);
+}
+
+}  // namespace limbeck::checks

@@ -1,0 +1,17 @@
+// Every op's check, one include each; a kernel of kernels.inc without one does not compile.
+#pragma once
+#include "ops/adamw/check.h"
+#include "ops/binary/check.h"
+#include "ops/capture_top_k/check.h"
+#include "ops/divergence/check.h"
+#include "ops/dropout/check.h"
+#include "ops/fill/check.h"
+#include "ops/gather_rows/check.h"
+#include "ops/matmul/check.h"
+#include "ops/reduce/check.h"
+#include "ops/sgd/check.h"
+#include "ops/softmax/check.h"
+#include "ops/softmax_backward/check.h"
+#include "ops/top_k/check.h"
+#include "ops/unary/check.h"
+#include "ops/unary_backward/check.h"
