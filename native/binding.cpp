@@ -1,0 +1,540 @@
+// The only file that knows Node-API. Generic over kernels.inc: it names no op.
+#include <napi.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/codes.h"
+#include "core/kernels.h"
+#include "cpu/dispatch.h"
+#include "cuda/runtime.h"
+#include "ops/checks.h"
+#ifdef LIMBECK_EMULATED
+#include "emulated/emulator.h"
+#endif
+
+#ifndef LIMBECK_VERSION
+#define LIMBECK_VERSION "unknown"
+#endif
+
+namespace {
+
+using namespace limbeck;
+
+// ---- errors
+
+Napi::Error to_error(Napi::Env env, const Context& ctx) {
+  switch (ctx.fail) {
+    case Fail::kind: return Napi::TypeError::New(env, ctx.message);
+    case Fail::value: return Napi::RangeError::New(env, ctx.message);
+    default: {
+      Napi::Error error = Napi::Error::New(env, ctx.message);
+      error.Set("code", Napi::String::New(env, ctx.code));
+      return error;
+    }
+  }
+}
+
+void require(Napi::Env env, const Context& ctx) {
+  if (!ctx.ok()) throw to_error(env, ctx);
+}
+
+// ---- device memory as a JavaScript object
+
+struct Allocation {
+  int device;
+  void* data;
+  size_t bytes;
+  Allocation(int device, void* data, size_t bytes) : device(device), data(data), bytes(bytes) {}
+  Allocation(const Allocation&) = delete;
+  Allocation& operator=(const Allocation&) = delete;
+  ~Allocation() { cuda::release(device, data); }
+};
+
+const napi_type_tag kDeviceBufferTag = {0x6c696d6265636b21, 0x646576696365206d};
+
+class DeviceBuffer : public Napi::ObjectWrap<DeviceBuffer> {
+ public:
+  static Napi::Function init(Napi::Env env) {
+    return DefineClass(env, "DeviceBuffer",
+                       {InstanceAccessor<&DeviceBuffer::get_size>("size"), InstanceAccessor<&DeviceBuffer::get_dtype>("dtype"),
+                        InstanceAccessor<&DeviceBuffer::get_device>("device"), InstanceAccessor<&DeviceBuffer::get_bytes>("bytes"),
+                        InstanceMethod<&DeviceBuffer::free>("free")});
+  }
+
+  explicit DeviceBuffer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceBuffer>(info) {
+    // Only allocate() below makes one: it passes the allocation as an External.
+    if (info.Length() != 3 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "a DeviceBuffer comes from allocate()");
+    memory = std::move(*info[0].As<Napi::External<std::shared_ptr<Allocation>>>().Data());
+    dtype = DType(info[1].As<Napi::Number>().Int32Value());
+    size = info[2].As<Napi::Number>().Int64Value();
+    napi_type_tag_object(info.Env(), info.This(), &kDeviceBufferTag);
+  }
+
+  static DeviceBuffer* from(napi_env env, napi_value value) {
+    bool tagged = false;
+    void* self = nullptr;
+    if (napi_check_object_type_tag(env, value, &kDeviceBufferTag, &tagged) != napi_ok || !tagged) return nullptr;
+    return napi_unwrap(env, value, &self) == napi_ok ? static_cast<DeviceBuffer*>(self) : nullptr;
+  }
+
+  Napi::Value get_size(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), double(size)); }
+  Napi::Value get_dtype(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), kDTypeNames[int(dtype)]); }
+  Napi::Value get_device(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), memory ? memory->device : -1); }
+  Napi::Value get_bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), double(size * kDTypeBytes[int(dtype)])); }
+  Napi::Value free(const Napi::CallbackInfo& info) {
+    memory.reset();
+    return info.Env().Undefined();
+  }
+
+  std::shared_ptr<Allocation> memory;  // empty once freed
+  int64_t size = 0;
+  DType dtype = DType::float32;
+};
+
+struct Instance {
+  Napi::FunctionReference device_buffer;
+};
+
+// ---- JavaScript values to kernel arguments
+
+// What the tensors of one call agree on.
+struct Call {
+  napi_env env;
+  Context ctx;
+  bool placed = false;  // has any tensor been seen
+};
+
+bool place(Call& call, int device, const char* name) {
+  if (!call.placed) {
+    call.placed = true;
+    call.ctx.device = device;
+    return true;
+  }
+  if (call.ctx.device == device) return true;
+  return call.ctx.refuse(Fail::kind, "%s must be on the same device as the other tensors", name);
+}
+
+bool dtype_of(napi_typedarray_type type, DType& dtype) {
+  switch (type) {
+    case napi_float32_array: dtype = DType::float32; return true;
+    case napi_float64_array: dtype = DType::float64; return true;
+    case napi_int32_array: dtype = DType::int32; return true;
+    case napi_uint8_array: dtype = DType::uint8; return true;
+    case napi_uint16_array: dtype = DType::float16; return true;
+    // A second view of the same 16 bits tells bfloat16 from float16.
+    case napi_int16_array: dtype = DType::bfloat16; return true;
+    default: return false;
+  }
+}
+
+template <class Tensor> void convert_tensor(Call& call, napi_value value, const char* name, Tensor& out) {
+  napi_valuetype type;
+  if (napi_typeof(call.env, value, &type) != napi_ok || type == napi_undefined || type == napi_null) return;
+  bool typed = false;
+  if (type == napi_object && napi_is_typedarray(call.env, value, &typed) == napi_ok && typed) {
+    napi_typedarray_type kind;
+    size_t length;
+    void* data;
+    if (napi_get_typedarray_info(call.env, value, &kind, &length, &data, nullptr, nullptr) != napi_ok || !dtype_of(kind, out.dtype)) {
+      call.ctx.refuse(Fail::kind, "%s must be a Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array or Int16Array", name);
+      return;
+    }
+    if (!place(call, -1, name)) return;
+    out.data = length == 0 ? nullptr : data;
+    out.size = int64_t(length);
+    return;
+  }
+  if (DeviceBuffer* buffer = type == napi_object ? DeviceBuffer::from(call.env, value) : nullptr) {
+    if (!buffer->memory) {
+      call.ctx.refuse(Fail::kind, "%s must be live: it was disposed", name);
+      return;
+    }
+    if (!place(call, buffer->memory->device, name)) return;
+    out.data = buffer->size == 0 ? nullptr : buffer->memory->data;
+    out.size = buffer->size;
+    out.dtype = buffer->dtype;
+    return;
+  }
+  call.ctx.refuse(Fail::kind, "%s must be a typed array or a device buffer", name);
+}
+
+bool convert_number(Call& call, napi_value value, const char* name, double& out) {
+  if (napi_get_value_double(call.env, value, &out) == napi_ok) return true;
+  bool truth;
+  if (napi_get_value_bool(call.env, value, &truth) == napi_ok) {
+    out = truth;
+    return true;
+  }
+  return call.ctx.refuse(Fail::kind, "%s must be a number", name);
+}
+
+void convert(Call& call, napi_value value, const char* name, In& out) { convert_tensor(call, value, name, out); }
+void convert(Call& call, napi_value value, const char* name, Out& out) { convert_tensor(call, value, name, out); }
+void convert(Call& call, napi_value value, const char* name, InOut& out) { convert_tensor(call, value, name, out); }
+void convert(Call& call, napi_value value, const char* name, Float& out) { convert_number(call, value, name, out); }
+void convert(Call& call, napi_value value, const char* name, Int& out) {
+  double number = 0;
+  if (!convert_number(call, value, name, number)) return;
+  if (!(std::fabs(number) <= 9007199254740991.0) || number != std::trunc(number)) {
+    call.ctx.refuse(Fail::value, "%s must be a whole number: it is %g", name, number);
+    return;
+  }
+  out = Int(number);
+}
+
+// "In student, Float temperature" -> {"student", "temperature"}
+std::vector<std::string> parameter_names(const char* schema) {
+  std::vector<std::string> names;
+  std::string text(schema);
+  for (size_t at = 0; at < text.size();) {
+    size_t comma = text.find(',', at);
+    if (comma == std::string::npos) comma = text.size();
+    names.push_back(text.substr(text.rfind(' ', comma - 1) + 1, comma - 1 - text.rfind(' ', comma - 1)));
+    at = comma + 1;
+  }
+  return names;
+}
+
+template <class... Args>
+napi_value run(napi_env env, napi_callback_info info, const char* schema, bool (*check)(Context&, Args...),
+               void (*Kernels::*kernel)(Context&, Args...)) {
+  constexpr size_t kCount = sizeof...(Args);
+  std::array<napi_value, kCount> values;
+  size_t given = kCount;
+  napi_get_cb_info(env, info, &given, values.data(), nullptr, nullptr);
+
+  Call call{env, {}, false};
+  Context& ctx = call.ctx;
+  if (given < kCount) {
+    ctx.refuse(Fail::kind, "%zu arguments are needed (%s): %zu were given", kCount, schema, given);
+  } else {
+    std::tuple<Args...> args;
+    // Names are only wanted when something is wrong, so they are parsed then.
+    auto convert_all = [&](const char* const* names) {
+      [&]<size_t... I>(std::index_sequence<I...>) {
+        (convert(call, values[I], names[I], std::get<I>(args)), ...);
+      }(std::make_index_sequence<kCount>{});
+    };
+    static constexpr auto kNoNames = [] {
+      std::array<const char*, kCount> names{};
+      for (auto& name : names) name = "argument";
+      return names;
+    }();
+    convert_all(kNoNames.data());
+    if (!ctx.ok()) {
+      const std::vector<std::string> names = parameter_names(schema);
+      std::array<const char*, kCount> pointers;
+      for (size_t i = 0; i < kCount; i++) pointers[i] = names[i].c_str();
+      ctx = Context{};
+      call.placed = false;
+      convert_all(pointers.data());
+    }
+    const bool on_device = ctx.device >= 0;
+    const Kernels* table = on_device ? cuda::kernels() : &cpu::kernels();
+    if (ctx.ok() && on_device && table == nullptr) ctx.refuse_device("not_built", "CUDA is not part of this build");
+    if (ctx.ok() && std::apply([&](Args... a) { return check(ctx, a...); }, args) && (!on_device || cuda::begin(ctx))) {
+      // A kernel may ask for scratch memory; nothing it throws may cross into Node.
+      try {
+        std::apply([&](Args... a) { (table->*kernel)(ctx, a...); }, args);
+      } catch (const std::exception& error) {
+        ctx.refuse_device("out_of_memory", "scratch memory is needed: %s", error.what());
+      }
+      if (on_device) cuda::finish(ctx);
+    }
+  }
+  if (!ctx.ok()) to_error(Napi::Env(env), ctx).ThrowAsJavaScriptException();
+  return nullptr;
+}
+
+#define K(name, ...)                                                                      \
+  napi_value call_##name(napi_env env, napi_callback_info info) {                         \
+    return run(env, info, #__VA_ARGS__, &checks::name, &Kernels::name);                   \
+  }
+#include "kernels.inc"
+#undef K
+
+// ---- memory and copies
+
+Context on_device(const Napi::CallbackInfo& info, int device) {
+  Context ctx;
+  ctx.device = device;
+  if (cuda::kernels() == nullptr)
+    ctx.refuse_device("not_built", "CUDA is not part of this build");
+  else
+    cuda::begin(ctx);
+  require(info.Env(), ctx);
+  return ctx;
+}
+
+DeviceBuffer& live_buffer(const Napi::CallbackInfo& info, size_t index) {
+  DeviceBuffer* buffer = info.Length() > index && info[index].IsObject() ? DeviceBuffer::from(info.Env(), info[index]) : nullptr;
+  if (buffer == nullptr) throw Napi::TypeError::New(info.Env(), "a device buffer is needed");
+  if (!buffer->memory) throw Napi::TypeError::New(info.Env(), "the tensor must be live: it was disposed");
+  return *buffer;
+}
+
+// The bytes of a typed array, read anew: it may have been detached since JavaScript looked.
+struct HostBytes {
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+HostBytes host_bytes(Napi::Env env, Napi::Value value, size_t wanted) {
+  if (!value.IsTypedArray()) throw Napi::TypeError::New(env, "a typed array is needed");
+  Napi::TypedArray array = value.As<Napi::TypedArray>();
+  HostBytes host;
+  host.bytes = array.ByteLength();
+  if (host.bytes != wanted)
+    throw Napi::RangeError::New(env, "the typed array must hold " + std::to_string(wanted) + " bytes: it holds " + std::to_string(host.bytes));
+  if (wanted > 0) host.data = static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+  return host;
+}
+
+size_t bytes_of(const DeviceBuffer& buffer) { return size_t(buffer.size) * size_t(kDTypeBytes[int(buffer.dtype)]); }
+
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 3 || !info[0].IsNumber() || !info[1].IsString() || !info[2].IsNumber())
+    throw Napi::TypeError::New(env, "allocate needs (device, dtype, size)");
+  const int device = info[0].As<Napi::Number>().Int32Value();
+  const std::string name = info[1].As<Napi::String>();
+  const double size = info[2].As<Napi::Number>().DoubleValue();
+  int dtype = -1;
+  for (size_t i = 0; i < std::size(kDTypeNames); i++)
+    if (name == kDTypeNames[i]) dtype = int(i);
+  if (dtype < 0) throw Napi::TypeError::New(env, "dtype must be one of the six: it is " + name);
+  if (!(size >= 0 && size <= double(checks::kMaxElements) / 8) || size != std::trunc(size))
+    throw Napi::RangeError::New(env, "size must be a whole number of elements: it is " + std::to_string(size));
+
+  Context ctx = on_device(info, device);
+  const size_t bytes = size_t(size) * size_t(kDTypeBytes[dtype]);
+  void* data = bytes == 0 ? nullptr : cuda::allocate(ctx, bytes);
+  require(env, ctx);
+  auto memory = std::make_shared<Allocation>(device, data, bytes);
+  auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
+  return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+}
+
+Napi::Value upload(const Napi::CallbackInfo& info) {
+  DeviceBuffer& buffer = live_buffer(info, 0);
+  Context ctx = on_device(info, buffer.memory->device);
+  const HostBytes host = host_bytes(info.Env(), info[1], bytes_of(buffer));
+  if (host.bytes > 0) cuda::upload(ctx, buffer.memory->data, host.data, host.bytes);
+  require(info.Env(), ctx);
+  return info.Env().Undefined();
+}
+
+Napi::Value download(const Napi::CallbackInfo& info) {
+  DeviceBuffer& buffer = live_buffer(info, 0);
+  Context ctx = on_device(info, buffer.memory->device);
+  const HostBytes host = host_bytes(info.Env(), info[1], bytes_of(buffer));
+  if (host.bytes > 0) cuda::download(ctx, host.data, buffer.memory->data, host.bytes);
+  require(info.Env(), ctx);
+  return info.Env().Undefined();
+}
+
+// Waits for the device off the main thread. The copy lands in memory of its own first: the array may be detached meanwhile.
+class Download : public Napi::AsyncWorker {
+ public:
+  Download(Napi::Env env, std::shared_ptr<Allocation> memory, size_t bytes, Napi::TypedArray target)
+      : Napi::AsyncWorker(env, "limbeck:download"), deferred(env), memory(std::move(memory)), staging(bytes),
+        target(Napi::Reference<Napi::TypedArray>::New(target, 1)) {}
+
+  void Execute() override {
+    ctx.device = memory->device;
+    if (cuda::begin(ctx) && !staging.empty()) cuda::download(ctx, staging.data(), memory->data, staging.size());
+  }
+
+  void OnOK() override {
+    Napi::HandleScope scope(Env());
+    if (!ctx.ok()) return deferred.Reject(to_error(Env(), ctx).Value());
+    try {
+      const HostBytes host = host_bytes(Env(), target.Value(), staging.size());
+      if (host.bytes > 0) std::memcpy(host.data, staging.data(), host.bytes);
+      deferred.Resolve(Env().Undefined());
+    } catch (const Napi::Error& error) {
+      deferred.Reject(error.Value());
+    }
+  }
+
+  Napi::Promise::Deferred deferred;
+
+ private:
+  std::shared_ptr<Allocation> memory;
+  std::vector<uint8_t> staging;
+  Napi::Reference<Napi::TypedArray> target;
+  Context ctx;
+};
+
+Napi::Value download_async(const Napi::CallbackInfo& info) {
+  DeviceBuffer& buffer = live_buffer(info, 0);
+  on_device(info, buffer.memory->device);
+  host_bytes(info.Env(), info[1], bytes_of(buffer));
+  auto* worker = new Download(info.Env(), buffer.memory, bytes_of(buffer), info[1].As<Napi::TypedArray>());
+  Napi::Promise promise = worker->deferred.Promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value copy(const Napi::CallbackInfo& info) {
+  DeviceBuffer &to = live_buffer(info, 0), &from = live_buffer(info, 1);
+  if (to.memory->device != from.memory->device) throw Napi::TypeError::New(info.Env(), "both buffers must be on one device");
+  if (bytes_of(to) != bytes_of(from)) throw Napi::RangeError::New(info.Env(), "both buffers must have the same size");
+  Context ctx = on_device(info, to.memory->device);
+  if (bytes_of(to) > 0) cuda::copy(ctx, to.memory->data, from.memory->data, bytes_of(to));
+  require(info.Env(), ctx);
+  return info.Env().Undefined();
+}
+
+int device_argument(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsNumber()) throw Napi::TypeError::New(info.Env(), "a device number is needed");
+  return info[0].As<Napi::Number>().Int32Value();
+}
+
+Napi::Value synchronize(const Napi::CallbackInfo& info) {
+  Context ctx = on_device(info, device_argument(info));
+  cuda::synchronize(ctx);
+  require(info.Env(), ctx);
+  return info.Env().Undefined();
+}
+
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  const cuda::MemoryStats stats = cuda::memory(device_argument(info));
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("liveBytes", double(stats.live_bytes));
+  out.Set("liveBlocks", double(stats.live_blocks));
+  out.Set("pooledBytes", double(stats.pooled_bytes));
+  out.Set("peakBytes", double(stats.peak_bytes));
+  return out;
+}
+
+Napi::Value trim(const Napi::CallbackInfo& info) {
+  cuda::trim(device_argument(info));
+  return info.Env().Undefined();
+}
+
+// ---- what is there
+
+Napi::Value string_or_null(Napi::Env env, const char* text) { return text ? Napi::Value(Napi::String::New(env, text)) : env.Null(); }
+
+Napi::Value info(const Napi::CallbackInfo& call) {
+  Napi::Env env = call.Env();
+  const cuda::Probe& probe = cuda::probe();
+  Napi::Array sets = Napi::Array::New(env);
+  for (const char* name : cpu::instruction_sets()) sets.Set(sets.Length(), name);
+
+  Napi::Array devices = Napi::Array::New(env);
+  for (const cuda::DeviceInfo& device : probe.devices) {
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", device.name);
+    one.Set("major", device.major);
+    one.Set("minor", device.minor);
+    one.Set("multiprocessors", device.multiprocessors);
+    one.Set("totalBytes", double(device.total_bytes));
+    one.Set("freeBytes", double(device.free_bytes));
+    one.Set("usable", device.usable);
+    one.Set("code", device.code);
+    one.Set("reason", device.reason);
+    devices.Set(devices.Length(), one);
+  }
+  Napi::Object cuda = Napi::Object::New(env);
+  cuda.Set("built", probe.built);
+  cuda.Set("emulated", probe.emulated);
+  cuda.Set("architectures", probe.architectures);
+  cuda.Set("driverVersion", probe.driver_version);
+  cuda.Set("runtimeVersion", probe.runtime_version);
+  cuda.Set("code", probe.code);
+  cuda.Set("reason", probe.reason);
+  cuda.Set("devices", devices);
+
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("version", LIMBECK_VERSION);
+  out.Set("instructionSet", cpu::instruction_set());
+  out.Set("instructionSets", sets);
+  out.Set("instructionSetError", string_or_null(env, cpu::instruction_set_error()));
+  out.Set("threads", cpu::threads());
+  out.Set("matrixProduct", cpu::matrix_product_library());
+  out.Set("cuda", cuda);
+  return out;
+}
+
+Napi::Value set_threads(const Napi::CallbackInfo& info) {
+  const int count = device_argument(info);
+  if (count < 1 || count > 256) throw Napi::RangeError::New(info.Env(), "threads must be in 1..256: it is " + std::to_string(count));
+  cpu::set_threads(count);
+  return info.Env().Undefined();
+}
+
+Napi::Object codes(Napi::Env env) {
+  Napi::Object out = Napi::Object::New(env);
+  Napi::Array list;
+#define LIMBECK_NAME_ENTRY(name) list.Set(list.Length(), #name);
+#define LIMBECK_LIST(key, entries)  \
+  list = Napi::Array::New(env);     \
+  entries(LIMBECK_NAME_ENTRY)       \
+  out.Set(key, list);
+  LIMBECK_LIST("target", LIMBECK_TARGETS)
+  LIMBECK_LIST("residual", LIMBECK_RESIDUALS)
+  LIMBECK_LIST("reduction", LIMBECK_REDUCTIONS)
+  LIMBECK_LIST("denominator", LIMBECK_DENOMINATORS)
+  LIMBECK_LIST("unary", LIMBECK_UNARY)
+  LIMBECK_LIST("binary", LIMBECK_BINARY)
+  LIMBECK_LIST("broadcast", LIMBECK_BROADCASTS)
+  LIMBECK_LIST("reduce", LIMBECK_REDUCES)
+  LIMBECK_LIST("divergence", LIMBECK_DIVERGENCES)
+#undef LIMBECK_LIST
+#undef LIMBECK_NAME_ENTRY
+  return out;
+}
+
+// ---- the emulated device's own controls
+
+#ifdef LIMBECK_EMULATED
+#include "emulated/controls.inc"
+#endif
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* instance = new Instance;
+  env.SetInstanceData(instance);
+  instance->device_buffer = Napi::Persistent(DeviceBuffer::init(env));
+
+  Napi::Object kernels = Napi::Object::New(env), schema = Napi::Object::New(env);
+#define K(name, ...)                                                                          \
+  {                                                                                           \
+    napi_value function;                                                                      \
+    napi_create_function(env, #name, NAPI_AUTO_LENGTH, call_##name, nullptr, &function);      \
+    kernels.Set(#name, Napi::Value(env, function));                                           \
+    schema.Set(#name, #__VA_ARGS__);                                                          \
+  }
+#include "kernels.inc"
+#undef K
+  exports.Set("kernels", kernels);
+  exports.Set("schema", schema);
+  exports.Set("codes", codes(env));
+  exports.Set("info", Napi::Function::New(env, info, "info"));
+  exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
+  exports.Set("allocate", Napi::Function::New(env, allocate, "allocate"));
+  exports.Set("upload", Napi::Function::New(env, upload, "upload"));
+  exports.Set("download", Napi::Function::New(env, download, "download"));
+  exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));
+  exports.Set("copy", Napi::Function::New(env, copy, "copy"));
+  exports.Set("synchronize", Napi::Function::New(env, synchronize, "synchronize"));
+  exports.Set("memory", Napi::Function::New(env, memory, "memory"));
+  exports.Set("trim", Napi::Function::New(env, trim, "trim"));
+#ifdef LIMBECK_EMULATED
+  exports.Set("emulator", emulator_controls(env));
+#endif
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(limbeck, init)
