@@ -34,6 +34,12 @@ LIMBECK_FN double sqrt_(double a) { return sqrt(a); }
 // exp_(-inf) = 0, exp_(NaN) = NaN, exp_(large) = inf; at most 2 ulp.
 LIMBECK_FN float exp_(float a) { return expf(a); }
 LIMBECK_FN double exp_(double a) { return exp(a); }
+// e^{a·(hi + lo)} for a factor known to more bits than one float: no error grows with |a·hi|. a = -inf gives 0, NaN stays.
+LIMBECK_FN float exp_scaled_(float a, float hi, float lo) {
+  const float z = a * hi, e = expf(z), rest = fmaf(a, lo, fmaf(a, hi, -z));
+  return fabsf(z) < 128.0f ? fmaf(e, rest, e) : e;
+}
+LIMBECK_FN double exp_scaled_(double a, double hi, double lo) { return exp(fma(a, hi, a * lo)); }
 // log_(0) = -inf, log_(negative) = NaN.
 LIMBECK_FN float log_(float a) { return logf(a); }
 LIMBECK_FN double log_(double a) { return log(a); }

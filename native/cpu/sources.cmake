@@ -1,0 +1,10 @@
+# Sources of the CPU back end: one file per instruction set, each fenced by its own target pragma, so no file needs its own flags.
+set(LIMBECK_CPU_SOURCES
+  ${CMAKE_CURRENT_LIST_DIR}/dispatch.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/threads.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/isa_base.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/isa_avx2.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/isa_avx512.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/isa_neon.cpp)
+# Target limbeck_lanes_test: this file with LIMBECK_CPU_SOURCES, include directory native/, C++20, threads.
+set(LIMBECK_LANES_TEST_SOURCES ${CMAKE_CURRENT_LIST_DIR}/lanes_test.cpp)

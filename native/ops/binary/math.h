@@ -1,0 +1,15 @@
+// The binary functions: y = f(a, b).
+#pragma once
+#include "core/codes.h"
+#include "core/lanes.h"
+
+namespace limbeck {
+
+template <Binary f, class V> LIMBECK_FN V binary_(V a, V b) {
+  if constexpr (f == Binary::add) return a + b;
+  else if constexpr (f == Binary::sub) return a - b;
+  else if constexpr (f == Binary::mul) return a * b;
+  else return a / b;
+}
+
+}  // namespace limbeck
