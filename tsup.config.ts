@@ -1,9 +1,19 @@
-// The library as ESM and CJS with types, and the command line as ESM.
+// The library as ESM and CJS with types, the command line as ESM, and the script that the report carries inside it.
 import { defineConfig } from 'tsup';
 
 const shared = { target: 'node20', outDir: 'dist', sourcemap: false, splitting: true, treeshake: false } as const;
 
 export default defineConfig([
   { ...shared, entry: ['src/index.ts', 'src/raw.ts'], format: ['esm', 'cjs'], dts: true, shims: true, clean: false },
-  { ...shared, entry: { cli: 'src/cli/index.ts' }, format: ['esm'], dts: false },
+  { ...shared, entry: { cli: 'src/cli/main.ts' }, format: ['esm'], dts: false },
+  {
+    ...shared,
+    entry: { 'report-client': 'src/report/client.ts' },
+    format: ['iife'],
+    platform: 'browser',
+    target: 'es2022',
+    minify: true,
+    dts: false,
+    outExtension: () => ({ js: '.js' }),
+  },
 ]);
