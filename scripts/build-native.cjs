@@ -11,7 +11,7 @@ const root = path.resolve(__dirname, '..');
 const outDir = path.resolve(root, process.env.LIMBECK_BUILD_DIR ?? 'build');
 
 const settings = { LIMBECK_RELEASE: process.env.LIMBECK_RELEASE === '1' ? 'ON' : 'OFF' };
-for (const name of ['LIMBECK_CUDA', 'LIMBECK_BLAS', 'LIMBECK_EMULATED', 'LIMBECK_SANITIZE', 'CMAKE_CUDA_ARCHITECTURES', 'CMAKE_PREFIX_PATH']) {
+for (const name of ['LIMBECK_CUDA', 'LIMBECK_BLAS', 'LIMBECK_TESTING', 'LIMBECK_SANITIZE', 'CMAKE_CUDA_ARCHITECTURES', 'CMAKE_PREFIX_PATH']) {
   if (process.env[name]) settings[name] = process.env[name];
 }
 
@@ -50,7 +50,8 @@ function build() {
     .update(JSON.stringify([settings, root, process.env.CUDACXX ?? '', process.env.CXX ?? '']))
     .digest('hex');
   const isConfigured = fs.existsSync(path.join(outDir, 'CMakeCache.txt')) && fs.existsSync(stampFile) && fs.readFileSync(stampFile, 'utf8') === stamp;
-  if (!isConfigured) fs.rmSync(path.join(outDir, 'CMakeCache.txt'), { force: true });
+  // A cache left by other settings, or by a configure step that failed, must not be trusted.
+  if (!isConfigured) for (const file of ['CMakeCache.txt', '.limbeck-settings']) fs.rmSync(path.join(outDir, file), { force: true });
 
   const tool = cmakeJs();
   const generator = has('ninja') ? ['-G', 'Ninja'] : [];

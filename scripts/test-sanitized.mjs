@@ -1,0 +1,41 @@
+// `npm run test:asan`: both addons built with AddressSanitizer and UBSan into build-asan/, then the native and device tests run on them.
+import { execFileSync, spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { add, line, root, runVitest, testFiles } from './counts.mjs';
+
+const parts = process.argv.slice(2);
+const build = spawnSync(process.execPath, ['scripts/build-native.cjs'], {
+  cwd: root,
+  stdio: 'inherit',
+  env: { ...process.env, LIMBECK_BUILD_DIR: 'build-asan', LIMBECK_SANITIZE: 'address,undefined' },
+});
+if (build.status !== 0) process.exit(build.status ?? 1);
+
+const runtime = execFileSync(process.env.CXX ?? 'c++', ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim();
+const sanitized = {
+  LIMBECK_ADDON_DIR: path.join(root, 'build-asan', 'Release'),
+  LD_PRELOAD: runtime,
+  ASAN_OPTIONS: 'detect_leaks=0:halt_on_error=1:detect_stack_use_after_return=0:allocator_may_return_null=1',
+  UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1',
+  LIMBECK_SANITIZED: '1',
+};
+const files = testFiles().filter((file) => file.endsWith('.device.test.ts') && (parts.length === 0 || parts.some((part) => file.includes(part))));
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+const lanes = spawnSync(path.join(root, 'build-asan/Release/limbeck_lanes_test'), [], {
+  stdio: 'inherit',
+  env: { ...process.env, ...sanitized, LD_PRELOAD: '' },
+});
+add(total, { passed: lanes.status === 0 ? 1 : 0, failed: lanes.status === 0 ? 0 : 1, skipped: 0 });
+const configurations = [
+  ['cpu', { LIMBECK_TEST_DEVICE: 'cpu' }],
+  ['cuda/emulated', { LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' }],
+];
+for (const [name, env] of configurations) {
+  console.log(`\n--- ${name}, with AddressSanitizer and UBSan`);
+  const counts = runVitest(files, { ...sanitized, ...env }, ['--testTimeout=300000']);
+  console.log(`${name}: ${line(counts)}`);
+  add(total, counts);
+}
+console.log(line(total));
+process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;
