@@ -169,9 +169,9 @@ template <class T> LIMBECK_DEVICE T ld_readonly(const T* p, int64_t i) {
   if constexpr (sizeof(T) == 2 && std::is_class_v<T>) return T{__ldg(reinterpret_cast<const unsigned short*>(p) + i)};
   else return __ldg(p + i);
 }
-template <class T> LIMBECK_DEVICE void st(T* p, int64_t i, T v) { p[i] = v; }
+template <class T> LIMBECK_DEVICE void st(T* p, int64_t i, std::type_identity_t<T> v) { p[i] = v; }
 // Written once and not read again by this launch: stays out of the caches' way.
-template <class T> LIMBECK_DEVICE void st_streaming(T* p, int64_t i, T v) {
+template <class T> LIMBECK_DEVICE void st_streaming(T* p, int64_t i, std::type_identity_t<T> v) {
   if constexpr (sizeof(T) == 2 && std::is_class_v<T>) __stcs(reinterpret_cast<unsigned short*>(p) + i, v.bits);
   else __stcs(p + i, v);
 }
@@ -195,7 +195,7 @@ template <class T> LIMBECK_DEVICE void st4_streaming(T* p, int64_t i, Float4 v) 
 
 // Shared memory by function, and four floats at once (i a multiple of 4).
 template <class T> LIMBECK_DEVICE T ld_shared(const Shared<T>& s, int i) { return s[i]; }
-template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, T v) { s[i] = v; }
+template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, std::type_identity_t<T> v) { s[i] = v; }
 LIMBECK_DEVICE Float4 ld4_shared(const Shared<float>& s, int i) { return *reinterpret_cast<const float4*>(s.data + i); }
 LIMBECK_DEVICE void st4_shared(const Shared<float>& s, int i, Float4 v) { *reinterpret_cast<float4*>(s.data + i) = v; }
 
@@ -211,10 +211,10 @@ template <class T> LIMBECK_DEVICE T atomic_max_at(T* p, T v) {
   else if constexpr (sizeof(T) == 8) return T(atomicMax(reinterpret_cast<unsigned long long*>(p), (unsigned long long)(v)));
   else return atomicMax(p, v);
 }
-template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, T v) { return atomic_add_at(p + i, v); }
-template <class T> LIMBECK_DEVICE T atomic_max(T* p, int64_t i, T v) { return atomic_max_at(p + i, v); }
-template <class T> LIMBECK_DEVICE T atomic_add(const Shared<T>& s, int i, T v) { return atomic_add_at(s.data + i, v); }
-template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, T v) { return atomic_max_at(s.data + i, v); }
+template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, std::type_identity_t<T> v) { return atomic_add_at(p + i, v); }
+template <class T> LIMBECK_DEVICE T atomic_max(T* p, int64_t i, std::type_identity_t<T> v) { return atomic_max_at(p + i, v); }
+template <class T> LIMBECK_DEVICE T atomic_add(const Shared<T>& s, int i, std::type_identity_t<T> v) { return atomic_add_at(s.data + i, v); }
+template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::type_identity_t<T> v) { return atomic_max_at(s.data + i, v); }
 
 // Clusters: blocks that can reach each other's shared memory. A block must not end while another one may still reach into it.
 LIMBECK_DEVICE int cluster_rank() {
