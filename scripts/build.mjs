@@ -1,12 +1,23 @@
 // Builds the native addons and dist/; with --if-needed, only what is out of date.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const ifNeeded = process.argv.includes('--if-needed');
-const outputs = ['index.js', 'index.cjs', 'raw.js', 'raw.cjs', 'index.d.ts', 'index.d.cts', 'raw.d.ts', 'raw.d.cts', 'cli.js'];
+const outputs = [
+  'index.js',
+  'index.cjs',
+  'raw.js',
+  'raw.cjs',
+  'index.d.ts',
+  'index.d.cts',
+  'raw.d.ts',
+  'raw.d.cts',
+  'cli.js',
+  'report-client.js',
+];
 
 function run(...args) {
   const result = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
@@ -27,4 +38,7 @@ function isDistFresh() {
 }
 
 run('scripts/build-native.cjs');
-if (!ifNeeded || !isDistFresh()) run('node_modules/tsup/dist/cli-default.js', '--silent');
+if (!ifNeeded || !isDistFresh()) {
+  rmSync(path.join(root, 'dist'), { recursive: true, force: true });
+  run('node_modules/tsup/dist/cli-default.js', '--silent');
+}

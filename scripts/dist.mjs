@@ -27,6 +27,7 @@ mkdirSync(values.out, { recursive: true });
 if (values.dev) {
   node(['scripts/build.mjs', '--if-needed']);
 } else {
+  rmSync(path.join(root, 'dist'), { recursive: true, force: true });
   node(['node_modules/tsup/dist/cli-default.js', '--silent']);
 }
 
@@ -37,7 +38,20 @@ const build = `exec "${process.execPath}" "${path.join(root, 'scripts', 'build-n
 writeFileSync(nodeGyp, `#!/bin/sh\n${values.dev ? copy : build}\n`, { mode: 0o755 });
 copyFileSync(path.join(root, 'package.json'), path.join(stage, 'package.json'));
 node(
-  ['node_modules/prebuildify/bin.js', '--napi', '--strip', '--tag-libc', '--name', 'limbeck', '--cwd', stage, '--out', root, '--node-gyp', nodeGyp],
+  [
+    'node_modules/prebuildify/bin.js',
+    '--napi',
+    '--strip',
+    '--tag-libc',
+    '--name',
+    'limbeck',
+    '--cwd',
+    stage,
+    '--out',
+    root,
+    '--node-gyp',
+    nodeGyp,
+  ],
   {
     LIMBECK_RELEASE: '1',
     LIMBECK_TESTING: 'OFF',
@@ -46,7 +60,11 @@ node(
   },
 );
 
-const packed = spawnSync('npm', ['pack', '--json', '--pack-destination', values.out], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+const packed = spawnSync('npm', ['pack', '--json', '--pack-destination', values.out], {
+  cwd: root,
+  encoding: 'utf8',
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
 if (packed.status !== 0) process.exit(packed.status ?? 1);
 const [{ filename, files, unpackedSize }] = JSON.parse(packed.stdout);
 const tarball = path.join(values.out, filename);

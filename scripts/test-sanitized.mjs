@@ -19,7 +19,9 @@ const sanitized = {
   UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1',
   LIMBECK_SANITIZED: '1',
 };
-const files = testFiles().filter((file) => file.endsWith('.device.test.ts') && (parts.length === 0 || parts.some((part) => file.includes(part))));
+const files = testFiles().filter(
+  (file) => file.endsWith('.device.test.ts') && (parts.length === 0 || parts.some((part) => file.includes(part))),
+);
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const lanes = spawnSync(path.join(root, 'build-asan/Release/limbeck_lanes_test'), [], {
