@@ -1,0 +1,144 @@
+// The memory behind tensors: V8-owned and pooled on the CPU, device buffers on CUDA, and the count of what is live.
+import { totalmem } from 'node:os';
+import { arrayOf, bytesPerElement, type DType, type TypedArray } from './dtypes.js';
+import { LimbeckError, wording } from './errors.js';
+import { attempt, type DeviceBuffer, type Handle } from './native.js';
+
+/** -1 is the CPU, otherwise the CUDA ordinal. */
+export type Ordinal = number;
+
+/** What is live on one device. */
+export interface Usage {
+  tensors: number;
+  bytes: number;
+  peakBytes: number;
+}
+
+const usages = new Map<Ordinal, Usage>();
+
+export function usageOf(ordinal: Ordinal): Usage {
+  let usage = usages.get(ordinal);
+  if (usage === undefined) usages.set(ordinal, (usage = { tensors: 0, bytes: 0, peakBytes: 0 }));
+  return usage;
+}
+
+/** The bookkeeping of one piece of memory; holds no memory itself, so that a finaliser may keep it. */
+export interface Share {
+  readonly ordinal: Ordinal;
+  readonly bytes: number;
+  references: number;
+}
+
+export function retain(share: Share): void {
+  const usage = usageOf(share.ordinal);
+  usage.tensors++;
+  if (share.references++ === 0) {
+    usage.bytes += share.bytes;
+    if (usage.bytes > usage.peakBytes) usage.peakBytes = usage.bytes;
+  }
+}
+
+/** True when nobody uses the memory any more. */
+export function release(share: Share): boolean {
+  const usage = usageOf(share.ordinal);
+  usage.tensors--;
+  if (--share.references > 0) return false;
+  usage.bytes -= share.bytes;
+  return true;
+}
+
+// ---- CPU pool: fresh pages cost more than the kernels that fill them. Keyed by exact length: training repeats its shapes.
+
+const pool = new Map<number, ArrayBuffer[]>();
+const poolLimit = Math.min(4 * 2 ** 30, totalmem() / 8);
+let pooledBytes = 0;
+
+export function pooledCpuBytes(): number {
+  return pooledBytes;
+}
+
+/** Gives pooled CPU memory back to the engine. */
+export function trimCpu(): void {
+  pool.clear();
+  pooledBytes = 0;
+}
+
+function takeBuffer(bytes: number): ArrayBuffer {
+  const list = pool.get(bytes);
+  const buffer = list?.pop();
+  if (buffer !== undefined) {
+    pooledBytes -= bytes;
+    return buffer;
+  }
+  return new ArrayBuffer(bytes);
+}
+
+function giveBuffer(buffer: ArrayBuffer): void {
+  const bytes = buffer.byteLength;
+  if (bytes === 0 || bytes > poolLimit) return;
+  const list = pool.get(bytes);
+  if (list === undefined) pool.set(bytes, [buffer]);
+  else list.push(buffer);
+  pooledBytes += bytes;
+  for (const [length, buffers] of pool) {
+    if (pooledBytes <= poolLimit) break;
+    pooledBytes -= length * buffers.length;
+    pool.delete(length);
+  }
+}
+
+/** One piece of memory; tensors that are views of each other share it. */
+export class Storage {
+  readonly share: Share;
+  /** Set where someone outside holds the array: it then never goes to the pool. */
+  handedOut = false;
+  #bits: Int16Array | undefined;
+
+  constructor(
+    readonly dtype: DType,
+    readonly size: number,
+    readonly ordinal: Ordinal,
+    readonly array: TypedArray | null,
+    readonly buffer: DeviceBuffer | null,
+  ) {
+    this.share = { ordinal, bytes: size * bytesPerElement(dtype), references: 0 };
+  }
+
+  /** What a kernel takes for this memory. */
+  get handle(): Handle {
+    if (this.buffer !== null) return this.buffer;
+    const array = this.array!;
+    if (this.dtype !== 'bfloat16') return array;
+    return (this.#bits ??= new Int16Array(array.buffer, array.byteOffset, array.length));
+  }
+
+  free(): void {
+    if (this.buffer !== null) this.buffer.free();
+    else if (!this.handedOut) giveBuffer(this.array!.buffer as ArrayBuffer);
+  }
+}
+
+/** Memory with unspecified contents. @throws LimbeckError `out_of_memory` */
+export function allocate(action: string, dtype: DType, size: number, ordinal: Ordinal): Storage {
+  if (ordinal >= 0) return new Storage(dtype, size, ordinal, null, attempt(action, (addon) => addon.allocate(ordinal, dtype, size)));
+  const bytes = size * bytesPerElement(dtype);
+  let buffer: ArrayBuffer;
+  try {
+    buffer = takeBuffer(bytes);
+  } catch (error) {
+    const { tensors, bytes: live } = usageOf(-1);
+    throw new LimbeckError(
+      'out_of_memory',
+      wording(action, `${bytes} bytes of memory are needed`, `${tensors} tensors hold ${live} bytes, the pool ${pooledBytes}; dispose() or tidy() frees what is done with`),
+      { cause: error },
+    );
+  }
+  return new Storage(dtype, size, ordinal, new arrayOf[dtype](buffer), null);
+}
+
+/** A user's own array as memory, without a copy. */
+export function adopt(dtype: DType, array: TypedArray): Storage {
+  const storage = new Storage(dtype, array.length, -1, array, null);
+  storage.handedOut = true;
+  return storage;
+}
