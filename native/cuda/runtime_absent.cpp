@@ -1,0 +1,40 @@
+// The CUDA side of a build without CUDA: it says so, and how to get it.
+#include "cuda/runtime.h"
+
+namespace limbeck::cuda {
+namespace {
+
+constexpr const char* kCode = "not_built";
+constexpr const char* kReason =
+    "this build of limbeck has no CUDA kernels: install a prebuilt package, or build from source where nvcc 12 or later is on the PATH (npm run build:native)";
+
+bool refuse(Context& ctx) { return ctx.refuse_device(kCode, "%s", kReason); }
+
+}  // namespace
+
+const Probe& probe() {
+  static const Probe* answer = [] {
+    auto* p = new Probe;
+    p->code = kCode;
+    p->reason = kReason;
+    return p;
+  }();
+  return *answer;
+}
+
+const Kernels* kernels() { return nullptr; }
+bool begin(Context& ctx) { return refuse(ctx); }
+void finish(Context&) {}
+void* allocate(Context& ctx, size_t) {
+  refuse(ctx);
+  return nullptr;
+}
+void release(int, void*) {}
+bool upload(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
+bool download(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
+bool copy(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
+bool synchronize(Context& ctx) { return refuse(ctx); }
+MemoryStats memory(int) { return {}; }
+void trim(int) {}
+
+}  // namespace limbeck::cuda
