@@ -1,0 +1,24 @@
+// What a run tells while it goes: the plan, each step, each pass over the data, each stage's end.
+import type { Recipe } from './recipe.js';
+import type { CaptureResult, ModelResult, Results } from './results.js';
+
+/** One piece of work: a stage for one seed. */
+export interface Unit {
+  /** Stage and seed in one name: 'distilled-2'. */
+  key: string;
+  title: string;
+  seed: number;
+  /** Optimiser steps (batches, for a capture). */
+  steps: number;
+}
+
+export type RunEvent =
+  | { type: 'start'; recipe: Recipe; units: Unit[]; finished: number; device: string; reason: string; folder: string; trainRows: number; testRows: number }
+  | { type: 'unit'; index: number; unit: Unit; step: number }
+  | { type: 'step'; index: number; step: number; rows: number; loss?: number }
+  | { type: 'epoch'; index: number; epoch: number; epochs: number; loss: number; accuracy: number; nll: number }
+  | { type: 'model'; index: number; result: ModelResult }
+  | { type: 'capture'; index: number; result: CaptureResult }
+  | { type: 'end'; results: Results; report: string };
+
+export type RunListener = (event: RunEvent) => void;

@@ -1,0 +1,67 @@
+// Adam with decoupled weight decay (Loshchilov and Hutter 2019): p −= rate·(m̂ / (√v̂ + ε) + decay·p).
+import { checkOptions } from '../check.js';
+import { kindError, valueError } from '../errors.js';
+import { kernel } from '../native.js';
+import { handleOf, handleOrNull, type Tensor } from '../tensor.js';
+import { checkDecay, checkShare, Optimizer, type Slot } from './optimizer.js';
+
+const action = 'step adamw';
+const adamwKernel = kernel('adamw', action);
+
+export interface AdamWOptions {
+  learningRate: number;
+  /** Default 0.9. */
+  beta1?: number;
+  /** Default 0.999. */
+  beta2?: number;
+  /** Default 1e-8. */
+  epsilon?: number;
+  /** Default 0.01. */
+  weightDecay?: number;
+}
+
+/**
+ * AdamW.
+ *
+ * @example
+ * const optimizer = new optim.AdamW(model.parameters(), { learningRate: 1e-3 });
+ */
+export class AdamW extends Optimizer {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+
+  constructor(parameters: Iterable<Tensor>, options: AdamWOptions) {
+    const making = 'make AdamW';
+    const { learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = checkOptions(making, options, ['learningRate', 'beta1', 'beta2', 'epsilon', 'weightDecay']);
+    checkShare(making, 'beta1', beta1);
+    checkShare(making, 'beta2', beta2);
+    checkDecay(making, weightDecay);
+    if (typeof epsilon !== 'number') throw kindError(making, 'epsilon must be a number', epsilon);
+    if (!(epsilon > 0 && epsilon < Infinity)) throw valueError(making, 'epsilon must be a finite number > 0', epsilon);
+    super(parameters, learningRate, ['first_moment', 'second_moment']);
+    this.beta1 = beta1;
+    this.beta2 = beta2;
+    this.epsilon = epsilon;
+    this.weightDecay = weightDecay;
+  }
+
+  protected update({ parameter, mask, buffers }: Slot, gradient: Tensor, gradientScale: number): void {
+    adamwKernel(
+      handleOf(parameter, action),
+      handleOf(gradient, action),
+      handleOf(buffers['first_moment']!, action),
+      handleOf(buffers['second_moment']!, action),
+      handleOrNull(mask, action),
+      parameter.size,
+      this.learningRate,
+      this.beta1,
+      this.beta2,
+      this.epsilon,
+      this.weightDecay,
+      this.steps,
+      gradientScale,
+    );
+  }
+}

@@ -1,0 +1,149 @@
+// What optimisers share: parameters, masks that keep pruned weights at zero, state that can be saved.
+import { kindError, phrase, shapeText, valueError } from '../errors.js';
+import { keep } from '../autograd.js';
+import { copyInto } from '../arithmetic.js';
+import type { StoredTensor } from '../safetensors.js';
+import { cloned, gradientOf, hostCopy, ordinalOf, tensor, zeros, type Tensor } from '../tensor.js';
+
+/** What {@link Optimizer.step} takes. */
+export interface StepOptions {
+  /** Multiplies every gradient, as clipping does. Default 1. */
+  gradientScale?: number;
+}
+
+/** One parameter and what belongs to it. */
+export interface Slot {
+  parameter: Tensor;
+  /** 1 keeps, 0 holds at zero; null where nothing is pruned. */
+  mask: Tensor | null;
+  /** Buffers by name: momentum, moments. */
+  buffers: Record<string, Tensor>;
+}
+
+/** Changes parameters by their gradients. */
+export abstract class Optimizer {
+  /** The step size of the next {@link step}; schedules set it. */
+  learningRate: number;
+  /** How often {@link step} has run. */
+  steps = 0;
+  protected readonly slots: Slot[];
+
+  constructor(parameters: Iterable<Tensor>, learningRate: number, bufferNames: readonly string[]) {
+    const action = 'make an optimiser';
+    checkRate(action, learningRate);
+    this.learningRate = learningRate;
+    this.slots = [...parameters].map((parameter) => {
+      if (!parameter.requiresGrad) throw kindError(action, 'every parameter must require grad', phrase('one does not'));
+      const buffers: Record<string, Tensor> = {};
+      for (const name of bufferNames) buffers[name] = keep(zeros(parameter.shape, { device: parameter.device }));
+      return { parameter, mask: null, buffers };
+    });
+    if (this.slots.length === 0) throw valueError(action, 'there must be a parameter', phrase('there is none'));
+  }
+
+  /** Runs the update of one parameter that has a gradient. */
+  protected abstract update(slot: Slot, gradient: Tensor, gradientScale: number): void;
+
+  /** Moves every parameter that has a gradient by one step. */
+  step(options: StepOptions = {}): void {
+    const { gradientScale = 1 } = options;
+    if (!Number.isFinite(gradientScale)) throw valueError('step', 'gradientScale must be a finite number', gradientScale);
+    checkRate('step', this.learningRate);
+    this.steps++;
+    for (const slot of this.slots) {
+      const gradient = gradientOf(slot.parameter);
+      if (gradient !== null) this.update(slot, gradient, gradientScale);
+    }
+  }
+
+  /** Forgets the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const { parameter } of this.slots) parameter.zeroGrad();
+  }
+
+  /**
+   * Holds the entries of a parameter at exactly zero where the mask is 0: at once, and through every step.
+   * The parameter's momentum there becomes zero too. `null` takes the mask away.
+   */
+  setMask(parameter: Tensor, mask: Tensor | null): void {
+    const action = 'set a mask';
+    const slot = this.slots.find((each) => each.parameter === parameter);
+    if (!slot) throw valueError(action, 'the parameter must belong to this optimiser', phrase('it does not'));
+    if (mask !== null) {
+      if (mask.size !== parameter.size || mask.dtype !== 'float32') {
+        throw valueError(action, `the mask must be float32 of shape ${shapeText(parameter.shape)}`, phrase(`it is ${mask.dtype} of shape ${shapeText(mask.shape)}`));
+      }
+      const values = hostCopy(mask, action);
+      if (values.some((v) => v !== 0 && v !== 1)) throw valueError(action, 'the mask must hold 0 and 1 only', phrase('it holds other numbers'));
+      for (const each of [parameter, ...Object.values(slot.buffers)]) {
+        const kept = Float32Array.from(hostCopy(each, action), (v, i) => (values[i] === 0 ? 0 : v));
+        assign(each, kept, action);
+      }
+    }
+    slot.mask?.dispose();
+    slot.mask = mask === null ? null : keep(cloned(mask, action));
+  }
+
+  /** The state as plain arrays, to be saved with the model. */
+  stateDict(): Record<string, StoredTensor> {
+    const state: Record<string, StoredTensor> = { steps: { dtype: 'float64', shape: [1], data: new Float64Array([this.steps]) } };
+    this.slots.forEach(({ buffers }, i) => {
+      for (const [name, buffer] of Object.entries(buffers)) {
+        state[`${i}.${name}`] = { dtype: 'float32', shape: buffer.shape, data: hostCopy(buffer, 'save an optimiser').slice() };
+      }
+    });
+    return state;
+  }
+
+  /** Takes back what {@link stateDict} gave. */
+  loadStateDict(state: Record<string, StoredTensor>): void {
+    const action = 'load an optimiser';
+    const steps = state['steps']?.data[0];
+    if (steps === undefined) throw valueError(action, "the state must hold 'steps'", phrase('it does not'));
+    this.slots.forEach(({ buffers }, i) => {
+      for (const [name, buffer] of Object.entries(buffers)) {
+        const stored = state[`${i}.${name}`];
+        if (stored === undefined || stored.data.length !== buffer.size) {
+          throw valueError(action, `the state must hold '${i}.${name}' with ${buffer.size} elements`, phrase(stored === undefined ? 'it does not' : `it holds ${stored.data.length}`));
+        }
+        assign(buffer, Float32Array.from(stored.data), action);
+      }
+    });
+    this.steps = steps;
+  }
+
+  /** Gives back the memory of state and masks; the parameters stay. */
+  dispose(): void {
+    for (const { mask, buffers } of this.slots) {
+      mask?.dispose();
+      for (const buffer of Object.values(buffers)) buffer.dispose();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Overwrites a tensor's elements in place. */
+export function assign(out: Tensor, values: Float32Array, action: string): void {
+  ordinalOf(out, action);
+  const from = tensor(values, { shape: out.shape, device: out.device });
+  copyInto(out, from, action);
+  from.dispose();
+}
+
+export function checkRate(action: string, learningRate: number): void {
+  if (typeof learningRate !== 'number') throw kindError(action, 'learningRate must be a number', learningRate);
+  if (!(learningRate >= 0 && learningRate < Infinity)) throw valueError(action, 'learningRate must be a finite number ≥ 0', learningRate);
+}
+
+export function checkShare(action: string, name: string, value: number): void {
+  if (typeof value !== 'number') throw kindError(action, `${name} must be a number`, value);
+  if (!(value >= 0 && value < 1)) throw valueError(action, `${name} must be in [0, 1)`, value);
+}
+
+export function checkDecay(action: string, value: number): void {
+  if (typeof value !== 'number') throw kindError(action, 'weightDecay must be a number', value);
+  if (!(value >= 0 && value < Infinity)) throw valueError(action, 'weightDecay must be a finite number ≥ 0', value);
+}

@@ -1,0 +1,112 @@
+// The numbers that the report's charts draw, as the page's script receives them.
+import { meanAndDeviation } from '../distill/metrics.js';
+import type { ModelResult, Results } from '../distill/results.js';
+
+/** One point of a curve over the seeds. */
+export interface CurveMark {
+  series: string;
+  epoch: number;
+  mean: number;
+  low: number;
+  high: number;
+}
+
+export interface ReliabilityMark {
+  confidence: number;
+  accuracy: number;
+  count: number;
+}
+
+export interface SparsityMark {
+  series: string;
+  sparsity: number;
+  mean: number;
+  low: number;
+  high: number;
+}
+
+export interface ChartData {
+  series: string[];
+  error: CurveMark[];
+  nll: CurveMark[];
+  pruning: CurveMark[];
+  reliability: { title: string; ece: number; bins: ReliabilityMark[] }[];
+  sparsity: SparsityMark[];
+  /** Lines across the sparsity plot: models that are not pruned. */
+  levels: { title: string; mean: number }[];
+}
+
+const percent = (value: number) => 100 * value;
+
+function spread(values: readonly number[]): { mean: number; low: number; high: number } {
+  return { mean: meanAndDeviation(values).mean, low: Math.min(...values), high: Math.max(...values) };
+}
+
+function curve(models: readonly ModelResult[], series: string, read: (point: ModelResult['curve'][number]) => number, offset = 0): CurveMark[] {
+  const first = models[0];
+  if (!first) return [];
+  return first.curve.map((point, i) => ({
+    series,
+    epoch: Number((offset + point.epoch).toFixed(3)),
+    ...spread(models.flatMap((m) => (m.curve[i] ? [read(m.curve[i])] : []))),
+  }));
+}
+
+/** Chart data of a run. */
+export function chartData(results: Results): ChartData {
+  const { models, table } = results;
+  const of = (stage: string, level?: number) => models.filter((m) => m.stage === stage && m.level === level);
+  const stages = [...new Set(models.map((m) => m.stage))];
+  const stageTitle = (stage: string) => results.recipe.stages.find((s) => s.name === stage)?.title ?? stage;
+  const trained = stages.filter((stage) => of(stage).length > 0);
+  const pruned = stages.filter((stage) => of(stage, 0).length > 0);
+  const levelsOf = (stage: string) => table.filter((row) => row.stage === stage && row.level !== undefined);
+
+  const pruning = pruned.flatMap((stage) => {
+    let offset = 0;
+    return levelsOf(stage).flatMap((row) => {
+      const group = of(stage, row.level);
+      const marks = curve(group, stageTitle(stage), (p) => percent(1 - p.accuracy), offset);
+      offset += group[0]?.curve.at(-1)?.epoch ?? 0;
+      return marks;
+    });
+  });
+
+  const start = (stage: string) => {
+    const from = results.recipe.stages.find((s) => s.name === stage);
+    return from?.kind === 'prune' ? from.from : undefined;
+  };
+  const sparsity = pruned.flatMap((stage) => {
+    const from = start(stage);
+    const before = from ? of(from) : [];
+    const isStaged = levelsOf(stage).length > 1;
+    const origin = isStaged && before.length > 0 ? [{ sparsity: 0, group: before }] : [];
+    return [...origin, ...levelsOf(stage).map((row) => ({ sparsity: row.sparsity, group: of(stage, row.level) }))].map(({ sparsity, group }) => ({
+      series: stageTitle(stage),
+      sparsity: percent(sparsity),
+      ...spread(group.map((m) => percent(m.evaluation.accuracy))),
+    }));
+  });
+  const origins = new Set(pruned.map(start));
+  const shown = [...trained.map((stage) => ({ stage, level: undefined as number | undefined })), ...pruned.map((stage) => ({ stage, level: levelsOf(stage).at(-1)?.level }))];
+
+  return {
+    series: [...trained, ...pruned].map(stageTitle),
+    error: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => percent(1 - p.accuracy))),
+    nll: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => p.nll)),
+    pruning,
+    reliability: shown.map(({ stage, level }) => {
+      const group = of(stage, level);
+      const bins = group[0]!.evaluation.bins.map((_, b) => {
+        const rows = group.reduce((sum, m) => sum + m.evaluation.bins[b]!.count, 0);
+        const weighted = (read: (bin: ReliabilityMark) => number) =>
+          rows === 0 ? 0 : group.reduce((sum, m) => sum + read(m.evaluation.bins[b]!) * m.evaluation.bins[b]!.count, 0) / rows;
+        return { confidence: weighted((bin) => bin.confidence), accuracy: weighted((bin) => bin.accuracy), count: rows };
+      });
+      const row = table.find((r) => r.stage === stage && r.level === level)!;
+      return { title: row.title, ece: row.ece.mean, bins: bins.filter((bin) => bin.count > 0) };
+    }),
+    sparsity,
+    levels: trained.filter((stage) => !origins.has(stage)).map((stage) => ({ title: stageTitle(stage), mean: percent(meanAndDeviation(of(stage).map((m) => m.evaluation.accuracy)).mean) })),
+  };
+}
