@@ -13,7 +13,7 @@ namespace limbeck::cuda {
 struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0;
-  size_t total_bytes = 0, free_bytes = 0;
+  size_t total_bytes = 0, free_bytes = 0;  // free_bytes: at the probe; 0 where the device was not opened then
   bool usable = true;          // false: `code` and `reason` say why (unsupported_architecture, ...)
   std::string code, reason;
 };

@@ -1,0 +1,17 @@
+// What a launch needs to know about the device it goes to.
+#pragma once
+#include <cstddef>
+
+#include "core/context.h"
+
+namespace limbeck::cuda {
+
+struct Limits {
+  int multiprocessors = 1;
+  int shared_bytes = 48 * 1024;  // the most dynamic shared memory a block may ask for, less room for static variables
+};
+
+// Of a device that begin() has opened.
+const Limits& limits(const Context& ctx);
+
+}  // namespace limbeck::cuda
