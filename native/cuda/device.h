@@ -23,7 +23,7 @@ using Float4 = float4;
 
 #else
 
-#define LIMBECK_KERNEL
+#define LIMBECK_KERNEL __attribute__((unused))
 #define LIMBECK_DEVICE inline __attribute__((always_inline))
 #define LIMBECK_BOUNDS(threads)
 

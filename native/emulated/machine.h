@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/context.h"
+#include "emulated/fibre.h"
 
 namespace limbeck::cuda {
 struct Launch;
@@ -22,7 +23,7 @@ struct Block;
 
 // One CUDA thread. Ticks are the moments of its last barriers: what another thread did before them is ordered before what it does now.
 struct Thread {
-  void* stack_pointer = nullptr;
+  Fibre fibre;
   Warp* warp = nullptr;
   Block* block = nullptr;
   int index = 0, lane = 0;
@@ -32,7 +33,6 @@ struct Thread {
   const char* waits_at = nullptr;
   Site wait_site;
   bool finished = false;
-  int slot = 0;  // which stack
 };
 
 // One warp's pending shuffle, vote or barrier.

@@ -1,0 +1,53 @@
+// The emulated device's own controls, for the binding and the tests: options, traffic audit, barriers seen, self tests.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace limbeck::emulated {
+
+struct Options {
+  uint64_t seed = 0;             // order of threads and blocks: 0 ascending, 1 descending, else shuffled; LIMBECK_EMULATE_SEED at first
+  bool races = true;             // the race detector
+  bool sectors = true;           // count 32-byte sectors per warp access
+  bool async_late = true;        // asynchronous copies complete at their wait, not before
+  uint64_t fail_allocation = 0;  // the n-th allocation from here fails; 0: none
+  uint64_t fail_launch = 0;      // the n-th launch from here fails; 0: none
+  size_t memory_bytes = size_t(4) << 30;
+  std::string skip_sync;         // "file:line" of a barrier to leave out, file by the end of its path
+};
+
+// configure() also clears a fault, which until then makes every launch and CUDA call fail as on a real device.
+Options options();
+void configure(const Options& options);
+std::string fault();
+
+// One kernel name, all launches since the last reset. Sectors are counted per warp access, as the memory system does.
+struct Audit {
+  std::string kernel;
+  uint64_t launches = 0, bytes_loaded = 0, bytes_stored = 0, sectors_loaded = 0, sectors_stored = 0;
+};
+std::vector<Audit> audit();
+void reset_audit();
+
+// A sync_* or copy_async_wait in the source that some kernel has passed since reset_sync_sites().
+struct SyncSite {
+  std::string site, kind;
+  std::vector<std::string> kernels;
+};
+std::vector<SyncSite> sync_sites();
+void reset_sync_sites();
+
+// Kernels that must pass under every order of threads, and faulty ones that must be caught. An empty name runs all.
+struct SelfTest {
+  std::string name, expected, got;
+  bool ok = false;
+};
+std::vector<SelfTest> self_test(const std::string& name);
+
+// What a pool built on device memory hands out and takes back: exact bounds, NaN contents, and no access in between.
+void lend(void* data, size_t bytes);
+void take_back(void* data);
+
+}  // namespace limbeck::emulated

@@ -1,0 +1,268 @@
+// The CUDA runtime of the emulated device: libcudart's functions by their own names. Everything happens when it is asked for, in order.
+#include "emulated/include/cuda_runtime_api.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "emulated/state.h"
+
+using limbeck::emulated::state;
+
+struct LimbeckEmulatedStream {
+  int unused;
+};
+struct LimbeckEmulatedEvent {
+  bool recorded;
+};
+
+namespace {
+
+namespace emulated = limbeck::emulated;
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t note(int error) {
+  if (error != cudaSuccess) last_error = cudaError_t(error);
+  return cudaError_t(error);
+}
+
+// A kernel's fault stays, as it does on a device.
+#define LIMBECK_ENTER                     \
+  std::lock_guard guard(state.lock);      \
+  if (state.faulted) return note(state.fault_error)
+
+cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (bytes == 0) return cudaSuccess;
+  const bool to_device = emulated::on_device(to), from_device = emulated::on_device(from);
+  const cudaMemcpyKind actual = to_device ? (from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice)
+                                          : (from_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost);
+  if (kind != cudaMemcpyDefault && kind != actual) return cudaErrorInvalidValue;
+  void* target = to_device ? emulated::host_address(to, bytes) : to;
+  const void* source = from_device ? emulated::host_address(from, bytes) : from;
+  if (target == nullptr || source == nullptr) return cudaErrorInvalidValue;
+  memmove(target, source, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace limbeck::emulated {
+
+cudaError_t allocate(void** data, size_t bytes) {
+  LIMBECK_ENTER;
+  return note(allocate_device(data, bytes));
+}
+
+cudaError_t allocate_host(void** data, size_t bytes) {
+  LIMBECK_ENTER;
+  *data = std::malloc(bytes == 0 ? 1 : bytes);
+  return note(*data ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+Options options() {
+  std::lock_guard guard(state.lock);
+  return state.options;
+}
+
+void configure(const Options& options) {
+  std::lock_guard guard(state.lock);
+  state.options = options;
+  const size_t colon = options.skip_sync.rfind(':');
+  state.skip_file = colon == std::string::npos ? "" : options.skip_sync.substr(0, colon);
+  state.skip_line = colon == std::string::npos ? 0 : atoi(options.skip_sync.c_str() + colon + 1);
+  state.launches = state.allocations = 0;
+  state.faulted = false;
+  state.fault.clear();
+  last_error = cudaSuccess;
+}
+
+std::string fault() {
+  std::lock_guard guard(state.lock);
+  return state.fault;
+}
+
+std::vector<Audit> audit() {
+  std::lock_guard guard(state.lock);
+  std::vector<Audit> out;
+  for (const auto& [name, counts] : state.audit) {
+    out.push_back(counts);
+    out.back().kernel = name;
+  }
+  return out;
+}
+
+void reset_audit() {
+  std::lock_guard guard(state.lock);
+  state.audit.clear();
+}
+
+}  // namespace limbeck::emulated
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return note(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
+  if (device != 0) return note(cudaErrorInvalidDevice);
+  *p = cudaDeviceProp{};
+  strcpy(p->name, "emulated CUDA device");
+  p->totalGlobalMem = state.options.memory_bytes;
+  p->sharedMemPerBlock = emulated::kStaticBytes;
+  p->sharedMemPerBlockOptin = emulated::kSharedBytes;
+  p->warpSize = 32;
+  p->maxThreadsPerBlock = 1024;
+  p->major = 9;
+  p->minor = 0;
+  p->multiProcessorCount = 4;
+  p->l2CacheSize = 1 << 20;
+  p->maxThreadsPerMultiProcessor = 2048;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  cudaDeviceProp p;
+  if (cudaGetDeviceProperties(&p, device) != cudaSuccess) return note(cudaErrorInvalidDevice);
+  switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = int(p.sharedMemPerBlock); break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = int(p.sharedMemPerBlockOptin); break;
+    case cudaDevAttrWarpSize: *value = 32; break;
+    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
+    case cudaDevAttrMemoryPoolsSupported: *value = 1; break;
+    case cudaDevAttrClusterLaunch: *value = 1; break;
+    default: return note(cudaErrorInvalidValue);
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  LIMBECK_ENTER;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  LIMBECK_ENTER;
+  *total_bytes = state.options.memory_bytes;
+  *free_bytes = state.options.memory_bytes - std::min(state.options.memory_bytes, emulated::allocated_bytes());
+  return cudaSuccess;
+}
+
+cudaError_t cudaPeekAtLastError() {
+  std::lock_guard guard(state.lock);
+  return state.faulted ? cudaError_t(state.fault_error) : last_error;
+}
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = cudaPeekAtLastError();
+  last_error = cudaSuccess;
+  return error;
+}
+
+#define LIMBECK_ERRORS(X)                                                                             \
+  X(cudaSuccess, "no error") X(cudaErrorInvalidValue, "invalid argument")                             \
+  X(cudaErrorMemoryAllocation, "out of memory") X(cudaErrorInvalidConfiguration, "invalid configuration argument") \
+  X(cudaErrorInvalidDevice, "invalid device ordinal") X(cudaErrorInvalidResourceHandle, "invalid resource handle") \
+  X(cudaErrorNotReady, "device not ready") X(cudaErrorIllegalAddress, "an illegal memory access was encountered")  \
+  X(cudaErrorLaunchOutOfResources, "too many resources requested for launch")                         \
+  X(cudaErrorMisalignedAddress, "misaligned address") X(cudaErrorLaunchFailure, "unspecified launch failure") \
+  X(cudaErrorNoDevice, "no CUDA-capable device is detected") X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version")
+
+const char* cudaGetErrorName(cudaError_t error) {
+#define LIMBECK_ERROR_NAME(name, text) \
+  if (error == name) return #name;
+  LIMBECK_ERRORS(LIMBECK_ERROR_NAME)
+  return "cudaErrorUnknown";
+}
+
+// What the emulator knows of a fault is more than the error number says.
+const char* cudaGetErrorString(cudaError_t error) {
+  std::lock_guard guard(state.lock);
+  if (state.faulted && error == state.fault_error) return state.fault.c_str();
+#define LIMBECK_ERROR_TEXT(name, text) \
+  if (error == name) return text;
+  LIMBECK_ERRORS(LIMBECK_ERROR_TEXT)
+  return "unknown error";
+}
+
+// Freeing works after a fault too, so that nothing is lost when the fault is cleared.
+cudaError_t cudaFree(void* data) {
+  std::lock_guard guard(state.lock);
+  const int error = emulated::free_device(data);
+  return note(state.faulted ? state.fault_error : error);
+}
+cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
+cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  LIMBECK_ENTER;
+  return note(copy(to, from, bytes, kind));
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) { return cudaMemcpy(to, from, bytes, kind); }
+cudaError_t cudaMemset(void* data, int value, size_t bytes) {
+  LIMBECK_ENTER;
+  if (bytes == 0) return cudaSuccess;
+  void* at = emulated::host_address(data, bytes);
+  if (at == nullptr) return note(cudaErrorInvalidValue);
+  memset(at, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) { return cudaMemset(data, value, bytes); }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  LIMBECK_ENTER;
+  *stream = new (std::nothrow) LimbeckEmulatedStream{};
+  return note(*stream ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize(); }
+cudaError_t cudaStreamQuery(cudaStream_t) { return cudaDeviceSynchronize(); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaDeviceSynchronize(); }
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  LIMBECK_ENTER;
+  *event = new (std::nothrow) LimbeckEmulatedEvent{};
+  return note(*event ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  LIMBECK_ENTER;
+  event->recorded = true;
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaDeviceSynchronize(); }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaDeviceSynchronize(); }
+// There is no time here to tell.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = 0;
+  return note(cudaErrorNotSupported);
+}
+
+}  // extern "C"
