@@ -14,6 +14,7 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime_api.h>
 #else
+#include "emulated/emulator.h"
 #include "emulated/include/cuda_runtime_api.h"
 #endif
 
@@ -347,6 +348,9 @@ void* allocate(Context& ctx, size_t bytes) {
     }
     if (failed(ctx, error, "allocating device memory")) return nullptr;
   }
+#if !defined(__CUDACC__)
+  emulated::lend(data, bytes);
+#endif
   device->live.emplace(data, Block{held, bytes});
   stats.live_bytes += bytes;
   stats.live_blocks++;
@@ -362,6 +366,9 @@ void release(int ordinal, void* data) {
   const auto found = device->live.find(data);
   if (found == device->live.end()) return;
   const Block block = found->second;
+#if !defined(__CUDACC__)
+  emulated::take_back(data);
+#endif
   device->live.erase(found);
   device->free.emplace(block.bytes, data);
   device->stats.live_bytes -= block.asked;

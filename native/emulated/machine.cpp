@@ -176,6 +176,7 @@ void arrive_block(Site site, int vote, const char* what) {
   for (int i = 0; i < b->threads; ++i) {
     first[i].warp_tick = first[i].block_tick = tick;
     first[i].result = uint64_t(b->votes);
+    if (first[i].lane == 0) ++first[i].warp->phase;
   }
   release(first, b->threads);
   give_way();
@@ -249,6 +250,7 @@ void run_cluster(int first_block, int cluster, int block_threads) {
       warp.number = r * warps_per_block + w;
       warp.first = r * block_threads + w * 32;
       warp.arrived = 0;
+      warp.phase = 0;
       warp.kind = Collective::none;
     }
     for (int i = 0; i < block_threads; ++i) {
@@ -397,6 +399,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
     return t->result;
   }
   w->arrived = 0;
+  ++w->phase;
   Thread* lanes = &threads[size_t(w->first)];
   if (kind == Collective::sync) {
     note_site(site, "sync_warp");
@@ -435,6 +438,7 @@ void sync_cluster(Site site) {
   for (int i = 0; i < thread_count; ++i) {
     Thread& t = threads[size_t(i)];
     t.warp_tick = t.block_tick = t.cluster_tick = tick;
+    if (t.lane == 0) ++t.warp->phase;
   }
   for (int r = 0; r < current_cluster_size; ++r) blocks[size_t(r)].cluster_tick = tick;
   release(threads.data(), thread_count);

@@ -40,6 +40,7 @@ enum class Collective : uint8_t { none, sync, shuffle, shuffle_xor, shuffle_down
 struct Warp {
   Block* block = nullptr;
   int first = 0, arrived = 0, number = 0;
+  uint32_t phase = 0;  // grows whenever all lanes have met
   Collective kind = Collective::none;
   Site site;
   uint64_t values[32];

@@ -137,7 +137,8 @@ inline void watch(Cell* cells, uintptr_t offset, unsigned bytes, Access access, 
 
 // ---- traffic ----
 
-// The n-th access of each lane at one place in the source is one access of the warp: this is the set of its sectors.
+// The n-th access of each lane at one place in the source, counted from where all lanes last met, is one access of the warp.
+// This is the set of its sectors.
 struct WarpAccess {
   uint64_t base, bits;
 };
@@ -145,6 +146,7 @@ struct Place {
   const char* file = nullptr;
   int line = 0;
   Access access = Access::load;
+  uint32_t phase = 0;
   uint32_t counts[32];
   std::vector<WarpAccess> accesses;
 };
@@ -163,13 +165,18 @@ void note_sectors(uintptr_t offset, unsigned bytes, Access access, const char* f
     place = &t.places[slot];
     if (place->file == nullptr) {
       place->file = file, place->line = line, place->access = access;
-      memset(place->counts, 0, sizeof place->counts);
+      place->phase = ~current->warp->phase;
       t.used.push_back(int(slot));
       break;
     }
     if (place->line == line && place->access == access && place->file == file) break;
     if (probes == 63) return;
     slot = (slot + 1) & 63u;
+  }
+  if (place->phase != current->warp->phase) {
+    place->phase = current->warp->phase;
+    place->accesses.clear();
+    memset(place->counts, 0, sizeof place->counts);
   }
   const uint32_t n = place->counts[current->lane]++;
   const uint64_t first = offset / 32, last = (offset + bytes - 1) / 32;
@@ -183,7 +190,7 @@ void note_sectors(uintptr_t offset, unsigned bytes, Access access, const char* f
       fresh = (a.bits >> at & 1u) == 0;
       a.bits |= uint64_t(1) << at;
     } else {
-      fresh = far_sectors.insert((sector * 0x9e3779b97f4a7c15u) ^ (uint64_t(n) << 40 | uint64_t(current->warp->number) << 24 | slot << 16 | unsigned(line))).second;
+      fresh = far_sectors.insert((sector * 0x9e3779b97f4a7c15u) ^ ((uint64_t(place->phase) << 32 | n) * 0xff51afd7ed558ccdu) ^ (uint64_t(current->warp->number) << 48 | slot << 40)).second;
     }
     if (fresh) ++(access == Access::store ? state.counters.sectors_stored : state.counters.sectors_loaded);
     if (fresh && access == Access::atomic) ++state.counters.sectors_stored;
