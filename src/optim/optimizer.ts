@@ -3,7 +3,7 @@ import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { keep } from '../autograd.js';
 import { copyInto } from '../arithmetic.js';
 import type { StoredTensor } from '../safetensors.js';
-import { cloned, gradientOf, hostCopy, ordinalOf, tensor, zeros, type Tensor } from '../tensor.js';
+import { cloned, gradientOf, hostCopy, stateOf, tensor, zeros, type Tensor } from '../tensor.js';
 
 /** What {@link Optimizer.step} takes. */
 export interface StepOptions {
@@ -36,6 +36,8 @@ export abstract class Optimizer {
       if (!parameter.requiresGrad) throw kindError(action, 'every parameter must require grad', phrase('one does not'));
       const buffers: Record<string, Tensor> = {};
       for (const name of bufferNames) buffers[name] = keep(zeros(parameter.shape, { device: parameter.device }));
+      // Steps write in place: what was known of the elements holds no longer.
+      for (const each of [parameter, ...Object.values(buffers)]) stateOf(each).uniform = null;
       return { parameter, mask: null, buffers };
     });
     if (this.slots.length === 0) throw valueError(action, 'there must be a parameter', phrase('there is none'));
@@ -127,9 +129,9 @@ export abstract class Optimizer {
 
 /** Overwrites a tensor's elements in place. */
 export function assign(out: Tensor, values: Float32Array, action: string): void {
-  ordinalOf(out, action);
   const from = tensor(values, { shape: out.shape, device: out.device });
   copyInto(out, from, action);
+  stateOf(out).uniform = null;
   from.dispose();
 }
 

@@ -1,0 +1,8 @@
+// Distillation pipelines: recipes, runs, metrics, pruning.
+export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverrides, type StageSpec } from './recipe.js';
+export { Interrupted, runRecipe, type RunOptions } from './run.js';
+export type { RunEvent, RunListener, Unit } from './events.js';
+export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
+export { agreement, evaluateLogits, type Evaluation, type ReliabilityBin } from './metrics.js';
+export { magnitudeMasks } from './prune.js';
+export { readIdx, type IdxArray } from './idx.js';
