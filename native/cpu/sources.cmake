@@ -1,6 +1,7 @@
 # Sources of the CPU back end: one file per instruction set, each fenced by its own target pragma, so no file needs its own flags.
 set(LIMBECK_CPU_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/dispatch.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/faults.cpp
   ${CMAKE_CURRENT_LIST_DIR}/threads.cpp
   ${CMAKE_CURRENT_LIST_DIR}/isa_base.cpp
   ${CMAKE_CURRENT_LIST_DIR}/isa_avx2.cpp

@@ -1,0 +1,13 @@
+// The kernels one element at a time: what every processor can run.
+#include "cpu/standard.h"
+
+#define LIMBECK_ISA base
+#define LIMBECK_TABLE table_base
+#include "cpu/vec.h"
+
+namespace limbeck::cpu::base {
+using F32 = float;
+}
+
+#include "cpu/ops.h"
+#include "cpu/table.inc"

@@ -1,0 +1,38 @@
+// What the kernels of one instruction set share: the lane type of a dtype, and rows or elements over threads.
+#pragma once
+
+namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+template <class V> struct Lanes {
+  using type = V;
+};
+
+// f(Lanes<V>): float32 in vectors, float64 one by one.
+template <class F> void by_dtype(DType dtype, F f) {
+  if (dtype == DType::float64) f(Lanes<double>{});
+  else f(Lanes<F32>{});
+}
+
+// Fewer elements than this are not worth waking a thread for.
+constexpr Int kGrain = 16384;
+
+template <class F> void over_rows(Int rows, Int cols, F body, Int grain = kGrain) { parallel(rows, grain / (cols < 1 ? 1 : cols) + 1, body); }
+
+// Elements in pieces that start at multiples of 64, so that vectors meet the same elements whatever the threads.
+template <class F> void over_elements(Int size, F body) {
+  auto pieces = [&](Int begin, Int end) { body(begin * 64, end * 64 < size ? end * 64 : size); };
+  parallel((size + 63) / 64, kGrain / 64, pieces);
+}
+
+// The row's temperature; NaN after refusing one that is not positive and finite.
+double temperature_of(Faults& faults, In row_temperature, Float temperature, Int r) {
+  if (!row_temperature) return temperature;
+  const float t = row_temperature.as<float>()[r];
+  if (t > 0 && t < INFINITY) return t;
+  faults.refuse(r, "row_temperature must be positive and finite: it is %g in row %lld", static_cast<double>(t), static_cast<long long>(r));
+  return NAN;
+}
+
+}  // namespace
+}  // namespace limbeck::cpu::LIMBECK_ISA

@@ -1,0 +1,112 @@
+// What a row loop needs of a lane type beyond core/lanes.h: loads, stores and reductions. One specialisation per lane type.
+#pragma once
+#include "core/lanes.h"
+#include "core/tensor.h"
+
+// Lambdas of the row loops: GCC would call the second of two uses instead of inlining it.
+#define LIMBECK_INLINE __attribute__((always_inline))
+
+namespace limbeck::cpu {
+
+// load(p), load(p, n, padding), store(p, v), store(p, v, n), stream(p, v), total(v) in double, largest(v), bits(mask).
+template <class V> struct vec;
+
+template <class S> struct ScalarVec {
+  LIMBECK_FN static S load(const S* p) { return *p; }
+  LIMBECK_FN static S load(const S* p, Int, S) { return *p; }
+  LIMBECK_FN static void store(S* p, S v) { *p = v; }
+  LIMBECK_FN static void store(S* p, S v, Int) { *p = v; }
+  LIMBECK_FN static void stream(S* p, S v) { *p = v; }
+  LIMBECK_FN static double total(S v) { return v; }
+  LIMBECK_FN static S largest(S v) { return v; }
+  LIMBECK_FN static uint32_t bits(bool m) { return m; }
+};
+template <> struct vec<float> : ScalarVec<float> {};
+template <> struct vec<double> : ScalarVec<double> {};
+
+// How a step of a row loop reaches memory: a whole vector, or the last n elements with the other lanes padded.
+template <class V> struct Whole {
+  using S = typename lane<V>::scalar;
+  LIMBECK_FN V load(const S* p, double) const { return vec<V>::load(p); }
+  LIMBECK_FN void store(S* p, V v) const { vec<V>::store(p, v); }
+  LIMBECK_FN void stream(S* p, V v) const { vec<V>::stream(p, v); }
+};
+template <class V> struct Tail {
+  using S = typename lane<V>::scalar;
+  Int n;
+  LIMBECK_FN V load(const S* p, double padding) const { return vec<V>::load(p, n, static_cast<S>(padding)); }
+  LIMBECK_FN void store(S* p, V v) const { vec<V>::store(p, v, n); }
+  LIMBECK_FN void stream(S* p, V v) const { vec<V>::store(p, v, n); }
+};
+
+// f(i, span) over [0, n): the tail goes through the same formula as the rest.
+template <class V, class F> LIMBECK_FN void each(Int n, F f) {
+  constexpr Int W = lane<V>::width;
+  Int i = 0;
+  for (; i + W <= n; i += W) f(i, Whole<V>{});
+  if constexpr (W > 1)
+    if (i < n) f(i, Tail<V>{n - i});
+}
+
+// Elements per float32 partial sum: at most 1024 terms per lane with scalar lanes, far fewer with wide ones.
+inline constexpr Int kBlock = 4096;
+
+template <class V, int N> struct Partials {
+  V part[N];
+};
+template <int N> struct Sums {
+  double sum[N];
+};
+
+// N sums at once: f(i, span, partial) adds to partial[0..N). The order of addition depends on n and the lane type only.
+template <class V, int N, class F> LIMBECK_FN Sums<N> sum_each(Int n, F f) {
+  constexpr Int W = lane<V>::width;
+  Sums<N> sums{};
+  for (Int block = 0; block < n; block += kBlock) {
+    const Int end = n - block < kBlock ? n : block + kBlock;
+    Partials<V, N> a, b, c, d;
+    for (int k = 0; k < N; ++k) a.part[k] = b.part[k] = c.part[k] = d.part[k] = splat<V>(0);
+    Int i = block;
+    for (; i + 4 * W <= end; i += 4 * W) {
+      f(i, Whole<V>{}, a.part);
+      f(i + W, Whole<V>{}, b.part);
+      f(i + 2 * W, Whole<V>{}, c.part);
+      f(i + 3 * W, Whole<V>{}, d.part);
+    }
+    for (; i + W <= end; i += W) f(i, Whole<V>{}, a.part);
+    if constexpr (W > 1)
+      if (i < end) f(i, Tail<V>{end - i}, b.part);
+    for (int k = 0; k < N; ++k) sums.sum[k] += vec<V>::total((a.part[k] + b.part[k]) + (c.part[k] + d.part[k]));
+  }
+  return sums;
+}
+
+// The largest element; NaN may be dropped (it comes back through the exponentials).
+template <class V, class S> LIMBECK_FN S largest(const S* p, Int n) {
+  constexpr Int W = lane<V>::width;
+  V a = splat<V>(-INFINITY), b = a, c = a, d = a;
+  Int i = 0;
+  for (; i + 4 * W <= n; i += 4 * W) {
+    a = max_(vec<V>::load(p + i), a);
+    b = max_(vec<V>::load(p + i + W), b);
+    c = max_(vec<V>::load(p + i + 2 * W), c);
+    d = max_(vec<V>::load(p + i + 3 * W), d);
+  }
+  for (; i + W <= n; i += W) a = max_(vec<V>::load(p + i), a);
+  if constexpr (W > 1)
+    if (i < n) b = max_(vec<V>::load(p + i, n - i, static_cast<S>(-INFINITY)), b);
+  return vec<V>::largest(max_(max_(a, b), max_(c, d)));
+}
+
+// One scalar in every lane, without splat's way through double.
+template <class V, class S> LIMBECK_FN V spread(S x) {
+  if constexpr (lane<V>::width == 1) return x;
+  else return vec<V>::spread(x);
+}
+
+template <class V, class S> LIMBECK_FN void fill_row(S* p, Int n, double value) {
+  const V v = splat<V>(value);
+  each<V>(n, [&](Int i, auto span) LIMBECK_INLINE { span.store(p + i, v); });
+}
+
+}  // namespace limbeck::cpu

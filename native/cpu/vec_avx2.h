@@ -1,0 +1,92 @@
+// Eight floats in an AVX register, with FMA.
+#pragma once
+#include <immintrin.h>
+
+#include "cpu/vec_math.h"
+
+// A namespace of its own: found by argument, it does not hide the scalar overloads from the kernels.
+namespace limbeck::cpu::avx2::simd {
+
+struct F32 {
+  __m256 v;
+};
+struct M32 {
+  __m256 m;
+};
+
+LIMBECK_FN F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator-(F32 a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+LIMBECK_FN F32 abs_(F32 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+LIMBECK_FN F32 sqrt_(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
+LIMBECK_FN M32 lt_(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+LIMBECK_FN F32 select_(M32 m, F32 a, F32 b) { return {_mm256_blendv_ps(b.v, a.v, m.m)}; }
+LIMBECK_FN F32 round_(F32 a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+// a·2ⁿ in two factors, so that 2¹²⁸ and denormal results come out right.
+LIMBECK_FN F32 scale2_(F32 a, F32 n) {
+  const __m256i whole = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
+  const __m256 low = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+  const __m256 high = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23));
+  return {_mm256_mul_ps(_mm256_mul_ps(a.v, low), high)};
+}
+// x = m·2^e, m in [√½, √2); denormals are scaled up first.
+LIMBECK_FN F32 split_(F32 x, F32& e) {
+  const __m256 small = _mm256_cmp_ps(x.v, _mm256_set1_ps(1.17549435e-38f), _CMP_LT_OQ);
+  const __m256 scaled = _mm256_blendv_ps(x.v, _mm256_mul_ps(x.v, _mm256_set1_ps(8388608.0f)), small);
+  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
+  const __m256i root = _mm256_set1_epi32(0x3F3504F3), bits = _mm256_sub_epi32(_mm256_castps_si256(scaled), root);
+  const __m256i exponent = _mm256_srai_epi32(bits, 23);
+  const __m256 shift = _mm256_and_ps(small, _mm256_set1_ps(23.0f));
+  e = {_mm256_sub_ps(_mm256_cvtepi32_ps(exponent), shift)};
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x007FFFFF)), root))};
+}
+
+}  // namespace limbeck::cpu::avx2::simd
+
+namespace limbeck {
+template <> struct lane<cpu::avx2::simd::F32> { using mask = cpu::avx2::simd::M32; using scalar = float; static constexpr int width = 8; };
+template <> LIMBECK_FN cpu::avx2::simd::F32 splat<cpu::avx2::simd::F32>(double x) { return {_mm256_set1_ps(static_cast<float>(x))}; }
+}  // namespace limbeck
+
+namespace limbeck::cpu::avx2::simd {
+LIMBECK_VECTOR_MATH(F32)
+}
+
+namespace limbeck::cpu::avx2 {
+using simd::F32;
+}
+
+namespace limbeck::cpu {
+template <> struct vec<avx2::simd::F32> {
+  using F32 = avx2::simd::F32;
+  LIMBECK_FN static __m256i first(Int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  LIMBECK_FN static F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  LIMBECK_FN static F32 load(const float* p, Int n, float padding) {
+    const __m256i mask = first(n);
+    return {_mm256_blendv_ps(_mm256_set1_ps(padding), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask))};
+  }
+  LIMBECK_FN static F32 spread(float x) { return {_mm256_set1_ps(x)}; }
+  LIMBECK_FN static void store(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
+  LIMBECK_FN static void store(float* p, F32 a, Int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+  LIMBECK_FN static void stream(float* p, F32 a) { _mm256_stream_ps(p, a.v); }
+  LIMBECK_FN static double total(F32 a) {
+    const __m256d all = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a.v)), _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1)));
+    const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(all), _mm256_extractf128_pd(all, 1));
+    return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+  }
+  LIMBECK_FN static float largest(F32 a) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+  }
+  LIMBECK_FN static uint32_t bits(avx2::simd::M32 m) { return static_cast<uint32_t>(_mm256_movemask_ps(m.m)); }
+};
+}  // namespace limbeck::cpu

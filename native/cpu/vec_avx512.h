@@ -1,0 +1,84 @@
+// Sixteen floats in an AVX-512 register.
+#pragma once
+#include <immintrin.h>
+
+#include "cpu/vec_math.h"
+
+// GCC 12 takes the undefined pass-through operand of its own AVX-512 intrinsics for a mistake.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+// A namespace of its own: found by argument, it does not hide the scalar overloads from the kernels.
+namespace limbeck::cpu::avx512::simd {
+
+struct F32 {
+  __m512 v;
+};
+struct M32 {
+  __mmask16 m;
+};
+
+LIMBECK_FN F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+LIMBECK_FN F32 operator-(F32 a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+LIMBECK_FN F32 abs_(F32 a) { return {_mm512_abs_ps(a.v)}; }
+LIMBECK_FN F32 sqrt_(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
+LIMBECK_FN M32 lt_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+LIMBECK_FN F32 select_(M32 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m.m, b.v, a.v)}; }
+LIMBECK_FN F32 round_(F32 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+LIMBECK_FN F32 scale2_(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+// x = m·2^e, m in [√½, √2); denormals are scaled up first.
+LIMBECK_FN F32 split_(F32 x, F32& e) {
+  const __mmask16 small = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.17549435e-38f), _CMP_LT_OQ);
+  const __m512 scaled = _mm512_mask_mul_ps(x.v, small, x.v, _mm512_set1_ps(8388608.0f));
+  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
+  const __m512i root = _mm512_set1_epi32(0x3F3504F3), bits = _mm512_sub_epi32(_mm512_castps_si512(scaled), root);
+  const __m512 exponent = _mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 23));
+  e = {_mm512_mask_sub_ps(exponent, small, exponent, _mm512_set1_ps(23.0f))};
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(0x007FFFFF)), root))};
+}
+
+}  // namespace limbeck::cpu::avx512::simd
+
+namespace limbeck {
+template <> struct lane<cpu::avx512::simd::F32> { using mask = cpu::avx512::simd::M32; using scalar = float; static constexpr int width = 16; };
+template <> LIMBECK_FN cpu::avx512::simd::F32 splat<cpu::avx512::simd::F32>(double x) { return {_mm512_set1_ps(static_cast<float>(x))}; }
+}  // namespace limbeck
+
+namespace limbeck::cpu::avx512::simd {
+LIMBECK_VECTOR_MATH(F32)
+}
+
+namespace limbeck::cpu::avx512 {
+using simd::F32;
+}
+
+namespace limbeck::cpu {
+template <> struct vec<avx512::simd::F32> {
+  using F32 = avx512::simd::F32;
+  LIMBECK_FN static __mmask16 first(Int n) { return static_cast<__mmask16>((1u << n) - 1); }
+  LIMBECK_FN static F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  LIMBECK_FN static F32 load(const float* p, Int n, float padding) { return {_mm512_mask_loadu_ps(_mm512_set1_ps(padding), first(n), p)}; }
+  LIMBECK_FN static F32 spread(float x) { return {_mm512_set1_ps(x)}; }
+  LIMBECK_FN static void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+  LIMBECK_FN static void store(float* p, F32 a, Int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+  LIMBECK_FN static void stream(float* p, F32 a) { _mm512_stream_ps(p, a.v); }
+  LIMBECK_FN static double total(F32 a) {
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a.v)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1));
+    const __m512d all = _mm512_add_pd(low, high);
+    const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(all), _mm512_extractf64x4_pd(all, 1));
+    const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+    return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+  }
+  LIMBECK_FN static float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }
+  LIMBECK_FN static uint32_t bits(avx512::simd::M32 m) { return m.m; }
+};
+}  // namespace limbeck::cpu

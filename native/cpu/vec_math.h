@@ -1,0 +1,84 @@
+// Exponentials and logarithms for every SIMD lane type of floats, from round_, scale2_ and split_ of that type. At most 2 ulp.
+#pragma once
+#include "cpu/vec.h"
+
+namespace limbeck::cpu {
+
+// e^r for |r| <= ln2/2 (Cephes).
+template <class V> LIMBECK_FN V exp_near_(V r) {
+  V p = splat<V>(1.9875691500e-4);
+  p = fma_(p, r, splat<V>(1.3981999507e-3));
+  p = fma_(p, r, splat<V>(8.3334519073e-3));
+  p = fma_(p, r, splat<V>(4.1665795894e-2));
+  p = fma_(p, r, splat<V>(1.6666665459e-1));
+  p = fma_(p, r, splat<V>(5.0000001201e-1));
+  return p;
+}
+
+inline constexpr double kLog2e = 1.4426950408889634, kLn2High = 0.693359375, kLn2Low = -2.12194440054690583e-4;
+// Beyond these the result is 0 or +inf; a constant comes first in max_ and min_, which keeps a NaN.
+inline constexpr double kExpLow = -104, kExpHigh = 89;
+
+template <class V> LIMBECK_FN V exp_vector_(V x) {
+  const V z = min_(splat<V>(kExpHigh), max_(splat<V>(kExpLow), x));
+  const V n = round_(z * splat<V>(kLog2e));
+  const V r = fma_(n, splat<V>(-kLn2Low), fma_(n, splat<V>(-kLn2High), z));
+  return scale2_(fma_(exp_near_(r), r * r, r) + splat<V>(1), n);
+}
+
+// The product is never rounded: it meets n·ln2 inside the fused multiply-add.
+template <class V> LIMBECK_FN V exp_scaled_vector_(V a, V hi, V lo) {
+  const V z = a * hi;
+  const V n = round_(min_(splat<V>(kExpHigh), max_(splat<V>(kExpLow), z)) * splat<V>(kLog2e));
+  const V r = fma_(n, splat<V>(-kLn2Low), fma_(a, lo, fma_(a, hi, n * splat<V>(-kLn2High))));
+  const V e = scale2_(fma_(exp_near_(r), r * r, r) + splat<V>(1), n);
+  return select_(lt_(z, splat<V>(kExpLow)), splat<V>(0), e);
+}
+
+// 2·(2ⁿ⁻¹·(e^r − 1) + (2ⁿ⁻¹ − ½)): the halves keep 2¹²⁸ finite.
+template <class V> LIMBECK_FN V expm1_vector_(V x) {
+  const V z = min_(splat<V>(kExpHigh), max_(splat<V>(kExpLow), x));
+  const V n = round_(z * splat<V>(kLog2e));
+  const V r = fma_(n, splat<V>(-kLn2Low), fma_(n, splat<V>(-kLn2High), z));
+  const V p = fma_(exp_near_(r), r * r, r), s = scale2_(splat<V>(0.5), n);
+  const V far = fma_(p, s, s - splat<V>(0.5));
+  return select_(eq_(n, splat<V>(0)), p, far + far);
+}
+
+// x = m·2^e with m in [√½, √2): ln x = ln m + e·ln2 (Cephes).
+template <class V> LIMBECK_FN V log_vector_(V x) {
+  V e;
+  const V f = split_(x, e) - splat<V>(1), z = f * f;
+  V p = splat<V>(7.0376836292e-2);
+  p = fma_(p, f, splat<V>(-1.1514610310e-1));
+  p = fma_(p, f, splat<V>(1.1676998740e-1));
+  p = fma_(p, f, splat<V>(-1.2420140846e-1));
+  p = fma_(p, f, splat<V>(1.4249322787e-1));
+  p = fma_(p, f, splat<V>(-1.6668057665e-1));
+  p = fma_(p, f, splat<V>(2.0000714765e-1));
+  p = fma_(p, f, splat<V>(-2.4999993993e-1));
+  p = fma_(p, f, splat<V>(3.3333331174e-1));
+  V y = fma_(e, splat<V>(kLn2Low), p * f * z);
+  y = f + fma_(z, splat<V>(-0.5), y);
+  y = fma_(e, splat<V>(kLn2High), y);
+  y = select_(lt_(x, splat<V>(INFINITY)), y, x);  // +inf and NaN stay
+  y = select_(lt_(x, splat<V>(0)), splat<V>(NAN), y);
+  return select_(eq_(x, splat<V>(0)), splat<V>(-INFINITY), y);
+}
+
+// ln(1 + x) = ln u + (x − (u − 1))/u with u = 1 + x rounded.
+template <class V> LIMBECK_FN V log1p_vector_(V x) {
+  const V u = x + splat<V>(1), y = log_vector_(u);
+  const V corrected = y + (x - (u - splat<V>(1))) / u;
+  return select_(lt_(abs_(y), splat<V>(INFINITY)), corrected, y);
+}
+
+}  // namespace limbeck::cpu
+
+// The lane functions of core/lanes.h that are the same code for every SIMD type of floats.
+#define LIMBECK_VECTOR_MATH(V)                                          \
+  LIMBECK_FN V exp_(V a) { return exp_vector_(a); }                     \
+  LIMBECK_FN V exp_scaled_(V a, V hi, V lo) { return exp_scaled_vector_(a, hi, lo); } \
+  LIMBECK_FN V expm1_(V a) { return expm1_vector_(a); }                 \
+  LIMBECK_FN V log_(V a) { return log_vector_(a); }                     \
+  LIMBECK_FN V log1p_(V a) { return log1p_vector_(a); }

@@ -1,0 +1,416 @@
+// The row schedule of every divergence on the CPU: maxima, exponentials kept in cache, then loss and gradient in one pass over the row.
+#pragma once
+#include "ops/divergence/divergences.h"
+#include "ops/softmax/row.h"
+
+namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+struct DivergenceCall {
+  In student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature;
+  Out row_loss, gradient;
+  Int rows, cols, student_stride, teacher_stride, gradient_stride, k;
+  Target target;
+  double parameter_a, parameter_b;
+  Residual residual;
+  double log_prob_scale, temperature;
+  bool temperature_squared;
+  double hard_weight, label_smoothing;
+  Int ignore_index, unlabelled_index;
+  double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
+
+  bool skipped(Int r) const {
+    return (labels && labels.as<int32_t>()[r] == ignore_index) || (row_weights && row_weights.as<float>()[r] == 0);
+  }
+};
+
+// Working memory of one thread, in the order of the row schedule's needs.
+template <class S> struct DivergenceScratch {
+  S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr;
+  uint64_t* seen = nullptr;  // one bit per column, all clear between rows
+  int32_t* ids = nullptr;
+  double *log_p = nullptr, *centred = nullptr;
+
+  static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
+    row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
+    const bool sparse = call.target == Target::sparse_log_probs;
+    bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
+    slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
+    return 3 * row + bits + 3 * slots;
+  }
+
+  bool reserve(const DivergenceCall& call, Faults& faults) {
+    size_t row, bits, slots;
+    const size_t total = bytes(call, row, bits, slots);
+    char* at = static_cast<char*>(scratch(total));
+    if (!at) return faults.out_of_memory(total), false;
+    student_exp = reinterpret_cast<S*>(at);
+    teacher_exp = reinterpret_cast<S*>(at + row);
+    teacher_log = reinterpret_cast<S*>(at + 2 * row);
+    seen = reinterpret_cast<uint64_t*>(at + 3 * row);
+    memset(seen, 0, bits);
+    log_p = reinterpret_cast<double*>(at + 3 * row + bits);
+    centred = reinterpret_cast<double*>(at + 3 * row + bits + slots);
+    ids = reinterpret_cast<int32_t*>(at + 3 * row + bits + 2 * slots);
+    return true;
+  }
+};
+
+// One side of a dense row: log p = (x − max)/T − log_sum and p = e·scale.
+template <class S> struct Side {
+  const S *x, *e;
+  S max;
+  double sum, log_sum, mass;
+};
+
+// Cross-entropy with the label at temperature 1, what it adds to the row.
+struct HardTerm {
+  bool used = false;
+  double loss = 0, coefficient = 0, log_sum = 0, uniform = 0, target = 0;
+  Int label = 0;
+};
+
+template <class V, template <class> class Formula> struct DivergenceRow {
+  using S = typename lane<V>::scalar;
+  const DivergenceCall& call;
+  Faults& faults;
+  DivergenceScratch<S> memory;
+  V a = splat<V>(call.parameter_a), b = splat<V>(call.parameter_b);
+
+  void finish(Int r, double loss) const { call.row_loss.as<S>()[r] = static_cast<S>(loss); }
+  S* gradient_of(Int r) const { return call.gradient ? call.gradient.as<S>() + r * call.gradient_stride : nullptr; }
+
+  void constant(Int r, double value) const {
+    finish(r, value);
+    if (S* g = gradient_of(r)) fill_row<V>(g, call.cols, value);
+  }
+
+  void run(Int r) {
+    if (call.skipped(r) || call.cols == 0) return constant(r, 0);
+    const double weight = call.row_weights ? static_cast<double>(call.row_weights.as<float>()[r]) : 1.0;
+    HardTerm hard;
+    if (call.labels) {
+      const int32_t label = call.labels.as<int32_t>()[r];
+      if (label != call.unlabelled_index) {
+        if (label < 0 || label >= call.cols)
+          return faults.refuse(r, "labels must be in [0, %lld): label %lld is %d", (long long)call.cols, (long long)r, label);
+        hard.used = call.hard_weight > 0;
+        hard.label = label;
+      }
+    }
+    const double temperature = temperature_of(faults, call.row_temperature, call.temperature, r);
+    if (!(temperature == temperature)) return;
+    const bool soft = call.hard_weight < 1;
+    if (!soft && !hard.used) return constant(r, 0);
+
+    const S* x = call.student.as<S>() + r * call.student_stride;
+    S* g = gradient_of(r);
+    const bool wants = g && call.gradient_scale != 0;
+    const double squared = call.temperature_squared ? temperature * temperature : 1;
+    const double soft_loss = weight * (1 - call.hard_weight) * squared;
+    const double soft_gradient = wants ? soft_loss / temperature * call.gradient_scale : 0;
+    hard.coefficient = weight * call.hard_weight * call.gradient_scale;
+    // Exponentials go where the gradient will be, unless the student lies there.
+    S* e = wants && g != x ? g : memory.student_exp;
+    const S max = largest<V>(x, call.cols);
+
+    double loss;
+    if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
+    else if (call.target == Target::sparse_log_probs) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
+    finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
+    if (g && !wants) fill_row<V>(g, call.cols, 0);
+  }
+
+  // CE = −(1−ε)·ln q_y − ε/V·Σ ln q. Needs the student untouched.
+  void hard_loss(const S* x, S max, double sum, HardTerm& hard) const {
+    hard.log_sum = log(sum);
+    hard.uniform = call.label_smoothing / static_cast<double>(call.cols);
+    hard.target = 1 - call.label_smoothing;
+    double loss = 0;
+    if (hard.target > 0) loss = hard.target * (hard.log_sum - (static_cast<double>(x[hard.label]) - static_cast<double>(max)));
+    if (call.label_smoothing > 0) {
+      const V m = splat<V>(max);
+      const double centred = sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                               part[0] = part[0] + (span.load(x + i, max) - m);
+                             }).sum[0];
+      loss += call.label_smoothing * hard.log_sum - hard.uniform * centred;
+    }
+    hard.loss = loss;
+  }
+
+  double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
+    const double sum = exp_row<V>(x, max, InverseTemperature<S>::of(1), g ? e : nullptr, call.cols);
+    hard_loss(x, max, sum, hard);
+    if (!(sum == sum)) return NAN;
+    if (g) {
+      const V scale = splat<V>(hard.coefficient / sum), offset = splat<V>(-hard.coefficient * hard.uniform);
+      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, fma_(span.load(e + i, 0), scale, offset)); });
+      label_gradient(g, hard);
+    }
+    return 0;
+  }
+
+  static void label_gradient(S* g, const HardTerm& hard) {
+    if (hard.used) g[hard.label] = static_cast<S>(static_cast<double>(g[hard.label]) - hard.coefficient * hard.target);
+  }
+
+  // The hard term's statistics where the row has a soft term at `temperature` too.
+  void hard_beside(const S* x, S max, double sum, double temperature, HardTerm& hard) const {
+    if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, InverseTemperature<S>::of(1), static_cast<S*>(nullptr), call.cols), hard);
+  }
+
+  // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
+  bool teacher_side(Int r, double temperature, InverseTemperature<S> inverse, Side<S>& teacher) const {
+    const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+    const S* given = nullptr;
+    if (call.target == Target::probs) {
+      S* logs = memory.teacher_log;
+      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(logs + i, log_(span.load(t + i, 1))); });
+      given = t;
+      t = logs;
+    }
+    if (call.target == Target::logits || temperature != 1) {
+      const S max = largest<V>(t, call.cols);
+      const double sum = exp_row<V>(t, max, inverse, memory.teacher_exp, call.cols);
+      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
+      return sum == sum;
+    }
+    double mass;
+    if (given) {
+      mass = sum_row<V>(given, call.cols);
+    } else {
+      given = memory.teacher_exp;
+      mass = exp_row<V>(t, S(0), InverseTemperature<S>::of(1), memory.teacher_exp, call.cols);
+    }
+    teacher = {t, given, 0, 1, 0, mass};
+    // A negative probability shows in its logarithm only.
+    return mass > 0 && mass < INFINITY;
+  }
+
+  double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const auto inverse = InverseTemperature<S>::of(temperature);
+    Side<S> student{x, e, max, 0, 0, 1}, teacher;
+    student.sum = exp_row<V>(x, max, inverse, e, call.cols);
+    if (!(student.sum == student.sum) || !teacher_side(r, temperature, inverse, teacher)) return NAN;
+    student.log_sum = log(student.sum);
+    hard_beside(x, max, student.sum, temperature, hard);
+    const bool plain = !hard.used && teacher.mass == 1;
+    double loss;
+    if (!g) loss = plain ? pass<true, false>(student, teacher, inverse, g, coefficient, hard) : pass<false, false>(student, teacher, inverse, g, coefficient, hard);
+    else loss = plain ? pass<true, true>(student, teacher, inverse, g, coefficient, hard) : pass<false, true>(student, teacher, inverse, g, coefficient, hard);
+    if (g) label_gradient(g, hard);
+    return loss + (teacher.mass - 1);
+  }
+
+  // Loss and gradient of all outcomes. Plain: a teacher of mass 1 and no hard term.
+  template <bool plain, bool with_gradient>
+  double pass(const Side<S>& student, const Side<S>& teacher, InverseTemperature<S> inverse, S* g, double coefficient, const HardTerm& hard) const {
+    const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
+    const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
+    const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum);
+    const V log_ratio = splat<V>(teacher.log_sum - student.log_sum), factor = splat<V>(coefficient);
+    const V excess = splat<V>(coefficient * (teacher.mass - 1));
+    const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
+    const bool has_hard = hard.used;
+    const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
+      const V zs = span.load(student.x + i, -INFINITY) - student_max, zt = span.load(teacher.x + i, -INFINITY) - teacher_max;
+      return Outcome<V>{span.load(student.e + i, 0) * student_scale, span.load(teacher.e + i, 0) * teacher_scale,
+                        fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), fma_(zs - zt, scale, log_ratio)};
+    };
+    const auto finish_gradient = [&](Int i, auto span, const Outcome<V>& o, V slope) LIMBECK_INLINE {
+      V value = slope * factor;
+      if constexpr (!plain) {
+        value = fma_(o.q, excess, value);
+        if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
+      }
+      span.store(g + i, value);
+    };
+    if constexpr (!Formula<V>::needs_mean || !with_gradient) {
+      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+               const Outcome<V> o = outcome(i, span);
+               part[0] = part[0] + Formula<V>::loss(o, a, b);
+               if constexpr (with_gradient) finish_gradient(i, span, o, Formula<V>::gradient(o, a, b));
+             }).sum[0];
+    } else {
+      const Sums<2> sums = sum_each<V, 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+        const Outcome<V> o = outcome(i, span);
+        part[0] = part[0] + Formula<V>::loss(o, a, b);
+        part[1] = part[1] + mul0_(o.q, Formula<V>::gradient(o, a, b));
+      });
+      const V mean = splat<V>(sums.sum[1]);
+      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+        const Outcome<V> o = outcome(i, span);
+        finish_gradient(i, span, o, mul0_(o.q, Formula<V>::gradient(o, a, b) - mean));
+      });
+      return sums.sum[0];
+    }
+  }
+
+  // The ids and log-probabilities of a sparse row. Returns how many, or -1 after refusing an id.
+  Int slots(Int r, double& log_mass, bool& defined) const {
+    const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
+    const float* values = call.values.as<float>() + r * call.k;
+    const double scale = call.residual == Residual::renormalize ? call.log_prob_scale : 1;
+    Int count = 0, bad = -1;
+    bool twice = false;
+    double top = -INFINITY;
+    for (Int j = 0; j < call.k && bad < 0; ++j) {
+      const int32_t id = indices[j];
+      if (id == -1) continue;
+      if (id < 0 || id >= call.cols) {
+        bad = j;
+        break;
+      }
+      uint64_t& word = memory.seen[id / 64];
+      const uint64_t bit = uint64_t(1) << (id % 64);
+      if (word & bit) {
+        bad = j;
+        twice = true;
+        break;
+      }
+      word |= bit;
+      const double log_p = static_cast<double>(values[j]) * scale;
+      if (!(log_p < INFINITY)) defined = false;
+      if (log_p > top) top = log_p;
+      memory.ids[count] = id;
+      memory.log_p[count++] = log_p;
+    }
+    for (Int j = 0; j < count; ++j) memory.seen[memory.ids[j] / 64] = 0;
+    if (bad >= 0) {
+      if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
+      else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
+      return -1;
+    }
+    double sum = 0;
+    if (top > -INFINITY)
+      for (Int j = 0; j < count; ++j) sum += exp(memory.log_p[j] - top);
+    log_mass = top > -INFINITY ? top + log(sum) : -INFINITY;
+    return count;
+  }
+
+  double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    double log_mass = 0;
+    bool defined = true;
+    const Int count = slots(r, log_mass, defined);
+    if (count < 0) return 0;
+    const double mass = exp(log_mass);
+    double log_tail = -INFINITY, all = mass;
+    if (call.residual == Residual::renormalize) {
+      if (log_mass == -INFINITY) return NAN;
+      for (Int j = 0; j < count; ++j) memory.log_p[j] -= log_mass;
+      all = 1;
+    } else if (call.residual == Residual::tail_bucket) {
+      if (call.tail_log_mass) {
+        log_tail = static_cast<double>(call.tail_log_mass.as<float>()[r]);
+        if (!(log_tail < INFINITY)) defined = false;
+      } else if (defined && mass > 1 + 1e-3) {
+        faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, mass);
+        return 0;
+      } else {
+        log_tail = log_mass < 0 ? log(-expm1(log_mass)) : -INFINITY;
+      }
+      all = mass + exp(log_tail);
+    }
+    if (!defined) return NAN;
+
+    const auto inverse = InverseTemperature<S>::of(temperature);
+    double sum = exp_row<V>(x, max, inverse, e, call.cols);
+    if (!(sum == sum)) return NAN;
+    const int32_t* ids = memory.ids;
+    double kept = 0;
+    for (Int j = 0; j < count; ++j) {
+      memory.centred[j] = static_cast<double>(x[ids[j]]) - static_cast<double>(max);
+      kept += static_cast<double>(e[ids[j]]);
+    }
+    const bool truncated = call.residual == Residual::truncate;
+    Rest rest{0, 0};
+    if (!truncated) {
+      rest = rest_of_row<V>(x, max, temperature, inverse, e, call.cols, count, [&](Int j) { return ids[j]; });
+      sum = kept + rest.sum * exp(rest.log_scale);
+    }
+    const double log_sum = log(sum);
+    hard_beside(x, max, sum, temperature, hard);
+
+    using D = Formula<double>;
+    const double pa = call.parameter_a, pb = call.parameter_b;
+    double loss = 0, factor = coefficient * all / sum;
+    if (!truncated) {
+      const double log_q = rest.log_mass() - log_sum;
+      const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, log_q - log_tail};
+      loss = D::loss(o, pa, pb) + (all - 1);
+      factor = rest.sum > 0 ? coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) / rest.sum : 0;
+    }
+    if (g) {
+      const V scale = splat<V>(factor), m = splat<V>(max), hard_log = splat<V>(hard.log_sum);
+      const V hard_factor = splat<V>(hard.coefficient), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
+      if (hard.used)
+        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+          const V q = exp_(span.load(x + i, -INFINITY) - m - hard_log);
+          span.store(g + i, fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset)));
+        });
+      else
+        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, span.load(e + i, 0) * scale); });
+    }
+    for (Int j = 0; j < count; ++j) {
+      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
+      const Outcome<double> o{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+      const double part = D::loss(o, pa, pb);
+      // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
+      loss += truncated ? part - o.q + o.p : part;
+      if (g) {
+        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] - hard.log_sum) - hard.uniform) : 0;
+        g[ids[j]] = static_cast<S>(coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) + beside);
+      }
+    }
+    if (g) label_gradient(g, hard);
+    return loss;
+  }
+};
+
+template <class V, template <class> class Formula> void divergence_rows(const DivergenceCall& call, Faults& faults) {
+  over_rows(call.rows, call.cols, [&](Int begin, Int end) {
+    DivergenceRow<V, Formula> row{call, faults, {}};
+    if (!row.memory.reserve(call, faults)) return;
+    for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+  }, kGrain / 4);
+}
+
+void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
+                Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k,
+                Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
+                Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                Int denominator, Float denominator_value) {
+  DivergenceCall call{student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, row_loss, gradient, rows, cols,
+                      student_stride, teacher_stride, gradient_stride, k, Target(target), parameter_a, parameter_b, Residual(residual),
+                      log_prob_scale, temperature, temperature_squared != 0, hard_weight, label_smoothing, ignore_index, unlabelled_index, 1};
+  double over = 1;
+  if (Reduction(reduction) == Reduction::mean) {
+    double counted = 0;
+    for (Int r = 0; r < rows; ++r)
+      if (!labels || labels.as<int32_t>()[r] != ignore_index)
+        counted += Denominator(denominator) == Denominator::weights && row_weights ? static_cast<double>(row_weights.as<float>()[r]) : 1;
+    over = Denominator(denominator) == Denominator::number ? denominator_value : counted;
+    call.gradient_scale = over == 0 ? 0 : 1 / over;
+  }
+  Faults faults;
+  by_dtype(student.dtype, [&](auto lanes) {
+    using V = typename decltype(lanes)::type;
+    using S = typename lane<V>::scalar;
+    switch (Divergence(divergence)) {
+#define LIMBECK_CASE(name) \
+  case Divergence::name: divergence_rows<V, limbeck::name>(call, faults); break;
+      LIMBECK_DIVERGENCES(LIMBECK_CASE)
+#undef LIMBECK_CASE
+    }
+    if (Reduction(reduction) == Reduction::none || !faults.report(ctx)) return;
+    double sum = 0;
+    for (Int r = 0; r < rows; ++r) sum += static_cast<double>(row_loss.as<S>()[r]);
+    loss.as<S>()[0] = static_cast<S>(over == 0 ? 0 : sum / over);
+  });
+  faults.report(ctx);
+}
+
+}  // namespace
+}  // namespace limbeck::cpu::LIMBECK_ISA

@@ -1,0 +1,179 @@
+// c = op(a)·op(b) on the CPU: blocks of b packed once, tiles of c kept in registers. An element's sum runs over k in order, whatever the threads.
+#pragma once
+
+namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+// Tile height by lane width: accumulators, two vectors of b and one of a fill the registers.
+template <class V> constexpr int kTileRows = lane<V>::width == 16 ? 14 : lane<V>::width == 8 ? 6 : lane<V>::width == 4 ? 8 : 4;
+constexpr int kTileVectors = 2;
+constexpr Int kDepth = 256, kPanelCols = 4096;
+
+template <class S> struct Matrix {
+  S* data;
+  Int row, col;  // strides
+};
+
+// R rows by N vectors of c; `part` columns of the last vector exist. b is packed in rows of kTileVectors vectors.
+template <class V, class S, int R, int N>
+__attribute__((noinline)) void matmul_tile(Int depth, Matrix<const S> a, const S* b, S* c, Int c_row, Int part, bool add) {
+  constexpr Int W = lane<V>::width;
+  V sum[R][N];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sum[i][j] = splat<V>(0);
+  for (Int p = 0; p < depth; ++p) {
+    V row[N];
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) row[j] = vec<V>::load(b + p * kTileVectors * W + j * W);
+    const S* left = a.data + p * a.col;
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const V value = spread<V>(left[i * a.row]);
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sum[i][j] = fma_(value, row[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      S* at = c + i * c_row + j * W;
+      if (j + 1 < N || part == W) vec<V>::store(at, add ? vec<V>::load(at) + sum[i][j] : sum[i][j]);
+      else vec<V>::store(at, add ? vec<V>::load(at, part, S(0)) + sum[i][j] : sum[i][j], part);
+    }
+  }
+}
+
+template <class V, class S, int R> void matmul_strip(Int depth, Matrix<const S> a, const S* b, S* c, Int c_row, Int cols, bool add) {
+  constexpr Int W = lane<V>::width;
+  if (cols > W) matmul_tile<V, S, R, 2>(depth, a, b, c, c_row, cols - W, add);
+  else matmul_tile<V, S, R, 1>(depth, a, b, c, c_row, cols, add);
+}
+
+// The shortest tile that holds the rows: a is read past its end for none of them.
+template <class V, class S> void matmul_rows(Int rows, Int depth, Matrix<const S> a, const S* b, S* c, Int c_row, Int cols, bool add) {
+  constexpr int R = kTileRows<V>;
+  while (rows > 0) {
+    int taken = R;
+    if (rows >= R) matmul_strip<V, S, R>(depth, a, b, c, c_row, cols, add);
+    else if (R > 8 && rows >= 8) taken = 8, matmul_strip<V, S, 8>(depth, a, b, c, c_row, cols, add);
+    else if (rows >= 4) taken = 4, matmul_strip<V, S, 4>(depth, a, b, c, c_row, cols, add);
+    else if (rows >= 2) taken = 2, matmul_strip<V, S, 2>(depth, a, b, c, c_row, cols, add);
+    else taken = 1, matmul_strip<V, S, 1>(depth, a, b, c, c_row, cols, add);
+    rows -= taken;
+    a.data += taken * a.row;
+    c += taken * c_row;
+  }
+}
+
+// Columns [first, last) of a depth × cols block of b into strips of one tile's width, zeros behind the last column.
+template <class V, class S> void pack_strips(Matrix<const S> b, S* packed, Int depth, Int cols, Int first, Int last) {
+  constexpr Int N = lane<V>::width * kTileVectors;
+  for (Int strip = first; strip < last; ++strip) {
+    const Int begin = strip * N, count = cols - begin < N ? cols - begin : N;
+    S* to = packed + strip * N * depth;
+    if (b.col == 1) {
+      for (Int p = 0; p < depth; ++p) {
+        const S* from = b.data + p * b.row + begin;
+        for (Int j = 0; j < count; ++j) to[p * N + j] = from[j];
+        for (Int j = count; j < N; ++j) to[p * N + j] = 0;
+      }
+      continue;
+    }
+    for (Int j = 0; j < N; ++j) {
+      const S* from = b.data + (begin + (j < count ? j : 0)) * b.col;
+      for (Int p = 0; p < depth; ++p) to[p * N + j] = j < count ? from[p * b.row] : S(0);
+    }
+  }
+}
+
+template <class V, class S> void matmul_loop(Faults& faults, Matrix<const S> a, Matrix<const S> b, S* c, Int m, Int n, Int k, bool accumulate) {
+  constexpr Int N = lane<V>::width * kTileVectors, R = kTileRows<V>;
+  if (k == 0 && !accumulate)
+    for (Int i = 0; i < m * n; ++i) c[i] = 0;
+  const Int widest = n < kPanelCols ? (n + N - 1) / N * N : kPanelCols, deepest = k < kDepth ? k : kDepth;
+  S* packed = nullptr;
+  if (m > 0 && n > 0 && k > 0) {
+    const size_t bytes = static_cast<size_t>(widest * deepest) * sizeof(S);
+    packed = static_cast<S*>(scratch(bytes, 1));
+    if (!packed) return faults.out_of_memory(bytes);
+  }
+  for (Int column = 0; packed && column < n; column += kPanelCols) {
+    const Int cols = n - column < kPanelCols ? n - column : kPanelCols, strips = (cols + N - 1) / N;
+    for (Int start = 0; start < k; start += kDepth) {
+      const Int depth = k - start < kDepth ? k - start : kDepth;
+      const Matrix<const S> right{b.data + start * b.row + column * b.col, b.row, b.col};
+      auto pack = [&](Int first, Int last) { pack_strips<V>(right, packed, depth, cols, first, last); };
+      parallel(strips, kGrain / (N * depth) + 1, pack);
+
+      // Blocks of rows that fit the second-level cache; columns are split where rows alone leave threads idle.
+      const Int tile_rows = (m + R - 1) / R, block = R * (tile_rows < 12 ? tile_rows : 12), blocks = (m + block - 1) / block;
+      Int pieces = blocks >= 4 * threads() ? 1 : (4 * threads() + blocks - 1) / blocks;
+      if (pieces > strips) pieces = strips;
+      const Int piece = (strips + pieces - 1) / pieces;
+      pieces = (strips + piece - 1) / piece;
+      // a is packed where its rows are used for many strips.
+      const bool pack_a = piece > 4;
+      auto work = [&](Int first, Int last) {
+        for (Int task = first; task < last; ++task) {
+          const Int row = task / pieces * block, rows = m - row < block ? m - row : block;
+          const Int from = task % pieces * piece, to = from + piece < strips ? from + piece : strips;
+          const Matrix<const S> whole{a.data + row * a.row + start * a.col, a.row, a.col};
+          S* tiles = nullptr;
+          if (pack_a) {
+            tiles = static_cast<S*>(scratch(static_cast<size_t>(block * kDepth) * sizeof(S), 0));
+            if (!tiles) return faults.out_of_memory(static_cast<size_t>(block * kDepth) * sizeof(S));
+            for (Int tile = 0; tile < rows; tile += R) {
+              const Int height = rows - tile < R ? rows - tile : R;
+              S* at = tiles + tile * depth;
+              for (Int p = 0; p < depth; ++p)
+                for (Int i = 0; i < height; ++i) at[p * height + i] = whole.data[(tile + i) * whole.row + p * whole.col];
+            }
+          }
+          const bool add = accumulate || start > 0;
+          for (Int strip = from; strip < to; ++strip) {
+            const Int begin = strip * N, width = cols - begin < N ? cols - begin : N;
+            for (Int tile = 0; tile < rows; tile += R) {
+              const Int height = rows - tile < R ? rows - tile : R;
+              const Matrix<const S> left = pack_a ? Matrix<const S>{tiles + tile * depth, 1, height}
+                                                  : Matrix<const S>{whole.data + tile * whole.row, whole.row, whole.col};
+              matmul_rows<V, S>(height, depth, left, packed + strip * N * depth, c + (row + tile) * n + column + begin, n, width, add);
+            }
+          }
+        }
+      };
+      const Int cost = (block < m ? block : m) * piece * N * depth;
+      parallel(blocks * pieces, (Int(1) << 19) / (cost + 1) + 1, work);
+    }
+  }
+}
+
+#if defined(LIMBECK_CBLAS)
+inline void cblas_product(const float* a, const float* b, float* c, int m, int n, int k, bool ta, bool tb, bool add) {
+  cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, add ? 1.0f : 0.0f, c, n);
+}
+inline void cblas_product(const double* a, const double* b, double* c, int m, int n, int k, bool ta, bool tb, bool add) {
+  cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, add ? 1.0 : 0.0, c, n);
+}
+#endif
+
+void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate) {
+  Faults faults;
+  by_dtype(a.dtype, [&](auto lanes) {
+    using V = typename decltype(lanes)::type;
+    using S = typename lane<V>::scalar;
+    const bool ta = transpose_a != 0, tb = transpose_b != 0;
+#if defined(LIMBECK_CBLAS)
+    if (m > 0 && n > 0 && k > 0 && m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)
+      return cblas_product(a.as<S>(), b.as<S>(), c.as<S>(), int(m), int(n), int(k), ta, tb, accumulate != 0);
+#endif
+    const Matrix<const S> left{a.as<S>(), ta ? 1 : k, ta ? m : 1}, right{b.as<S>(), tb ? 1 : n, tb ? k : 1};
+    matmul_loop<V, S>(faults, left, right, c.as<S>(), m, n, k, accumulate != 0);
+  });
+  faults.report(ctx);
+}
+
+}  // namespace
+}  // namespace limbeck::cpu::LIMBECK_ISA

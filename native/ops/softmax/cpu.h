@@ -1,0 +1,44 @@
+// softmax and log softmax on the CPU: maximum, exponentials into y, then one scaling; the row stays in cache.
+#pragma once
+#include "ops/softmax/math.h"
+
+namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double temperature, bool is_log) {
+  const auto inverse = InverseTemperature<S>::of(temperature);
+  const V max = splat<V>(largest<V>(x, cols)), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
+  if (is_log) {
+    const double sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                         part[0] = part[0] + exp_scaled_(span.load(x + i, -INFINITY) - max, hi, lo);
+                       }).sum[0];
+    const V log_sum = splat<V>(log(sum));
+    each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), max, hi, lo, log_sum)); });
+    return;
+  }
+  const double sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                       const V e = exp_scaled_(span.load(x + i, -INFINITY) - max, hi, lo);
+                       span.store(y + i, e);
+                       part[0] = part[0] + e;
+                     }).sum[0];
+  const V scale = splat<V>(1 / sum);
+  each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
+}
+
+void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
+  Faults faults;
+  by_dtype(x.dtype, [&](auto lanes) {
+    using V = typename decltype(lanes)::type;
+    using S = typename lane<V>::scalar;
+    over_rows(rows, cols, [&](Int begin, Int end) {
+      for (Int r = begin; r < end && !faults.beyond(r); ++r) {
+        const double t = temperature_of(faults, row_temperature, temperature, r);
+        if (t == t) softmax_row<V, S>(x.as<S>() + r * cols, y.as<S>() + r * cols, cols, t, is_log != 0);
+      }
+    });
+  });
+  faults.report(ctx);
+}
+
+}  // namespace
+}  // namespace limbeck::cpu::LIMBECK_ISA

@@ -1,0 +1,42 @@
+// Gradient of softmax and log softmax on the CPU: one sum per row, then the element formula.
+#pragma once
+#include "ops/softmax/math.h"
+
+namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+template <class V, class S> void softmax_backward_row(const S* y, const S* g, S* dx, Int cols, double temperature, bool is_log) {
+  const V inverse = splat<V>(1 / temperature);
+  if (is_log) {
+    const V sum = splat<V>(sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + span.load(g + i, 0); }).sum[0]);
+    each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE {
+      span.store(dx + i, log_softmax_gradient_(span.load(y + i, 0), span.load(g + i, 0), sum, inverse));
+    });
+    return;
+  }
+  const V dot = splat<V>(sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                           part[0] = fma_(span.load(y + i, 0), span.load(g + i, 0), part[0]);
+                         }).sum[0]);
+  each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE {
+    span.store(dx + i, softmax_gradient_(span.load(y + i, 0), span.load(g + i, 0), dot, inverse));
+  });
+}
+
+void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out gradient_x, Int rows, Int cols, Float temperature, Int is_log) {
+  Faults faults;
+  by_dtype(y.dtype, [&](auto lanes) {
+    using V = typename decltype(lanes)::type;
+    using S = typename lane<V>::scalar;
+    over_rows(rows, cols, [&](Int begin, Int end) {
+      for (Int r = begin; r < end && !faults.beyond(r); ++r) {
+        const double t = temperature_of(faults, row_temperature, temperature, r);
+        const Int at = r * cols;
+        if (t == t) softmax_backward_row<V, S>(y.as<S>() + at, gradient_y.as<S>() + at, gradient_x.as<S>() + at, cols, t, is_log != 0);
+      }
+    });
+  });
+  faults.report(ctx);
+}
+
+}  // namespace
+}  // namespace limbeck::cpu::LIMBECK_ISA
