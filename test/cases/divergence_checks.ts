@@ -1,0 +1,588 @@
+// The checks every divergence must pass: a new divergence calls rowLossChecks with its float64 formula and is done.
+import { expectAll, expectClose, expectSameBits, expectThrows, expectTrue } from '../compare.js';
+import { integers, uniforms } from '../random.js';
+import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
+import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
+import type { Check, Subject } from '../subject.js';
+import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, runLoss, sparseCall } from './row_loss.js';
+
+/** What a divergence allows, as DESIGN.md 4.1 has it. */
+export interface DivergenceRules {
+  /** Is it finite, and defined, for renormalize (p = 0 off the k)? */
+  renormalize: boolean;
+  /** Does it take targets whose mass is not 1 (probabilities as given, truncate)? */
+  anyMass: boolean;
+  /** Zero where student and teacher agree, never negative. */
+  isDistance: boolean;
+}
+
+// Teacher and student of different sharpness: logits that grow with T so that the loss is not only its rounding.
+function spreads(temperature: number): { spread: number; noise: number }[] {
+  const wide = Math.min(3 * temperature, 2000);
+  return [
+    { spread: 3, noise: 1 },
+    { spread: wide, noise: wide / 3 },
+  ];
+}
+
+export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRules): Check[] {
+  const checks: Check[] = [];
+  const check = (name: string, run: (subject: Subject) => void): void => void checks.push({ name, run });
+  const dense = (seed: number, rows: number, cols: number, options: Parameters<typeof denseCall>[3] = {}): LossCall => denseCall(seed, rows, cols, { divergence: formula, ...options });
+  const sparse = (seed: number, rows: number, cols: number, k: number, options: Parameters<typeof sparseCall>[4] = {}): LossCall =>
+    sparseCall(seed, rows, cols, k, { divergence: formula, ...options });
+  const residuals = (['renormalize', 'truncate', 'tail_bucket'] as const).filter((name) => (name === 'renormalize' ? rules.renormalize : name === 'truncate' ? rules.anyMass : true));
+
+  // ---- exactness
+
+  for (const temperature of TEMPERATURES)
+    check(`logits at temperature ${temperature}, every width (trap 15)`, (subject) => {
+      for (const cols of COLS)
+        for (const { spread, noise } of spreads(temperature))
+          checkLoss(subject, `V ${cols}, spread ${spread}`, dense(cols, 3, cols, { temperature, spread, noise }));
+    });
+
+  for (const temperature of TEMPERATURES)
+    check(`student nearly the teacher at temperature ${temperature}`, (subject) => {
+      for (const cols of [2, 33, 1025])
+        for (const noise of [1e-2, 1e-3]) {
+          const call = dense(cols + 7, 3, cols, { temperature, spread: Math.min(3 * temperature, 2000), noise: noise * Math.min(temperature, 700) });
+          const result = checkLoss(subject, `V ${cols}, noise ${noise}`, call);
+          // More than the contract asks: these digits are what the form Σ p·φ(d) keeps and a difference of log-sum-exps loses.
+          const reference = rowLossReference(call);
+          expectClose('digits of a small loss', result.rowLoss, reference.rowLoss, (r) => 2e-3 * Math.abs(reference.rowLoss[r] as number) + 1e-11 * temperature * temperature);
+        }
+    });
+
+  check('temperature squared or not, per call and per row (trap 15)', (subject) => {
+    for (const cols of FEW_COLS)
+      for (const temperatureSquared of [true, false]) {
+        checkLoss(subject, `V ${cols}`, dense(cols, 4, cols, { temperature: 2.5, temperatureSquared }));
+        checkLoss(subject, `V ${cols}, rows`, dense(cols, 4, cols, { rowTemperature: Float32Array.of(0.5, 1, 2.25, 40), temperatureSquared }));
+      }
+  });
+
+  check('logits of ±1e4 at temperature 0.05 and 0.01 (trap 15)', (subject) => {
+    for (const temperature of [0.05, 0.01])
+      for (const cols of FEW_COLS) {
+        const call = dense(cols, 3, cols, { temperature, spread: 1, noise: 0.05 });
+        const big = uniforms(cols + 3, call.student.length, -1e4, 1e4);
+        checkLoss(subject, `V ${cols}`, { ...call, student: big.slice(), teacher: big.map((x, i) => x + Math.sin(i)) });
+      }
+  });
+
+  check('a common offset of 1e4 changes nothing (trap 5)', (subject) => {
+    for (const cols of [33, 1025, 4097])
+      for (const offset of [100, 1e4, -1e4]) {
+        checkLoss(subject, `V ${cols}, both`, dense(cols, 2, cols, { spread: 2, noise: 0.05, offset }));
+        checkLoss(subject, `V ${cols}, student`, dense(cols, 2, cols, { spread: 2, noise: 0.05, shift: offset }));
+      }
+  });
+
+  check(`one row of ${LARGE_VOCABULARY}, student offset by 1e4 (trap 5)`, (subject) => {
+    checkLoss(subject, 'near', dense(1, 1, LARGE_VOCABULARY, { spread: 2, noise: 0.05, shift: 1e4 }));
+    checkLoss(subject, 'far', dense(2, 1, LARGE_VOCABULARY, { spread: 2, noise: 1, temperature: 2 }));
+  });
+
+  check(`rows of ${ODD_VOCABULARY}, never aligned (trap 19)`, (subject) => {
+    checkLoss(subject, 'dense', dense(3, 3, ODD_VOCABULARY, { spread: 2, noise: 0.5 }));
+  });
+
+  // ---- probability targets
+
+  if (rules.anyMass)
+    check('probabilities and log-probabilities as given, mass 0.9, 1 and 1.3 (trap 17)', (subject) => {
+      for (const cols of COLS.filter((size) => size <= 1025))
+        for (const mass of [0.9, 1, 1.3]) {
+          const call = dense(cols, 3, cols);
+          const probs = probabilities(call.teacher as Float32Array, 3, cols, mass);
+          checkLoss(subject, `V ${cols}, probs of mass ${mass}`, { ...call, target: 'probs', teacher: probs });
+          checkLoss(subject, `V ${cols}, log-probs of mass ${mass}`, { ...call, target: 'log_probs', teacher: probs.map(Math.log) });
+        }
+    });
+
+  check('probabilities softened by power at other temperatures', (subject) => {
+    for (const cols of COLS.filter((size) => size <= 1025))
+      for (const temperature of [0.5, 2, 7.3]) {
+        const call = dense(cols, 3, cols, { temperature });
+        const probs = probabilities(call.teacher as Float32Array, 3, cols);
+        checkLoss(subject, `V ${cols}, probs`, { ...call, target: 'probs', teacher: probs });
+        checkLoss(subject, `V ${cols}, log-probs`, { ...call, target: 'log_probs', teacher: probs.map(Math.log) });
+      }
+  });
+
+  check('probabilities of exactly 0 and 1', (subject) => {
+    const student = Float32Array.of(1, 2, 3, 0.5, -1, 4, 0, 0, 0);
+    const probs = Float32Array.of(0, 1, 0, 0.25, 0, 0.75, 0.5, 0.5, 0);
+    for (const temperature of [1, 2]) {
+      checkLoss(subject, 'probs', { rows: 3, cols: 3, student, target: 'probs', teacher: probs, temperature, divergence: formula });
+      checkLoss(subject, 'log-probs', { rows: 3, cols: 3, student, target: 'log_probs', teacher: probs.map(Math.log), temperature, divergence: formula });
+    }
+  });
+
+  // ---- sparse targets
+
+  for (const residual of residuals) {
+    check(`${residual}: every width and k`, (subject) => {
+      for (const cols of COLS)
+        for (const k of new Set([1, Math.min(5, cols), Math.min(64, cols), cols <= 257 ? cols : 300])) checkLoss(subject, `V ${cols}, k ${k}`, sparse(cols + k, 3, cols, k, { residual }));
+    });
+
+    check(`${residual}: temperatures, one per call and one per row`, (subject) => {
+      for (const temperature of [0.05, 0.5, 2, 7.3, 1e3])
+        for (const { spread, noise } of spreads(temperature))
+          for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}, T ${temperature}, spread ${spread}`, sparse(cols, 3, cols, 5, { residual, temperature, spread, noise }));
+      checkLoss(subject, 'per row', sparse(5, 4, 300, 8, { residual, rowTemperature: Float32Array.of(0.5, 1, 2.25, 40) }));
+    });
+
+    check(`${residual}: empty slots and slots of probability 0 (trap 17)`, (subject) => {
+      for (const cols of [7, 33, 1025]) {
+        checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 6, { residual, empty: 2 }));
+        const call = sparse(cols, 3, cols, 6, { residual });
+        // A slot of probability 0 says the same as an empty one, except that the id leaves the tail.
+        (call.values as Float32Array)[2] = -Infinity;
+        checkLoss(subject, `V ${cols}, log 0`, call);
+      }
+    });
+
+    check(`${residual}: rows of ${ODD_VOCABULARY} and ${LARGE_VOCABULARY}`, (subject) => {
+      checkLoss(subject, 'odd', sparse(3, 2, ODD_VOCABULARY, 64, { residual, spread: 2, noise: 0.5 }));
+      checkLoss(subject, 'large', sparse(4, 1, LARGE_VOCABULARY, 64, { residual, spread: 2, noise: 0.5, temperature: 2 }));
+    });
+
+    check(`${residual}: student's infinities, NaN inputs, other rows untouched`, (subject) => {
+      const cols = 40;
+      const call = sparse(9, 6, cols, 4, { residual });
+      const student = call.student as Float32Array;
+      const values = call.values as Float32Array;
+      const indices = call.indices as Int32Array;
+      student[0 * cols + 3] = NaN;
+      student[1 * cols + 9] = Infinity;
+      student.fill(-Infinity, 2 * cols, 3 * cols);
+      values[3 * 4 + 1] = NaN;
+      // Row 4: the student rules out an outcome the teacher believes in.
+      student[4 * cols + (indices[4 * 4] as number)] = -Infinity;
+      const result = checkLoss(subject, 'special rows', call);
+      for (const row of [0, 1, 2, 3]) expectNanRow('special rows', result, cols, row);
+      expectTrue('+inf where the teacher is positive and the student −inf', result.rowLoss[4] === Infinity);
+    });
+  }
+
+  if (rules.renormalize)
+    check('renormalize: retempered targets, p^(Tc/T)', (subject) => {
+      for (const [captured, temperature] of [
+        [1, 2],
+        [2, 1],
+        [4, 0.5],
+      ] as const)
+        for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}, ${captured} to ${temperature}`, sparse(cols, 3, cols, 5, { residual: 'renormalize', captured, temperature }));
+    });
+
+  check('tail_bucket: a tail that is not given is what the log-probs leave', (subject) => {
+    for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual: 'tail_bucket', noTail: true }));
+  });
+
+  check('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {
+    for (const a of [10, 20, 25, 30, 40, 80]) {
+      const cols = LARGE_VOCABULARY;
+      const student = new Float32Array(cols);
+      student[5] = a - 1;
+      student[6] = 1;
+      const tail = Math.log(cols - 1) - a - Math.log1p(Math.exp(Math.log(cols - 1) - a));
+      checkLoss(subject, `one logit ${a}`, {
+        rows: 1,
+        cols,
+        student,
+        target: 'sparse_log_probs',
+        residual: 'tail_bucket',
+        k: 1,
+        indices: Int32Array.of(5),
+        values: Float32Array.of(-Math.log1p(Math.exp(Math.log(cols - 1) - a))),
+        tailLogMass: Float32Array.of(tail),
+        divergence: formula,
+      });
+    }
+  });
+
+  if (rules.anyMass)
+    check('truncate may be negative and is not clamped (trap 9)', (subject) => {
+      const result = checkLoss(subject, 'p (.5, .3, .2), q (.7, .2, .1), k 1', {
+        rows: 1,
+        cols: 3,
+        student: Float32Array.of(Math.log(0.7), Math.log(0.2), Math.log(0.1)),
+        target: 'sparse_log_probs',
+        residual: 'truncate',
+        k: 1,
+        indices: Int32Array.of(0),
+        values: Float32Array.of(Math.log(0.5)),
+        divergence: formula,
+      });
+      if (formula.name === 'forward_kl') expectClose('forward', result.rowLoss, [-0.1682], 1e-4);
+      expectTrue('the gradient is alive', result.gradient.some((g) => g !== 0));
+    });
+
+  check('no slots at all: truncate and tail_bucket of an empty list (trap 17)', (subject) => {
+    for (const residual of residuals.filter((name) => name !== 'renormalize'))
+      checkLoss(subject, residual, {
+        rows: 2,
+        cols: 33,
+        student: dense(1, 2, 33).student,
+        target: 'sparse_log_probs',
+        residual,
+        k: 0,
+        indices: new Int32Array(0),
+        values: new Float32Array(0),
+        tailLogMass: new Float32Array(2),
+        divergence: formula,
+      });
+  });
+
+  check('duplicate ids and ids outside the vocabulary: an error on the CPU, a NaN row on CUDA (trap 17)', (subject) => {
+    for (const residual of residuals)
+      for (const [what, id] of [
+        ['duplicate', -7],
+        ['too large', 40],
+        ['far too large', 2147483647],
+        ['negative', -2],
+      ] as const) {
+        const call = sparse(11, 3, 40, 4, { residual });
+        const indices = call.indices as Int32Array;
+        indices[4 + 2] = what === 'duplicate' ? (indices[4] as number) : id;
+        if (subject.device === 'cpu') expectThrows(`${residual}, ${what}`, () => runLoss(subject, call), RangeError, /./);
+        else expectNanRow(`${residual}, ${what}`, checkLoss(subject, what, call), 40, 1);
+      }
+  });
+
+  check('more probability than 1: up to 1e-3 too much counts as no tail, above is refused', (subject) => {
+    const call = (mass: number): LossCall => ({
+      rows: 1,
+      cols: 9,
+      student: dense(1, 1, 9).student,
+      target: 'sparse_log_probs',
+      residual: 'tail_bucket',
+      k: 2,
+      indices: Int32Array.of(3, 5),
+      values: Float32Array.of(Math.log(0.5 * mass), Math.log(0.5 * mass)),
+      divergence: formula,
+    });
+    checkLoss(subject, 'mass 1.0005', call(1.0005));
+    if (subject.device === 'cpu') expectThrows('mass 1.01', () => runLoss(subject, call(1.01)), RangeError, /./);
+    else expectNanRow('mass 1.01', runLoss(subject, call(1.01)), 9, 0);
+  });
+
+  // ---- labels, weights, reductions
+
+  check('hard labels mixed in, with smoothing', (subject) => {
+    for (const cols of [2, 33, 1025, 4097])
+      for (const hardWeight of [0, 0.3, 1])
+        for (const labelSmoothing of [0, 0.1, 1]) {
+          const labels = integers(cols, 4, 0, cols);
+          checkLoss(subject, `V ${cols}, h ${hardWeight}, smoothing ${labelSmoothing}`, dense(cols, 4, cols, { labels, hardWeight, labelSmoothing, temperature: 2 }));
+        }
+  });
+
+  check('hard labels mixed into sparse targets', (subject) => {
+    for (const residual of residuals)
+      for (const cols of [33, 1025]) checkLoss(subject, `${residual}, V ${cols}`, sparse(cols, 4, cols, 5, { residual, labels: integers(cols, 4, 0, cols), hardWeight: 0.4, labelSmoothing: 0.05, temperature: 3 }));
+  });
+
+  check('ignored rows are exactly 0 and unread; unlabelled rows lose only the hard term', (subject) => {
+    const cols = 33;
+    const call = dense(4, 5, cols, { labels: Int32Array.of(1, -100, -5, 7, -100), hardWeight: 0.5, unlabelledIndex: -5, temperature: 2 });
+    (call.student as Float32Array).fill(NaN, cols, 2 * cols);
+    (call.teacher as Float32Array).fill(Infinity, 4 * cols, 5 * cols);
+    const result = checkLoss(subject, 'mixed', call);
+    for (const row of [1, 4]) {
+      expectTrue('the loss is +0', Object.is(result.rowLoss[row], 0));
+      expectAll('the gradient', result.gradient.subarray(row * cols, (row + 1) * cols), (g) => Object.is(g, 0), '+0');
+    }
+    checkLoss(subject, 'another ignore index', { ...call, ignoreIndex: 7, labels: Int32Array.of(7, 7, -5, 7, 7) });
+    // With h = 0 labels only select rows.
+    checkLoss(subject, 'h = 0', { ...call, hardWeight: 0 });
+  });
+
+  check('weight 0 is exactly 0 and unread, other weights scale', (subject) => {
+    const cols = 33;
+    const call = dense(5, 4, cols, { rowWeights: Float32Array.of(0, 2.5, 0, 1e-3) });
+    (call.student as Float32Array).fill(NaN, 0, cols);
+    (call.teacher as Float32Array).fill(NaN, 2 * cols, 3 * cols);
+    const result = checkLoss(subject, 'weights', call);
+    expectAll('row 0', result.gradient.subarray(0, cols), (g) => Object.is(g, 0), '+0');
+  });
+
+  for (const reduction of ['none', 'sum', 'mean'] as const)
+    for (const denominator of reduction === 'mean' ? (['rows', 'weights', 'number'] as const) : (['rows'] as const))
+      check(`reduction ${reduction}${reduction === 'mean' ? ` over ${denominator}` : ''} (trap 26)`, (subject) => {
+        for (const cols of FEW_COLS) {
+          const common = { reduction, denominator, denominatorValue: 7.5, temperature: 2 };
+          checkLoss(subject, `V ${cols}, plain`, dense(cols, 6, cols, common));
+          checkLoss(subject, `V ${cols}, weights (1, 3), one ignored`, dense(cols, 3, cols, { ...common, rowWeights: Float32Array.of(1, 3, 5), labels: Int32Array.of(0, 0, -100) }));
+          checkLoss(subject, `V ${cols}, weight 0 counts`, dense(cols, 4, cols, { ...common, rowWeights: Float32Array.of(1, 0, 2, 0) }));
+        }
+        checkLoss(subject, 'many rows', dense(1, 1000, 17, { reduction, denominator, denominatorValue: 3, rowWeights: uniforms(2, 1000) }));
+      });
+
+  check('nothing to average gives 0, not NaN, and a gradient of zeros (trap 14)', (subject) => {
+    for (const cols of FEW_COLS)
+      for (const denominator of ['rows', 'weights'] as const) {
+        const common = { reduction: 'mean', denominator } as const;
+        for (const call of [
+          dense(cols, 3, cols, { ...common, labels: new Int32Array(3).fill(-100) }),
+          dense(cols, 3, cols, { ...common, rowWeights: new Float32Array(3) }),
+        ]) {
+          call.student.fill(NaN);
+          const result = checkLoss(subject, `V ${cols}, ${denominator}`, call);
+          expectAll('loss', result.loss, (value) => Object.is(value, 0), '+0');
+          expectAll('gradient', result.gradient, (value) => value === 0, '0');
+        }
+      }
+  });
+
+  check('no rows', (subject) => {
+    const result = checkLoss(subject, 'empty', dense(1, 0, 5, { reduction: 'mean' }));
+    expectTrue('the loss of nothing is 0', result.loss[0] === 0);
+  });
+
+  check('a label outside the classes: an error on the CPU, a NaN row on CUDA', (subject) => {
+    for (const label of [33, -1, 2147483647]) {
+      const call = dense(6, 3, 33, { labels: Int32Array.of(0, label, 2), hardWeight: 0.5 });
+      if (subject.device === 'cpu') expectThrows(`label ${label}`, () => runLoss(subject, call), RangeError, /./);
+      else expectNanRow(`label ${label}`, checkLoss(subject, `label ${label}`, call), 33, 1);
+    }
+  });
+
+  check('a term with coefficient 0 is not evaluated', (subject) => {
+    const call = dense(7, 3, 33, { labels: Int32Array.of(0, 1, 2), hardWeight: 1 });
+    (call.teacher as Float32Array).fill(NaN);
+    checkLoss(subject, 'h = 1 leaves a NaN teacher unread', call);
+    const { teacher, ...alone } = call;
+    expectTrue('a teacher was there', teacher !== undefined);
+    checkLoss(subject, 'h = 1 needs no target', { ...alone, target: 'none' });
+  });
+
+  // ---- special rows
+
+  check('special rows: masks, equal rows, huge logits, NaN (traps 2, 4, 25)', (subject) => {
+    const inf = Infinity;
+    const rows: { student: number[]; teacher: number[] }[] = [
+      { student: [0, 0, 0, 0], teacher: [0, 0, 0, -inf] },
+      { student: [1, 2, 3, -inf], teacher: [3, 1, 2, -inf] },
+      { student: [1, -inf, 3, -inf], teacher: [-inf, -inf, 2, 5] },
+      { student: [-inf, 2, 3, 4], teacher: [0, 1, 2, 3] },
+      { student: [0, 0, 0, 0], teacher: [0, 0, 0, 0] },
+      { student: [7, 7, 7, 7], teacher: [-9, -9, -9, -9] },
+      { student: [1e5, -1e5, 0, 1], teacher: [-1e5, 1e5, 0, 1] },
+      { student: [0, 100, 0, 0], teacher: [100, 0, 0, 0] },
+      { student: [0, 90, -90, 0], teacher: [90, 0, 0, -90] },
+      { student: [NaN, 1, 2, 3], teacher: [1, 2, 3, 4] },
+      { student: [1, 2, 3, 4], teacher: [1, 2, 3, NaN] },
+      { student: [1, 2, inf, 4], teacher: [1, 2, 3, 4] },
+      { student: [1, 2, 3, 4], teacher: [inf, 2, 3, 4] },
+      { student: [-inf, -inf, -inf, -inf], teacher: [1, 2, 3, 4] },
+      { student: [1, 2, 3, 4], teacher: [-inf, -inf, -inf, -inf] },
+      { student: [-inf, -inf, -inf, -inf], teacher: [-inf, -inf, -inf, -inf] },
+      { student: [1, 2, 3, -inf], teacher: [NaN, 2, 3, 4] },
+      { student: [3, 1, 4, 1], teacher: [2, 7, 1, 8] },
+    ];
+    for (const temperature of [1, 2, 0.05])
+      for (const target of ['logits', 'log_probs'] as const) {
+        const call: LossCall = {
+          rows: rows.length,
+          cols: 4,
+          student: Float32Array.from(rows.flatMap((row) => row.student)),
+          target,
+          teacher: Float32Array.from(rows.flatMap((row) => (target === 'logits' ? row.teacher : row.teacher.map((x) => x / 10 - 3)))),
+          temperature,
+          divergence: formula,
+        };
+        if (target === 'log_probs' && (temperature !== 1 || !rules.anyMass)) continue;
+        const result = checkLoss(subject, `${target}, T ${temperature}`, call);
+        for (let row = 9; row < 17; row++) expectNanRow(`${target}, T ${temperature}`, result, 4, row);
+      }
+  });
+
+  check('a mask that covers whole blocks, first, last or all but one (trap 4)', (subject) => {
+    for (const cols of [8, 33, 257, 1025, 4097]) {
+      const call = dense(cols, 6, cols);
+      const student = call.student as Float32Array;
+      const teacher = call.teacher as Float32Array;
+      const mask = (row: number, from: number, to: number, both = true): void => {
+        teacher.fill(-Infinity, row * cols + from, row * cols + to);
+        if (both) student.fill(-Infinity, row * cols + from, row * cols + to);
+      };
+      mask(0, 0, cols >> 1);
+      mask(1, cols >> 1, cols);
+      mask(2, 0, cols - 1);
+      mask(3, 1, cols);
+      mask(4, 0, cols - 2, false);
+      for (let i = 0; i < cols; i++) if (i % 32 !== 5) mask(5, i, i + 1);
+      checkLoss(subject, `V ${cols}`, call);
+    }
+  });
+
+  if (formula.name === 'forward_kl')
+    check('ln 1.5 for a masked teacher logit; 100 for extreme confidence (traps 2, 25)', (subject) => {
+      const first = runLoss(subject, { rows: 1, cols: 3, student: new Float32Array(3), target: 'logits', teacher: Float32Array.of(0, 0, -Infinity) });
+      expectClose('masked', first.rowLoss, [0.405465108], 1e-6);
+      const second = runLoss(subject, { rows: 1, cols: 3, student: Float32Array.of(0, 100, 0), target: 'logits', teacher: Float32Array.of(100, 0, 0) });
+      expectClose('confident', second.rowLoss, [100], 1e-3);
+      expectClose('confident gradient', second.gradient, [-1, 1, 0], 1e-6);
+    });
+
+  // ---- properties
+
+  if (rules.isDistance)
+    check('never negative, 0 for itself, unmoved by an offset (trap 24)', (subject) => {
+      for (const cols of COLS) {
+        const call = dense(cols, 4, cols, { noise: 1e-3 });
+        expectAll(`V ${cols}`, runLoss(subject, call).rowLoss, (value) => value >= 0, 'at least 0');
+        const self = runLoss(subject, { ...call, teacher: call.student });
+        expectAll(`V ${cols}, itself`, self.rowLoss, (value) => value >= 0 && value <= 1e-6, '0');
+        expectAll(`V ${cols}, gradient`, self.gradient, (value) => Math.abs(value) <= 1e-6, '0');
+        const moved = runLoss(subject, { ...call, teacher: call.student, student: call.student.map((x) => x + 64) as Float32Array });
+        expectAll(`V ${cols}, moved`, moved.rowLoss, (value) => value >= 0 && value <= 1e-6, '0');
+      }
+      const wide = dense(1, 1, 262144);
+      expectAll('V 262144, itself', runLoss(subject, { ...wide, teacher: wide.student }).rowLoss, (value) => value >= 0 && value <= 1e-6, '0');
+    });
+
+  check('renaming the classes renames the gradient', (subject) => {
+    const cols = 257;
+    const call = dense(8, 1, cols);
+    const turn = (x: Float32Array): Float32Array => x.map((_, i) => x[(i * 100) % cols] as number);
+    const plain = runLoss(subject, call);
+    const turned = runLoss(subject, { ...call, student: turn(call.student as Float32Array), teacher: turn(call.teacher as Float32Array) });
+    const reference = rowLossReference(call);
+    expectClose('loss', turned.rowLoss, plain.rowLoss, (r) => 2 * EXACTNESS * (reference.rowScale[r] as number));
+    expectClose('gradient', turned.gradient, turn(plain.gradient as Float32Array), (i) => 2 * EXACTNESS * (reference.gradientScale[i] as number));
+  });
+
+  // ---- layout and bits
+
+  check('row strides above cols, NaN between the rows (traps 11, 19)', (subject) => {
+    for (const cols of [1, 31, 33, 1025]) {
+      const call = dense(cols, 3, cols, { temperature: 2 });
+      const spreadOut = (x: Float32Array, stride: number): Float32Array => {
+        const out = new Float32Array(3 * stride).fill(NaN);
+        for (let r = 0; r < 3; r++) out.set(x.subarray(r * cols, (r + 1) * cols), r * stride);
+        return out;
+      };
+      const strided: LossCall = {
+        ...call,
+        student: spreadOut(call.student as Float32Array, cols + 3),
+        studentStride: cols + 3,
+        teacher: spreadOut(call.teacher as Float32Array, cols + 8),
+        teacherStride: cols + 8,
+      };
+      const plain = checkLoss(subject, `V ${cols}, packed`, call);
+      const apart = checkLoss(subject, `V ${cols}, apart`, strided, { gradientStride: cols + 5 });
+      expectSameBits('strides do not change the bits', apart.gradient, plain.gradient);
+      expectSameBits('strides do not change the loss', apart.rowLoss, plain.rowLoss);
+      const inside = checkLoss(subject, `V ${cols}, in place`, strided, { inPlace: true });
+      expectSameBits('in place does not change the bits', inside.gradient, plain.gradient);
+    }
+  });
+
+  check('bases one, two and three elements off an aligned address (trap 19)', (subject) => {
+    for (const cols of [31, 32, 33, 1024, 1025]) {
+      const call = dense(cols, 3, cols, { temperature: 2, labels: integers(1, 3, 0, cols), hardWeight: 0.25 });
+      const plain = checkLoss(subject, 'aligned', call);
+      for (const offset of [1, 2, 3]) {
+        const moved = checkLoss(subject, `V ${cols}, offset ${offset}`, call, { offset });
+        expectSameBits('alignment does not change the bits', moved.gradient, plain.gradient);
+        expectSameBits('alignment does not change the loss', moved.rowLoss, plain.rowLoss);
+      }
+    }
+  });
+
+  check('the gradient may overwrite the student, or not be asked for', (subject) => {
+    for (const cols of [5, 33, 1025, 4097]) {
+      for (const call of [dense(cols, 3, cols, { temperature: 2 }), ...residuals.map((residual) => sparse(cols, 3, cols, 5, { residual }))]) {
+        const plain = checkLoss(subject, 'apart', call);
+        const inside = checkLoss(subject, 'in place', call, { inPlace: true });
+        expectSameBits('in place', inside.gradient, plain.gradient);
+        const alone = checkLoss(subject, 'loss only', call, { lossOnly: true });
+        expectSameBits('loss only', alone.rowLoss, plain.rowLoss);
+      }
+    }
+  });
+
+  check('same input, same bits; a row alone is the row in its batch (trap 20)', (subject) => {
+    for (const cols of [1, 33, 1025, 4097]) {
+      for (const call of [
+        dense(cols, 7, cols, { temperature: 2 }),
+        ...residuals.map((residual) => sparse(cols, 7, cols, Math.min(5, cols), { residual })),
+      ]) {
+        const first = runLoss(subject, call);
+        const second = runLoss(subject, call);
+        expectSameBits('twice, gradient', second.gradient, first.gradient);
+        expectSameBits('twice, loss', second.rowLoss, first.rowLoss);
+        for (const row of [0, 6]) {
+          const cut = <A extends Float32Array | Int32Array>(x: A | undefined, width: number): A | undefined => x?.slice(row * width, (row + 1) * width) as A | undefined;
+          const alone = runLoss(subject, {
+            ...call,
+            rows: 1,
+            student: cut(call.student as Float32Array, cols) as Float32Array,
+            teacher: cut(call.teacher as Float32Array | undefined, cols),
+            indices: cut(call.indices, call.k ?? 0),
+            values: cut(call.values, call.k ?? 0),
+            tailLogMass: cut(call.tailLogMass, 1),
+          });
+          expectSameBits(`V ${cols}: row ${row} alone`, alone.gradient, first.gradient.slice(row * cols, (row + 1) * cols));
+          expectSameBits(`V ${cols}: loss of row ${row} alone`, alone.rowLoss, first.rowLoss.slice(row, row + 1));
+        }
+      }
+    }
+  });
+
+  check('1, 2 and 5 threads give the same bits (trap 20)', (subject) => {
+    const before = subject.native.info().threads;
+    try {
+      for (const call of [
+        dense(1, 97, 257, { reduction: 'mean', rowWeights: uniforms(1, 97) }),
+        dense(2, 5, 4097, { reduction: 'sum' }),
+        ...residuals.map((residual) => sparse(3, 50, 513, 9, { residual, reduction: 'mean' })),
+      ]) {
+        subject.native.setThreads(1);
+        const one = runLoss(subject, call);
+        for (const threads of [2, 5]) {
+          subject.native.setThreads(threads);
+          const more = runLoss(subject, call);
+          expectSameBits(`${threads} threads, gradient`, more.gradient, one.gradient);
+          expectSameBits(`${threads} threads, rows`, more.rowLoss, one.rowLoss);
+          expectSameBits(`${threads} threads, loss`, more.loss, one.loss);
+        }
+      }
+    } finally {
+      subject.native.setThreads(before);
+    }
+  });
+
+  check('float64 computes in float64 on the CPU and is refused on CUDA', (subject) => {
+    const plain = dense(9, 3, 33, { temperature: 2, labels: Int32Array.of(1, 2, 3), hardWeight: 0.3, reduction: 'mean' });
+    const call: LossCall = { ...plain, student: Float64Array.from(plain.student), teacher: Float64Array.from(plain.teacher as Float32Array) };
+    if (subject.device === 'cpu') checkLoss(subject, 'float64', call, {}, 1e-11);
+    else expectThrows('float64', () => runLoss(subject, call), TypeError, /float32/);
+  });
+
+  check('mixed dtypes are refused by name (trap 23)', (subject) => {
+    const call = dense(10, 2, 5);
+    expectThrows('teacher float64', () => runLoss(subject, { ...call, teacher: Float64Array.from(call.teacher as Float32Array) }), TypeError, /teacher/);
+  });
+
+  check('the mean of a mixed batch is the mean of its reference', (subject) => {
+    const call = dense(12, 64, 100, {
+      labels: integers(3, 64, -1, 100).map((label, i) => (i % 9 === 0 ? -100 : label < 0 ? -7 : label)),
+      unlabelledIndex: -7,
+      hardWeight: 0.35,
+      labelSmoothing: 0.1,
+      rowWeights: uniforms(4, 64, 0, 2),
+      rowTemperature: uniforms(5, 64, 0.5, 5),
+      reduction: 'mean',
+      denominator: 'weights',
+    });
+    expectLoss('mixed', runLoss(subject, call), rowLossReference(call), call);
+  });
+
+  return checks;
+}

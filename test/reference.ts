@@ -1,0 +1,559 @@
+// Float64 references, written from the formulas of DESIGN.md 4.1 and METHODS.md. No speed, no sharing with the kernels.
+
+// ---- sums
+
+/** Compensated sum (Neumaier). */
+export function sum(values: ArrayLike<number>): number {
+  let total = 0;
+  let rest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    const next = total + value;
+    if (Number.isFinite(next)) rest += Math.abs(total) >= Math.abs(value) ? total - next + value : value - next + total;
+    total = next;
+  }
+  return total + rest;
+}
+
+/** ln Σ e^x, −inf for no terms. */
+export function logSumExp(values: ArrayLike<number>): number {
+  let most = -Infinity;
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isNaN(values[i])) return NaN;
+    most = Math.max(most, values[i] as number);
+  }
+  if (most === -Infinity || most === Infinity) return most;
+  return most + Math.log(sum(Float64Array.from(values, (value) => Math.exp(value - most))));
+}
+
+// ---- softmax
+
+/** Log-probabilities of one row of logits at temperature T. NaN, +inf or nothing but −inf gives a NaN row. */
+export function logSoftmaxRow(x: ArrayLike<number>, temperature: number): Float64Array {
+  let most = -Infinity;
+  for (let i = 0; i < x.length; i++) {
+    if (Number.isNaN(x[i])) return new Float64Array(x.length).fill(NaN);
+    most = Math.max(most, x[i] as number);
+  }
+  if (!Number.isFinite(most)) return new Float64Array(x.length).fill(NaN);
+  const scaled = Float64Array.from(x, (value) => (value - most) / temperature);
+  const normaliser = Math.log(sum(scaled.map(Math.exp)));
+  return scaled.map((value) => value - normaliser);
+}
+
+export function softmaxRow(x: ArrayLike<number>, temperature: number): Float64Array {
+  return logSoftmaxRow(x, temperature).map(Math.exp);
+}
+
+/** ∂/∂x of Σ g·softmax(x/T), from y = softmax(x/T): y(g − Σ g·y)/T. */
+export function softmaxBackwardRow(y: ArrayLike<number>, g: ArrayLike<number>, temperature: number): Float64Array {
+  const mean = sum(Float64Array.from(y, (value, i) => value * (g[i] as number)));
+  return Float64Array.from(y, (value, i) => (value * ((g[i] as number) - mean)) / temperature);
+}
+
+/** ∂/∂x of Σ g·logSoftmax(x/T), from y = logSoftmax(x/T): (g − e^y Σ g)/T. */
+export function logSoftmaxBackwardRow(y: ArrayLike<number>, g: ArrayLike<number>, temperature: number): Float64Array {
+  const total = sum(g);
+  return Float64Array.from(y, (value, i) => ((g[i] as number) - Math.exp(value) * total) / temperature);
+}
+
+// ---- selection
+
+/** Ids of the k best: NaN above everything, then by value, ties by the lowest id; −0 equals +0. */
+export function topKRow(x: ArrayLike<number>, k: number): number[] {
+  const rank = (value: number): number => (Number.isNaN(value) ? Infinity : value);
+  return Array.from({ length: x.length }, (_, i) => i)
+    .sort((a, b) => {
+      const first = x[a] as number;
+      const second = x[b] as number;
+      if (Number.isNaN(first) !== Number.isNaN(second)) return Number.isNaN(first) ? -1 : 1;
+      return rank(first) === rank(second) ? a - b : rank(second) - rank(first);
+    })
+    .slice(0, k);
+}
+
+export interface Captured {
+  indices: number[];
+  logProbs: Float64Array;
+  tailLogMass: number;
+  logSumExp: number;
+}
+
+export function captureTopKRow(logits: ArrayLike<number>, k: number, temperature: number): Captured {
+  const logProbs = logSoftmaxRow(logits, temperature);
+  if (Number.isNaN(logProbs[0]))
+    return { indices: Array.from({ length: k }, (_, i) => i), logProbs: new Float64Array(k).fill(NaN), tailLogMass: NaN, logSumExp: NaN };
+  const indices = topKRow(logits, k);
+  const chosen = new Set(indices);
+  return {
+    indices,
+    logProbs: Float64Array.from(indices, (i) => logProbs[i] as number),
+    tailLogMass: logSumExp(logProbs.filter((_, i) => !chosen.has(i))),
+    logSumExp: logSumExp(Float64Array.from(logits, (value) => value / temperature)),
+  };
+}
+
+// ---- divergences
+
+/** φ(d) = e^d − 1 − d, by its series near 0. */
+export function phi(d: number): number {
+  if (Math.abs(d) > 0.3) return Math.expm1(d) - d;
+  let term = (d * d) / 2;
+  let total = 0;
+  for (let n = 3; n < 24; n++) {
+    total += term;
+    term *= d / n;
+  }
+  return total;
+}
+
+/** What a divergence is, for the references: over outcomes with log-probabilities of teacher (logP) and student (logQ). */
+export interface DivergenceReference {
+  name: string;
+  /** Contribution of one outcome to D. d is ln q − ln p, more exactly than their difference where the caller knows it so. */
+  loss(logP: number, logQ: number, d: number): number;
+  /** What the mass a = Σp adds to the sum of the contributions. */
+  massTerm(a: number): number;
+  /** q·∂D/∂q of one outcome; the gradient to the logits follows as that minus q times its sum. */
+  pull(logP: number, logQ: number): number;
+  /** Does the row take targets whose mass is not 1? */
+  anyMass: boolean;
+}
+
+/** Σ p ln(p/q) = Σ p·φ(ln q − ln p) + a − 1 (Σq = 1). */
+export const forwardKl: DivergenceReference = {
+  name: 'forward_kl',
+  loss(logP, logQ, d) {
+    if (logP === -Infinity) return Math.exp(logQ);
+    if (logQ === -Infinity) return Infinity;
+    return Math.exp(logP) * phi(d);
+  },
+  massTerm: (a) => a - 1,
+  pull: (logP) => -Math.exp(logP),
+  anyMass: true,
+};
+
+export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
+export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket';
+export type ReductionKind = 'none' | 'sum' | 'mean';
+export type DenominatorKind = 'rows' | 'weights' | 'number';
+
+/** One call of the row loss: what the kernel, kdLoss and raw.kdLoss are all given in the tests. */
+export interface LossCall {
+  rows: number;
+  cols: number;
+  student: Float32Array | Float64Array;
+  studentStride?: number;
+  target: TargetKind;
+  teacher?: Float32Array | Float64Array;
+  teacherStride?: number;
+  k?: number;
+  indices?: Int32Array;
+  values?: Float32Array;
+  tailLogMass?: Float32Array;
+  residual?: ResidualKind;
+  /** Captured temperature over the loss temperature, for renormalize. */
+  logProbScale?: number;
+  labels?: Int32Array;
+  rowWeights?: Float32Array;
+  temperature?: number;
+  rowTemperature?: Float32Array;
+  temperatureSquared?: boolean;
+  hardWeight?: number;
+  labelSmoothing?: number;
+  ignoreIndex?: number;
+  unlabelledIndex?: number;
+  reduction?: ReductionKind;
+  denominator?: DenominatorKind;
+  denominatorValue?: number;
+  divergence?: DivergenceReference;
+}
+
+export interface LossReference {
+  rowLoss: Float64Array;
+  loss: number;
+  /** [rows, cols], dense, of the reduced loss; for 'none' of the sum of the rows. */
+  gradient: Float64Array;
+  /** Bounds of DESIGN.md 4.2 for one part in 1e5: multiply by c. */
+  rowScale: Float64Array;
+  lossScale: number;
+  /** Row bound: w·(s/T)·max over the row of max(p, q). */
+  gradientScale: Float64Array;
+  /** Element bound: the same with the element's own max(p, q), grown for entries deep below the maximum. */
+  elementScale: Float64Array;
+}
+
+interface RowTerm {
+  loss: number;
+  gradient: Float64Array;
+  lossScale: number;
+  /** max(p, q) of each column, over T. */
+  size: Float64Array;
+  /** The same times what an exponent of that depth loses to rounding. */
+  depth: Float64Array;
+}
+
+function poisoned(cols: number): RowTerm {
+  return { loss: NaN, gradient: new Float64Array(cols).fill(NaN), lossScale: 0, size: new Float64Array(cols), depth: new Float64Array(cols) };
+}
+
+// e^a with a rounded to float32 is off by |a|·2^-24 in relative terms: entries deep below the maximum are known less exactly.
+function withDepth(size: number): number {
+  return size > 0 ? size * Math.max(1, 1 - Math.log(size) / 16) : 0;
+}
+
+function unusable(row: ArrayLike<number>): boolean {
+  let most = -Infinity;
+  for (let i = 0; i < row.length; i++) {
+    if (Number.isNaN(row[i]) || row[i] === Infinity) return true;
+    most = Math.max(most, row[i] as number);
+  }
+  return most === -Infinity;
+}
+
+// Outcomes of a row: which one each column falls into (−1: none), and both sides' log-probabilities.
+interface Outcomes {
+  logP: number[];
+  logQ: number[];
+  difference: (number | undefined)[];
+  ofColumn: Int32Array;
+  mass: number;
+}
+
+function denseOutcomes(call: LossCall, logQ: Float64Array, student: ArrayLike<number>, teacher: ArrayLike<number>, temperature: number): Outcomes | null {
+  const cols = call.cols;
+  const ofColumn = Int32Array.from({ length: cols }, (_, i) => i);
+  let logP: Float64Array;
+  let mass = 1;
+  const difference: (number | undefined)[] = new Array<undefined>(cols).fill(undefined);
+  if (call.target === 'logits') {
+    if (unusable(teacher)) return null;
+    logP = logSoftmaxRow(teacher, temperature);
+    // d from the centred logits: exact where student and teacher nearly agree.
+    const ms = maximum(student);
+    const mt = maximum(teacher);
+    const ss = sum(Float64Array.from(student, (value) => Math.exp((value - ms) / temperature)));
+    const st = sum(Float64Array.from(teacher, (value) => Math.exp((value - mt) / temperature)));
+    const shift = Math.log(ss / st);
+    for (let i = 0; i < cols; i++)
+      if (Number.isFinite(student[i]) && Number.isFinite(teacher[i]))
+        difference[i] = ((student[i] as number) - ms - ((teacher[i] as number) - mt)) / temperature - shift;
+  } else {
+    const given = call.target === 'probs' ? Float64Array.from(teacher, Math.log) : Float64Array.from(teacher);
+    if (unusable(given)) return null;
+    if (temperature === 1) {
+      logP = given;
+      mass = sum(call.target === 'probs' ? Float64Array.from(teacher) : given.map(Math.exp));
+    } else {
+      logP = logSoftmaxRow(given, temperature);
+    }
+  }
+  return { logP: Array.from(logP), logQ: Array.from(logQ), difference, ofColumn, mass };
+}
+
+function maximum(values: ArrayLike<number>): number {
+  let most = -Infinity;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, values[i] as number);
+  return most;
+}
+
+function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcomes | null {
+  const k = call.k ?? 0;
+  const cols = call.cols;
+  const ids: number[] = [];
+  let stored: number[] = [];
+  for (let j = 0; j < k; j++) {
+    const id = (call.indices as Int32Array)[row * k + j] as number;
+    const value = (call.values as Float32Array)[row * k + j] as number;
+    if (id === -1) continue;
+    if (Number.isNaN(value) || value === Infinity) return null;
+    if (id < 0 || id >= cols || ids.includes(id)) return null;
+    ids.push(id);
+    stored.push(value);
+  }
+  const residual = call.residual;
+  const scale = residual === 'renormalize' ? (call.logProbScale ?? 1) : 1;
+  stored = stored.map((value) => value * scale);
+  if (residual === 'renormalize') {
+    const normaliser = logSumExp(stored);
+    stored = stored.map((value) => value - normaliser);
+    if (stored.length === 0 || stored.some(Number.isNaN)) return null;
+  }
+  const mass = residual === 'renormalize' ? 1 : sum(stored.map(Math.exp));
+  if (residual === 'tail_bucket') {
+    let tail = call.tailLogMass?.[row];
+    if (Number.isNaN(tail) || tail === Infinity) return null;
+    if (tail === undefined) {
+      const kept = logSumExp(stored);
+      tail = kept >= 0 ? -Infinity : Math.log(-Math.expm1(kept));
+    }
+    const ofColumn = new Int32Array(cols).fill(ids.length);
+    ids.forEach((id, j) => (ofColumn[id] = j));
+    const rest: number[] = [];
+    logQ.forEach((value, i) => {
+      if (ofColumn[i] === ids.length) rest.push(value);
+    });
+    return {
+      logP: [...stored, tail],
+      logQ: [...ids.map((id) => logQ[id] as number), logSumExp(rest)],
+      difference: new Array<undefined>(ids.length + 1).fill(undefined),
+      ofColumn,
+      mass: mass + Math.exp(tail),
+    };
+  }
+  const logP = new Array<number>(cols).fill(-Infinity);
+  ids.forEach((id, j) => (logP[id] = stored[j] as number));
+  return {
+    logP,
+    logQ: Array.from(logQ),
+    difference: new Array<undefined>(cols).fill(undefined),
+    ofColumn: Int32Array.from({ length: cols }, (_, i) => i),
+    mass,
+  };
+}
+
+// D of one row at T and its gradient to the logits (with 1/T, without T²).
+function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number, temperature: number): RowTerm {
+  const cols = call.cols;
+  const formula = call.divergence ?? forwardKl;
+  const logQ = logSoftmaxRow(student, temperature);
+  const teacherStride = call.teacherStride ?? cols;
+  const outcomes =
+    call.target === 'sparse_log_probs'
+      ? sparseOutcomes(call, logQ, row)
+      : denseOutcomes(call, logQ, student, (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols), temperature);
+  if (outcomes === null) return poisoned(cols);
+  const { logP, logQ: logQs, difference, ofColumn, mass } = outcomes;
+  const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
+  const loss = sum(terms) + formula.massTerm(mass);
+  const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));
+  // Σ of the pulls of forward KL is −a; a summed from the outcomes would lose the digits that mass keeps.
+  const total = formula === forwardKl ? -mass : sum(pulls);
+  const gradient = new Float64Array(cols);
+  const size = new Float64Array(cols);
+  const depth = new Float64Array(cols);
+  for (let i = 0; i < cols; i++) {
+    const outcome = ofColumn[i] as number;
+    const q = Math.exp(logQ[i] as number);
+    const share = logQs[outcome] === logQ[i] ? 1 : Math.exp((logQ[i] as number) - (logQs[outcome] as number));
+    const p = Math.exp(logP[outcome] as number) * share;
+    gradient[i] = (share * (pulls[outcome] as number) - q * total) / temperature;
+    const larger = Math.max(p, q * Math.max(1, mass));
+    size[i] = larger / temperature;
+    depth[i] = withDepth(larger) / temperature;
+  }
+  return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
+}
+
+// Cross-entropy of one row at T = 1 against the smoothed label (1−ε)e_y + ε/V.
+function hardTerm(call: LossCall, student: ArrayLike<number>, label: number): RowTerm {
+  const cols = call.cols;
+  if (label < 0 || label >= cols) return poisoned(cols);
+  const epsilon = call.labelSmoothing ?? 0;
+  const logQ = logSoftmaxRow(student, 1);
+  const target = (i: number): number => (i === label ? 1 - epsilon : 0) + epsilon / cols;
+  const terms = new Float64Array(cols);
+  const gradient = new Float64Array(cols);
+  const size = new Float64Array(cols);
+  const depth = new Float64Array(cols);
+  for (let i = 0; i < cols; i++) {
+    const t = target(i);
+    const q = Math.exp(logQ[i] as number);
+    terms[i] = t === 0 ? 0 : -t * (logQ[i] as number);
+    // q − 1 at the label without cancellation.
+    gradient[i] = i === label && epsilon === 0 ? Math.expm1(logQ[i] as number) : q - t;
+    size[i] = Math.max(q, t);
+    depth[i] = withDepth(size[i] as number);
+  }
+  const loss = sum(terms);
+  return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
+}
+
+/** The row loss of DESIGN.md 4.1 with its gradient, and the scales its errors are measured against. */
+export function rowLossReference(call: LossCall): LossReference {
+  const { rows, cols } = call;
+  const hardWeight = call.hardWeight ?? 0;
+  const reduction = call.reduction ?? 'none';
+  const rowLoss = new Float64Array(rows);
+  const gradient = new Float64Array(rows * cols);
+  const rowScale = new Float64Array(rows);
+  const gradientScale = new Float64Array(rows * cols);
+  const elementScale = new Float64Array(rows * cols);
+  const weights: number[] = [];
+  for (let r = 0; r < rows; r++) {
+    const label = call.labels?.[r];
+    if (label !== undefined && label === (call.ignoreIndex ?? -100)) continue;
+    const weight = call.rowWeights?.[r] ?? 1;
+    weights.push(weight);
+    if (weight === 0) continue;
+    const temperature = call.rowTemperature?.[r] ?? call.temperature ?? 1;
+    const square = (call.temperatureSquared ?? true) ? temperature * temperature : 1;
+    const studentStride = call.studentStride ?? cols;
+    const student = call.student.subarray(r * studentStride, r * studentStride + cols);
+    const parts: [number, RowTerm][] = [];
+    const labelled = label !== undefined && label !== call.unlabelledIndex;
+    if (unusable(student)) {
+      parts.push([1, poisoned(cols)]);
+    } else {
+      if (hardWeight < 1) parts.push([(1 - hardWeight) * square, divergenceTerm(call, student, r, temperature)]);
+      if (hardWeight > 0 && labelled) parts.push([hardWeight, hardTerm(call, student, label)]);
+    }
+    for (const [factor, term] of parts) {
+      rowLoss[r] = (rowLoss[r] as number) + weight * factor * term.loss;
+      rowScale[r] = (rowScale[r] as number) + Math.abs(weight) * factor * term.lossScale;
+      let most = 0;
+      for (let i = 0; i < cols; i++) {
+        gradient[r * cols + i] = (gradient[r * cols + i] as number) + weight * factor * (term.gradient[i] as number);
+        const scale = Math.abs(weight) * factor;
+        elementScale[r * cols + i] = (elementScale[r * cols + i] as number) + scale * (term.depth[i] as number);
+        most = Math.max(most, scale * (term.size[i] as number));
+      }
+      for (let i = 0; i < cols; i++) gradientScale[r * cols + i] = (gradientScale[r * cols + i] as number) + most;
+    }
+  }
+  let coefficient = 1;
+  if (reduction === 'mean') {
+    const kind = call.denominator ?? 'rows';
+    const by = kind === 'rows' ? weights.length : kind === 'weights' ? sum(weights) : (call.denominatorValue ?? 1);
+    coefficient = by === 0 ? 0 : 1 / by;
+  }
+  const times = (values: Float64Array): Float64Array => (coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient));
+  return {
+    rowLoss,
+    loss: coefficient === 0 ? 0 : sum(rowLoss) * coefficient,
+    gradient: times(gradient),
+    rowScale,
+    lossScale: sum(rowScale) * Math.abs(coefficient),
+    gradientScale: times(gradientScale).map(Math.abs),
+    elementScale: times(elementScale).map(Math.abs),
+  };
+}
+
+// ---- what a small student needs
+
+export interface Product {
+  c: Float64Array;
+  /** Σ |a||b|: what the rounding of a product is measured against. */
+  size: Float64Array;
+}
+
+/** op(a)·op(b), [m, n]; a is [m, k] or its transpose [k, m], b [k, n] or [n, k]. */
+export function matmul(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number, transposeA: boolean, transposeB: boolean): Product {
+  const c = new Float64Array(m * n);
+  const size = new Float64Array(m * n);
+  for (let i = 0; i < m; i++)
+    for (let j = 0; j < n; j++) {
+      let total = 0;
+      let magnitude = 0;
+      for (let l = 0; l < k; l++) {
+        const product = (a[transposeA ? l * m + i : i * k + l] as number) * (b[transposeB ? j * k + l : l * n + j] as number);
+        total += product;
+        magnitude += Math.abs(product);
+      }
+      c[i * n + j] = total;
+      size[i * n + j] = magnitude;
+    }
+  return { c, size };
+}
+
+export interface UnaryReference {
+  forward(x: number, parameter: number): number;
+  /** dy/dx from x and y. */
+  slope(x: number, y: number, parameter: number): number;
+  /** Where inputs are drawn from. */
+  domain: [number, number];
+}
+
+export const unary: Record<string, UnaryReference> = {
+  copy: { forward: (x) => x, slope: () => 1, domain: [-5, 5] },
+  neg: { forward: (x) => -x, slope: () => -1, domain: [-5, 5] },
+  relu: { forward: (x) => (Number.isNaN(x) ? NaN : Math.max(x, 0)), slope: (x) => (x > 0 ? 1 : 0), domain: [-5, 5] },
+  exp: { forward: Math.exp, slope: (_, y) => y, domain: [-20, 20] },
+  log: { forward: Math.log, slope: (x) => 1 / x, domain: [1e-3, 100] },
+  square: { forward: (x) => x * x, slope: (x) => 2 * x, domain: [-5, 5] },
+  sqrt: { forward: Math.sqrt, slope: (_, y) => 0.5 / y, domain: [1e-3, 100] },
+  abs: { forward: Math.abs, slope: (x) => Math.sign(x), domain: [-5, 5] },
+  tanh: { forward: Math.tanh, slope: (x) => 1 / Math.cosh(x) ** 2, domain: [-6, 6] },
+  sigmoid: { forward: (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))), slope: (_, y) => y * (1 - y), domain: [-20, 20] },
+  scale: { forward: (x, parameter) => x * parameter, slope: (_x, _y, parameter) => parameter, domain: [-5, 5] },
+  add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
+};
+
+export const binary: Record<string, (a: number, b: number) => number> = {
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b) => a * b,
+  div: (a, b) => a / b,
+};
+
+const largest = (values: number[], better: (a: number, b: number) => boolean, empty: number): number =>
+  values.reduce((best, value) => (Number.isNaN(best) || Number.isNaN(value) ? NaN : better(value, best) ? value : best), empty);
+
+export const reductions: Record<string, (values: number[]) => number> = {
+  sum: (values) => sum(values),
+  mean: (values) => sum(values) / values.length,
+  sum_squares: (values) => sum(values.map((value) => value * value)),
+  max: (values) => largest(values, (a, b) => a > b, -Infinity),
+  min: (values) => largest(values, (a, b) => a < b, Infinity),
+};
+
+/** One output block of Philox4x32-10 (Salmon et al. 2011). */
+export function philox(counter: [number, number, number, number], key: [number, number]): [number, number, number, number] {
+  const high = (a: number, b: number): number => Number((BigInt(a >>> 0) * BigInt(b >>> 0)) >> 32n);
+  let [c0, c1, c2, c3] = counter;
+  let [k0, k1] = key;
+  for (let round = 0; round < 10; round++) {
+    const h0 = high(0xd2511f53, c0);
+    const l0 = Math.imul(0xd2511f53, c0) >>> 0;
+    const h1 = high(0xcd9e8d57, c2);
+    const l1 = Math.imul(0xcd9e8d57, c2) >>> 0;
+    [c0, c1, c2, c3] = [(h1 ^ c1 ^ k0) >>> 0, l1, (h0 ^ c3 ^ k1) >>> 0, l0];
+    k0 = (k0 + 0x9e3779b9) >>> 0;
+    k1 = (k1 + 0xbb67ae85) >>> 0;
+  }
+  return [c0, c1, c2, c3];
+}
+
+/** Uniform of element i: 24 bits of word i mod 4 of counter floor(i/4), keyed by the seed. */
+export function counterUniform(seed: number, element: number): number {
+  const counter = Math.floor(element / 4);
+  const words = philox([counter >>> 0, Math.floor(counter / 2 ** 32) >>> 0, 0, 0], [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]);
+  return ((words[element % 4] as number) >>> 8) / 2 ** 24;
+}
+
+export interface SgdOptions {
+  learningRate: number;
+  momentum: number;
+  weightDecay: number;
+  nesterov: boolean;
+  gradientScale: number;
+}
+
+/** One step on one element; returns [parameter, momentum buffer]. */
+export function sgd(p: number, gradient: number, v: number, mask: number, o: SgdOptions): [number, number] {
+  if (mask === 0) return [0, 0];
+  const g = gradient * o.gradientScale + o.weightDecay * p;
+  const next = o.momentum * v + g;
+  return [p - o.learningRate * (o.nesterov ? g + o.momentum * next : next), next];
+}
+
+export interface AdamWOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  step: number;
+  gradientScale: number;
+}
+
+/** One step on one element; returns [parameter, first moment, second moment]. */
+export function adamw(p: number, gradient: number, m: number, v: number, mask: number, o: AdamWOptions): [number, number, number] {
+  if (mask === 0) return [0, 0, 0];
+  const g = gradient * o.gradientScale;
+  const first = o.beta1 * m + (1 - o.beta1) * g;
+  const second = o.beta2 * v + (1 - o.beta2) * g * g;
+  const mHat = first / (1 - o.beta1 ** o.step);
+  const vHat = second / (1 - o.beta2 ** o.step);
+  return [p - o.learningRate * (mHat / (Math.sqrt(vHat) + o.epsilon) + o.weightDecay * p), first, second];
+}
