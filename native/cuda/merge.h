@@ -1,0 +1,87 @@
+// Who works on one row, a warp or a block, and how its threads merge partial results: butterflies of fixed shape, so the same bits every time.
+#pragma once
+#include "core/lanes.h"
+#include "cuda/device.h"
+
+namespace limbeck::cuda {
+
+struct Add {
+  template <class T> LIMBECK_DEVICE T operator()(T a, T b) const { return a + b; }
+};
+struct Max {
+  template <class T> LIMBECK_DEVICE T operator()(T a, T b) const { return a > b ? a : b; }
+};
+
+// Every lane gets the result: both partners of a step compute the same sum of the same two numbers.
+template <class T, class Op> LIMBECK_DEVICE T merge_warp(T v, Op op) {
+  for (int step = 16; step > 0; step >>= 1) {
+    const T other = shuffle_xor(v, step);
+    v = op(v, other);
+  }
+  return v;
+}
+
+// One warp per row.
+struct WarpGroup {
+  LIMBECK_DEVICE explicit WarpGroup(const Shared<double>&) {}
+  static constexpr bool whole_block = false;
+  LIMBECK_DEVICE int rank() const { return lane(); }
+  LIMBECK_DEVICE int size() const { return 32; }
+  LIMBECK_DEVICE int slot() const { return warp(); }  // which of the block's groups
+  LIMBECK_DEVICE int64_t first_row() const { return int64_t(block_index()) * (block_size() >> 5) + warp(); }
+  LIMBECK_DEVICE int64_t row_step() const { return int64_t(grid_size()) * (block_size() >> 5); }
+  LIMBECK_DEVICE void sync() const { sync_warp(); }
+  template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T) {
+    for (int i = 0; i < n; i++) v[i] = merge_warp(v[i], op);
+  }
+  LIMBECK_DEVICE bool any(bool p) { return any_warp(p); }
+};
+
+// Doubles of static shared memory a group needs: two halves used in turn, so that one barrier per merge is enough.
+inline constexpr int kScratch = 2 * 4 * 32;
+
+// One block per row. Merges up to four values at a time.
+struct BlockGroup {
+  Shared<double> scratch;
+  int turn = 0;
+  LIMBECK_DEVICE explicit BlockGroup(const Shared<double>& scratch) : scratch(scratch) {}
+  static constexpr bool whole_block = true;
+  LIMBECK_DEVICE int rank() const { return thread_index(); }
+  LIMBECK_DEVICE int size() const { return block_size(); }
+  LIMBECK_DEVICE int slot() const { return 0; }
+  LIMBECK_DEVICE int64_t first_row() const { return block_index(); }
+  LIMBECK_DEVICE int64_t row_step() const { return grid_size(); }
+  LIMBECK_DEVICE void sync() const { sync_block(); }
+  template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
+    static_assert(n <= 4 && sizeof(T) <= 8);
+    const Shared<T> half = scratch.template slice<T>(turn * 1024, int(1024 / sizeof(T)));
+    turn ^= 1;
+    for (int i = 0; i < n; i++) {
+      v[i] = merge_warp(v[i], op);
+      if (lane() == 0) half[i * 32 + warp()] = v[i];
+    }
+    sync_block();
+    for (int i = 0; i < n; i++) {
+      T part = empty;
+      if (lane() < (block_size() >> 5)) part = half[i * 32 + lane()];
+      v[i] = merge_warp(part, op);
+    }
+  }
+  LIMBECK_DEVICE bool any(bool p) { return any_block(p); }
+};
+
+// One value.
+template <class Group, class T, class Op> LIMBECK_DEVICE T merge_one(Group& group, T v, Op op, T empty) {
+  T values[1] = {v};
+  group.merge(values, op, empty);
+  return values[0];
+}
+
+// One load per warp instead of one per thread.
+template <class T> LIMBECK_DEVICE T ld_warp(const T* p, int64_t i) {
+  T v = T(0);
+  if (lane() == 0) v = ld(p, i);
+  return shuffle(v, 0);
+}
+
+}  // namespace limbeck::cuda

@@ -1,0 +1,672 @@
+// The row schedules of every divergence on CUDA: a warp or a block per row, dense or sparse target, loss and gradient in one launch.
+#include "core/codes.h"
+#include "cuda/row_sum.h"
+#include "cuda/rows.h"
+#include "cuda/workspace.h"
+#include "ops/divergence/divergences.h"
+
+namespace limbeck::cuda {
+namespace {
+
+// Columns whose membership in a sparse target is held in shared memory at a time, one bit each.
+constexpr int64_t kWindow = 262144;
+
+struct Rows {
+  const float *student, *teacher;
+  const int32_t* indices;
+  const float *values, *tail_log_mass;
+  const int32_t* labels;
+  const float *row_weights, *row_temperature;
+  float *row_loss, *gradient;
+  int64_t rows, cols, student_stride, teacher_stride, gradient_stride, k;
+  Target target;
+  Residual residual;
+  double parameter_a, parameter_b;
+  double log_prob_scale, temperature, hard_weight, label_smoothing;
+  int64_t ignore_index, unlabelled_index;
+  const double* scale;  // 1/denominator; absent: 1
+  int row_floats;       // shared memory of one staged row; 0: rows are read from global memory each time
+  int group_bytes;      // shared memory of one group
+  bool temperature_squared;
+};
+
+// A divergence with its parameters, for outcomes in float and in double.
+template <template <class> class F> struct Formula {
+  static constexpr bool needs_mean = F<float>::needs_mean;
+  template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
+  template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
+  template <class V> LIMBECK_DEVICE static V slope(const Outcome<V>& o, const Rows& a) { return F<V>::slope(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
+};
+
+// What the labels, weights and temperatures say about one row; the same in all threads of the group.
+struct Head {
+  bool zero = false, poison = false;  // exactly 0 with nothing read; NaN
+  bool soft = true, hard = false;     // which terms are evaluated
+  int64_t label = -1;
+  double weight = 1, temperature = 1;
+  float soft_coefficient = 0, hard_coefficient = 0;  // of ∂D/∂(z/T) and ∂CE/∂z in the gradient
+};
+
+LIMBECK_DEVICE Head head_of(const Rows& a, int64_t row, double scale) {
+  Head h;
+  h.soft = a.hard_weight < 1;
+  h.hard = a.hard_weight > 0;
+  if (a.labels != nullptr) {
+    h.label = ld_warp(a.labels, row);
+    if (h.label == a.ignore_index) h.zero = true;
+    else if (h.label == a.unlabelled_index) h.hard = false;
+    else if (h.label < 0 || h.label >= a.cols) h.poison = true;
+  }
+  if (a.row_weights != nullptr && !h.zero) {
+    h.weight = ld_warp(a.row_weights, row);
+    if (h.weight == 0) h.zero = true;
+  }
+  h.temperature = a.temperature;
+  if (a.row_temperature != nullptr && !h.zero) {
+    h.temperature = ld_warp(a.row_temperature, row);
+    if (!(h.temperature > 0 && h.temperature < INFINITY)) h.poison = true;
+  }
+  if (!h.soft && !h.hard) h.zero = true;
+  const double factor = a.temperature_squared ? h.temperature : 1 / h.temperature;
+  h.soft_coefficient = float(h.weight * (1 - a.hard_weight) * factor * scale);
+  h.hard_coefficient = float(h.weight * a.hard_weight * scale);
+  return h;
+}
+
+template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, const Rows& a, int64_t row, float value) {
+  if (a.gradient != nullptr) fill_row(group, a.gradient + row * a.gradient_stride, a.cols, value);
+  if (group.rank() == 0) st(a.row_loss, row, value);
+}
+
+// Cross-entropy against a label, with smoothing, at temperature 1.
+struct HardTerm {
+  bool on = false;
+  int64_t label = -1;
+  float max = 0, inverse_sum = 0, coefficient = 0, share = 0, peak = 0;  // target: share everywhere, + peak at the label
+  float label_logit = 0;
+  double log_sum = 0;
+
+  LIMBECK_DEVICE float gradient(float x, int64_t column) const {
+    const float q = exp_(x - max) * inverse_sum;
+    return coefficient * (q - (column == label ? share + peak : share));
+  }
+  // `centred` = Σ (x − max), needed only where the label is smoothed.
+  LIMBECK_DEVICE double loss(double smoothing, double centred, int64_t cols) const {
+    const double miss = log_sum - (double(label_logit) - double(max));
+    if (smoothing == 0) return miss;
+    return mul0_(1 - smoothing, miss) + smoothing * (log_sum - centred / double(cols));
+  }
+};
+
+LIMBECK_DEVICE HardTerm hard_term(const Rows& a, const Head& head, const RowSum& sum, float label_logit) {
+  HardTerm t;
+  t.on = head.hard;
+  if (!t.on) return t;
+  t.label = head.label;
+  t.max = sum.max;
+  t.inverse_sum = 1.0f / sum.sum();
+  t.log_sum = sum.log_sum();
+  t.coefficient = head.hard_coefficient;
+  t.share = float(a.label_smoothing / double(a.cols));
+  t.peak = float(1 - a.label_smoothing);
+  t.label_logit = label_logit;
+  return t;
+}
+
+LIMBECK_DEVICE double row_loss_of(const Rows& a, const Head& head, double soft, double hard) {
+  const double scale = a.temperature_squared ? head.temperature * head.temperature : 1.0;
+  double loss = 0;
+  if (head.soft) loss += (1 - a.hard_weight) * scale * soft;
+  if (head.hard) loss += a.hard_weight * hard;
+  return head.weight * loss;
+}
+
+LIMBECK_DEVICE float clamp_finite(float x) { return max_(min_(x, 1e37f), -1e37f); }
+
+// How the teacher's numbers become probabilities at the row's temperature.
+enum class TeacherKind { logits, log_probs, probs, probs_to_a_power };
+
+struct Student {
+  float max = 0, inverse_sum = 0, log_sum = 0;
+};
+
+struct Teacher {
+  TeacherKind kind = TeacherKind::logits;
+  float max = 0, inverse_sum = 0, log_sum = 0;
+  float most = 1;               // the largest probability, where they are raised to a power
+  float log_ratio = 0;          // ln(student's sum / teacher's sum)
+};
+
+LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
+  Outcome<float> o;
+  const float a = x - s.max;
+  o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
+  o.log_q = log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum);
+  if (p.kind == TeacherKind::logits || p.kind == TeacherKind::probs_to_a_power) {
+    const float b = t - p.max, difference = a - b;
+    o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
+    o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
+    o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
+  } else {
+    o.p = p.kind == TeacherKind::probs ? t : exp_(t);
+    o.log_p = p.kind == TeacherKind::probs ? log_(t) : t;
+    o.d = o.log_q - o.log_p;
+  }
+  return o;
+}
+
+template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_dense(Rows a) {
+  SHARED(double, scratch, kScratch);
+  SHARED_DYN(float, memory);
+  Group group(scratch);
+  const bool staged = a.row_floats > 0;
+  const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
+  const Shared<float> student_row = own.slice<float>(0, a.row_floats);
+  const Shared<float> teacher_row = own.slice<float>(a.target != Target::none ? a.row_floats * 4 : 0, a.row_floats);
+  const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
+  const int64_t step = int64_t(group.size()) * 4;
+
+  for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
+    const Head head = head_of(a, row, scale);
+    if (head.zero || head.poison) {
+      constant_row(group, a, row, head.zero ? 0.0f : NAN);
+      continue;
+    }
+    const float* student = a.student + row * a.student_stride;
+    const float* teacher = a.teacher + row * a.teacher_stride;
+    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
+    const bool student_aligned = aligned16(student), teacher_aligned = aligned16(teacher), gradient_aligned = aligned16(gradient);
+    const Inverse inverse = Inverse::of(head.temperature);
+    const bool soft = head.soft, tempered = head.temperature != 1;
+    // The label's logit before the gradient may take its place.
+    float label_logit = 0;
+    if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
+
+    Teacher p;
+    if (a.target == Target::log_probs && !tempered) p.kind = TeacherKind::log_probs;
+    if (a.target == Target::probs) p.kind = tempered ? TeacherKind::probs_to_a_power : TeacherKind::probs;
+    const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
+
+    if (staged) {
+      group.sync();
+      stage(group, student, int(a.cols), student_row);
+      if (soft) stage(group, teacher, int(a.cols), teacher_row);
+      group.sync();
+    }
+    auto load_student = [&](int64_t c, float (&x)[4]) {
+      if (staged) load_chunk(student_row, int(c), int(a.cols), -INFINITY, x);
+      else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
+    };
+    auto load_given = [&](int64_t c, float (&t)[4]) {
+      const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
+      if (staged) load_chunk(teacher_row, int(c), int(a.cols), absent, t);
+      else load_chunk(teacher, c, a.cols, teacher_aligned, absent, t);
+    };
+    auto load_teacher = [&](int64_t c, float (&t)[4]) {
+      load_given(c, t);
+      if (p.kind == TeacherKind::probs_to_a_power)
+        for (int i = 0; i < 4; i++) t[i] = log_(t[i] / p.most);
+    };
+
+    if (soft && p.kind == TeacherKind::probs_to_a_power) {
+      float most = 0, t[4];
+      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+        load_given(c, t);
+        // A NaN that is lost here comes back in its own logarithm.
+        for (int i = 0; i < 4; i++) most = max_(t[i], most);
+      }
+      p.most = merge_one(group, most, Max{}, 0.0f);
+    }
+
+    // First pass: both normalisers, the one of the label's term, and the mass of a target that is used as given.
+    RowSum sums[2], hard_sum;
+    double mass = 0;
+    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      float x[4], t[4];
+      load_student(c, x);
+      if (soft || !tempered) sums[0].push(x, inverse);
+      if (head.hard && tempered) hard_sum.push(x, Inverse{1.0f, 0.0f});
+      if (!soft) continue;
+      load_teacher(c, t);
+      if (!exact) {
+        sums[1].push(t, inverse);
+        continue;
+      }
+      for (int i = 0; i < 4; i++) {
+        if (p.kind == TeacherKind::probs) {
+          mass += t[i] < 0 ? double(NAN) : double(t[i]);
+        } else {
+          // Only probabilities that can be seen in the mass deserve double.
+          const float e = exp_(t[i]);
+          mass += e > 1e-5f ? exp_(double(t[i])) : double(e);
+        }
+      }
+    }
+    const Inverse both[2] = {inverse, inverse};
+    merge_rows(group, sums, both);
+    if (head.hard && tempered) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
+    if (!tempered) hard_sum = sums[0];
+    if (soft && exact) mass = merge_one(group, mass, Add{}, 0.0);
+
+    bool valid = !head.hard || hard_sum.valid();
+    if (soft) valid = valid && sums[0].valid() && (exact ? mass > 0 && mass < INFINITY : sums[1].valid());
+    if (!valid) {
+      constant_row(group, a, row, NAN);
+      continue;
+    }
+    Student s;
+    double excess = 0;
+    if (soft) {
+      s = Student{sums[0].max, 1.0f / sums[0].sum(), sums[0].log_sum()};
+      if (exact) {
+        excess = mass - 1;
+      } else {
+        p.max = sums[1].max;
+        p.inverse_sum = 1.0f / sums[1].sum();
+        p.log_sum = sums[1].log_sum();
+        p.log_ratio = log_(sums[0].sum() / sums[1].sum());
+      }
+    }
+    const float excess_share = float(excess);
+    const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
+
+    float mean = 0;
+    if constexpr (D::needs_mean) {
+      if (soft && gradient != nullptr) {
+        float part = 0;
+        for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+          float x[4], t[4];
+          load_student(c, x);
+          load_teacher(c, t);
+          for (int i = 0; i < 4; i++)
+            if (c + i < a.cols) {
+              const Outcome<float> o = outcome(x[i], t[i], s, p, inverse);
+              part += mul0_(o.q, D::slope(o, a));
+            }
+        }
+        mean = float(merge_one(group, double(part), Add{}, 0.0));
+      }
+    }
+
+    // Second pass: loss and gradient.
+    float loss = 0, centred = 0;
+    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      float x[4], t[4] = {0, 0, 0, 0}, g[4] = {0, 0, 0, 0}, part[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
+      load_student(c, x);
+      if (soft) load_teacher(c, t);
+      for (int i = 0; i < 4; i++) {
+        if (c + i >= a.cols) continue;
+        if (soft) {
+          const Outcome<float> o = outcome(x[i], t[i], s, p, inverse);
+          part[i] = D::loss(o, a);
+          float slope;
+          if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - mean);
+          else slope = D::gradient(o, a);
+          g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
+        }
+        if (hard.on) {
+          g[i] += hard.gradient(x[i], c + i);
+          far[i] = x[i] - hard.max;
+        }
+      }
+      loss += (part[0] + part[1]) + (part[2] + part[3]);
+      centred += (far[0] + far[1]) + (far[2] + far[3]);
+      if (gradient == nullptr) continue;
+      if (gradient_aligned || !staged) {
+        store_chunk(gradient, c, a.cols, gradient_aligned, g);
+      } else {
+        // Nobody else reads these columns again: the gradient waits here to be written by neighbouring threads.
+        st4_shared(student_row, int(c), Float4{g[0], g[1], g[2], g[3]});
+      }
+    }
+    double totals[2] = {loss, centred};
+    group.merge(totals, Add{}, 0.0);
+    if (group.rank() == 0)
+      st(a.row_loss, row, float(row_loss_of(a, head, totals[0] + excess, hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
+    if (gradient != nullptr && staged && !gradient_aligned) {
+      group.sync();
+      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
+    }
+  }
+}
+
+// One outcome on the support, in double: there are few of them and their logarithms are inputs.
+struct Support {
+  float max = 0;                  // of the whole student row
+  double inverse_temperature = 1, log_sum = 0;
+  double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
+
+  LIMBECK_DEVICE Outcome<double> outcome(float x, float value) const {
+    Outcome<double> o;
+    o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
+    o.log_p = scale * double(value) - log_shift;
+    o.q = exp_(o.log_q);
+    o.p = exp_(o.log_p);
+    o.d = o.log_q - o.log_p;
+    return o;
+  }
+};
+
+template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_sparse(Rows a) {
+  SHARED(double, scratch, kScratch);
+  SHARED_DYN(float, memory);
+  Group group(scratch);
+  const bool staged = a.row_floats > 0;
+  const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
+  const Shared<float> student_row = own.slice<float>(0, a.row_floats);
+  const Shared<unsigned> member = own.slice<unsigned>(a.row_floats * 4, a.group_bytes / 4 - a.row_floats);
+  const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
+  const int64_t step = int64_t(group.size()) * 4;
+
+  for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
+    const Head head = head_of(a, row, scale);
+    if (head.zero || head.poison) {
+      constant_row(group, a, row, head.zero ? 0.0f : NAN);
+      continue;
+    }
+    const float* student = a.student + row * a.student_stride;
+    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
+    const bool student_aligned = aligned16(student), gradient_aligned = aligned16(gradient);
+    const Inverse inverse = Inverse::of(head.temperature);
+    const double inverse_temperature = 1 / head.temperature;
+    const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
+    float label_logit = 0;
+    if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
+
+    auto load_student = [&](int64_t c, float (&x)[4]) {
+      if (staged) load_chunk(student_row, int(c), int(a.cols), -INFINITY, x);
+      else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
+    };
+    auto logit = [&](int64_t c) -> float { return staged ? float(student_row[int(c)]) : ld(student, c); };
+    // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice.
+    auto mark = [&](int64_t window) {
+      group.sync();
+      const int words = int(((a.cols - window < kWindow ? a.cols - window : kWindow) + 31) / 32);
+      for (int w = group.rank(); w < words; w += group.size()) member[w] = 0u;
+      group.sync();
+      bool bad = false;
+      for (int64_t j = group.rank(); j < kept; j += group.size()) {
+        const int64_t id = ld(a.indices, first_kept + j);
+        bad = bad || id < -1 || id >= a.cols;
+        if (id < window || id >= a.cols || id >= window + kWindow) continue;
+        const int bit = int(id - window);
+        const unsigned mask = 1u << (bit & 31);
+        const unsigned before = atomic_add(member, bit >> 5, mask);
+        bad = bad || (before & mask) != 0;
+      }
+      group.sync();
+      return bad;
+    };
+    auto members = [&](int64_t window, int64_t c) -> unsigned {
+      const int bit = int(c - window);
+      const unsigned word = member[bit >> 5];
+      return (word >> (bit & 31)) & 15u;
+    };
+
+    // First pass: the sum over the columns off the support, never as a difference; and the label's normaliser over all columns.
+    RowSum off, hard_sum;
+    bool bad = false;
+    if (staged) {
+      group.sync();
+      stage(group, student, int(a.cols), student_row);
+    }
+    for (int64_t window = 0; window < a.cols; window += kWindow) {
+      bad = mark(window) || bad;
+      const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+      for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+        float x[4];
+        load_student(c, x);
+        if (head.hard) hard_sum.push(x, Inverse{1.0f, 0.0f});
+        const unsigned in = members(window, c);
+        for (int i = 0; i < 4; i++) x[i] = in >> i & 1u ? -INFINITY : x[i];
+        if (head.soft) off.push(x, inverse);
+      }
+    }
+    bad = group.any(bad);
+    merge_row(group, off, inverse);
+    if (head.hard) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
+    if (bad || (head.hard && !hard_sum.valid())) {
+      constant_row(group, a, row, NAN);
+      continue;
+    }
+    const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
+
+    // The support: its maxima, then its sums.
+    Support support;
+    double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
+    Outcome<double> bucket{};
+    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize;
+    bool valid = true;
+    if (head.soft) {
+      float top[2] = {off.max, -INFINITY};
+      for (int64_t j = group.rank(); j < kept; j += group.size()) {
+        const int64_t id = ld(a.indices, first_kept + j);
+        if (id < 0) continue;
+        top[0] = max_(logit(id), top[0]);
+        top[1] = max_(ld(a.values, first_kept + j), top[1]);
+      }
+      group.merge(top, Max{}, -INFINITY);
+      const double value_scale = renormalized ? a.log_prob_scale : 1.0;
+      double on[2] = {0, 0};
+      for (int64_t j = group.rank(); j < kept; j += group.size()) {
+        const int64_t id = ld(a.indices, first_kept + j);
+        if (id < 0) continue;
+        const float x = logit(id), v = ld(a.values, first_kept + j);
+        on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
+        on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
+      }
+      group.merge(on, Add{}, 0.0);
+      const double off_sum = double(off.ties) + double(off.rest);
+      const double off_shift = (double(off.max) - double(top[0])) * inverse_temperature;
+      const double total = on[0] + (off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
+      const double log_sum = log_(total), log_on = on[1] > 0 ? value_scale * double(top[1]) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
+      valid = total > 0 && total < INFINITY && on[1] == on[1] && on[1] < INFINITY;
+      support.max = top[0];
+      support.inverse_temperature = inverse_temperature;
+      support.log_sum = log_sum;
+      support.scale = value_scale;
+      if (off_sum > 0) log_q_off = off_shift + log_(off_sum) - log_sum;
+      if (renormalized) {
+        valid = valid && on[1] > 0;
+        support.log_shift = log_on;
+        mass = target_mass = 1;
+      } else {
+        mass = target_mass = exp_(log_on);
+        if (tail) {
+          if (a.tail_log_mass != nullptr) log_p_tail = ld_warp(a.tail_log_mass, row);
+          else if (log_on < 0) log_p_tail = log_(-expm1_(log_on));
+          valid = valid && log_p_tail < INFINITY && !(a.tail_log_mass == nullptr && mass > 1 + 1e-3);
+          target_mass = mass + exp_(log_p_tail);
+          bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
+          bucket_loss = D::loss(bucket, a);
+        }
+      }
+    }
+    if (!valid) {
+      constant_row(group, a, row, NAN);
+      continue;
+    }
+    const double excess = target_mass - 1, mass_off = exp_(log_q_off);
+
+    double mean = 0;
+    if constexpr (D::needs_mean) {
+      if (head.soft && gradient != nullptr) {
+        double part = 0;
+        for (int64_t j = group.rank(); j < kept; j += group.size()) {
+          const int64_t id = ld(a.indices, first_kept + j);
+          if (id < 0) continue;
+          const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
+          part += mul0_(o.q, D::slope(o, a));
+        }
+        if (tail && group.rank() == 0) part += mul0_(bucket.q, D::slope(bucket, a));
+        // No teacher mass off the support: one slope for all those columns.
+        if (renormalized && group.rank() == 0) {
+          const Outcome<double> o{mass_off, 0, log_q_off, -INFINITY, INFINITY};
+          part += mul0_(o.q, D::slope(o, a));
+        }
+        mean = merge_one(group, part, Add{}, 0.0);
+      }
+    }
+    if (head.soft) {
+      if (tail) {
+        if constexpr (D::needs_mean) off_factor = mul0_(bucket.q, D::slope(bucket, a) - mean);
+        else off_factor = D::gradient(bucket, a);
+        off_factor += excess * mass_off;
+      } else if (!renormalized) {
+        off_factor = target_mass * mass_off;
+      }
+    }
+
+    // Second pass: the columns off the support. Each takes its share of the bucket, or is an outcome of probability 0.
+    const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, off_log_sum = off.sum() > 0 ? off.log_sum() : 0.0f;
+    const float off_mass = float(mass_off), factor = head.soft_coefficient * float(off_factor);
+    float loss = 0, centred = 0;
+    for (int64_t window = 0; window < a.cols; window += kWindow) {
+      if (a.cols > kWindow) mark(window);
+      const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+      for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+        float x[4], g[4] = {0, 0, 0, 0}, part[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
+        load_student(c, x);
+        const unsigned in = members(window, c);
+        for (int i = 0; i < 4; i++) {
+          if (c + i >= a.cols) continue;
+          if (hard.on) far[i] = x[i] - hard.max;
+          if (in >> i & 1u) continue;
+          if (head.soft) {
+            const float share = x[i] == -INFINITY ? 0.0f : exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse;
+            if (renormalized) {
+              const float log_q = x[i] == -INFINITY ? -INFINITY : log_softmax_(x[i], off.max, inverse.hi, inverse.lo, off_log_sum) + float(log_q_off);
+              const Outcome<float> o{share * off_mass, 0.0f, log_q, -INFINITY, INFINITY};
+              part[i] = D::loss(o, a);
+              float slope;
+              if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - float(mean));
+              else slope = D::gradient(o, a);
+              g[i] = head.soft_coefficient * slope;
+            } else {
+              g[i] = share * factor;
+            }
+          }
+          if (hard.on) g[i] += hard.gradient(x[i], c + i);
+        }
+        loss += (part[0] + part[1]) + (part[2] + part[3]);
+        centred += (far[0] + far[1]) + (far[2] + far[3]);
+        if (gradient == nullptr) continue;
+        if (gradient_aligned && in == 0) {
+          store_chunk(gradient, c, a.cols, true, g);
+        } else if (gradient_aligned || !staged) {
+          for (int i = 0; i < 4; i++)
+            if (c + i < a.cols && (in >> i & 1u) == 0) st(gradient, c + i, g[i]);
+        } else {
+          for (int i = 0; i < 4; i++)
+            if (c + i < a.cols && (in >> i & 1u) == 0) student_row[int(c + i)] = g[i];
+        }
+      }
+    }
+    // The support is written last: its logits are read here, and chunks of four were read across it until now.
+    group.sync();
+    const bool through = staged && !gradient_aligned;
+    double on_loss = 0, q_on = 0;
+    for (int64_t j = group.rank(); j < kept; j += group.size()) {
+      const int64_t id = ld(a.indices, first_kept + j);
+      if (id < 0) continue;
+      const float x = logit(id);
+      const Outcome<double> o = support.outcome(x, ld(a.values, first_kept + j));
+      on_loss += D::loss(o, a);
+      q_on += o.q;
+      double slope;
+      if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - mean);
+      else slope = D::gradient(o, a);
+      float g = head.soft_coefficient * float(slope + excess * o.q);
+      if (hard.on) g += hard.gradient(x, id);
+      if (gradient == nullptr) continue;
+      if (through) student_row[int(id)] = g;
+      else st(gradient, id, g);
+    }
+    double totals[4] = {loss, centred, on_loss, q_on};
+    group.merge(totals, Add{}, 0.0);
+    if (group.rank() == 0) {
+      // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
+      const double outcomes_mass = a.residual == Residual::truncate ? totals[3] : 1.0;
+      const double soft = totals[0] + totals[2] + bucket_loss + (target_mass - outcomes_mass);
+      st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
+    }
+    if (gradient != nullptr && through) {
+      group.sync();
+      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
+    }
+  }
+}
+
+// 1/denominator: rows that count, or their weights. One block, so one fixed order.
+LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_denominator(const int32_t* labels, const float* weights, int64_t rows, int64_t ignore_index, double number, double* scale) {
+  SHARED(double, scratch, kScratch);
+  BlockGroup group(scratch);
+  double sum = 0;
+  if (number == 0)
+    for (int64_t r = thread_index(); r < rows; r += block_size())
+      if (labels == nullptr || ld(labels, r) != ignore_index) sum += weights == nullptr ? 1.0 : double(ld(weights, r));
+  sum = number == 0 ? merge_one(group, sum, Add{}, 0.0) : number;
+  if (thread_index() == 0) st(scale, 0, sum == 0 ? 0.0 : 1 / sum);
+}
+
+LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_total(const float* row_loss, int64_t rows, const double* scale, float* loss) {
+  SHARED(double, scratch, kScratch);
+  BlockGroup group(scratch);
+  double sum = 0;
+  for (int64_t r = thread_index(); r < rows; r += block_size()) sum += double(ld(row_loss, r));
+  sum = merge_one(group, sum, Add{}, 0.0);
+  if (thread_index() == 0) {
+    const double factor = scale == nullptr ? 1.0 : ld(scale, 0);
+    st(loss, 0, float(mul0_(factor, sum)));
+  }
+}
+
+template <class D> void launch_rows(Context& ctx, const Rows& rows, const RowPlan& plan, bool sparse) {
+  if (sparse) launch(ctx, "divergence_sparse", plan.block ? divergence_sparse<D, BlockGroup> : divergence_sparse<D, WarpGroup>, plan.launch, rows);
+  else launch(ctx, "divergence_dense", plan.block ? divergence_dense<D, BlockGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
+}
+
+}  // namespace
+
+void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
+                Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k,
+                Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
+                Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                Int denominator, Float denominator_value) {
+  const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs;
+  Rows a{};
+  a.student = student.as<float>(), a.teacher = teacher.as<float>();
+  a.indices = indices.as<int32_t>(), a.values = values.as<float>(), a.tail_log_mass = tail_log_mass.as<float>();
+  a.labels = labels.as<int32_t>(), a.row_weights = row_weights.as<float>(), a.row_temperature = row_temperature.as<float>();
+  a.row_loss = row_loss.as<float>(), a.gradient = gradient.as<float>();
+  a.rows = rows, a.cols = cols, a.student_stride = student_stride, a.teacher_stride = teacher_stride, a.gradient_stride = gradient_stride, a.k = k;
+  a.target = Target(target), a.residual = Residual(residual);
+  a.parameter_a = parameter_a, a.parameter_b = parameter_b;
+  a.log_prob_scale = log_prob_scale, a.temperature = temperature, a.hard_weight = hard_weight, a.label_smoothing = label_smoothing;
+  a.ignore_index = ignore_index, a.unlabelled_index = unlabelled_index, a.temperature_squared = temperature_squared != 0;
+
+  const Workspace scale(ctx, sizeof(double));
+  if (!scale) return;
+  if (mean) {
+    a.scale = scale.as<double>();
+    const bool weights = Denominator(denominator) == Denominator::weights && row_weights, number = Denominator(denominator) == Denominator::number;
+    launch(ctx, "divergence_denominator", divergence_denominator, Launch{1, 512}, a.labels, weights ? a.row_weights : nullptr, rows, ignore_index,
+           number ? denominator_value : 0.0, scale.as<double>());
+  }
+
+  const int64_t padded = (cols + 3) / 4 * 4, window = cols < kWindow ? cols : kWindow;
+  const int64_t row_bytes = padded * 4 * (sparse || Target(target) == Target::none ? 1 : 2), member_bytes = sparse ? (window + 127) / 128 * 16 : 0;
+  const RowPlan plan = plan_rows(ctx, rows, cols, row_bytes, member_bytes);
+  a.row_floats = plan.staged ? int(padded) : 0;
+  a.group_bytes = int(member_bytes + (plan.staged ? row_bytes : 0));
+  switch (Divergence(divergence)) {
+#define LIMBECK_CASE(name) \
+  case Divergence::name: launch_rows<Formula<limbeck::name>>(ctx, a, plan, sparse); break;
+    LIMBECK_DIVERGENCES(LIMBECK_CASE)
+#undef LIMBECK_CASE
+  }
+  if (Reduction(reduction) != Reduction::none)
+    launch(ctx, "divergence_total", divergence_total, Launch{1, 512}, a.row_loss, rows, a.scale, loss.as<float>());
+}
+
+}  // namespace limbeck::cuda
