@@ -1,5 +1,5 @@
 // Runs vitest on a list of files and turns its report into counts of passed, failed and skipped cases.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -23,20 +23,45 @@ export function add(total, counts) {
   return total;
 }
 
-export function runVitest(files, env = {}, args = []) {
+/** Runs a program and gives its output and exit code when it ends. */
+export function capture(command, args, env = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
+    child.on('error', (error) => resolve({ output: `${output}${error.message}\n`, status: 1 }));
+    child.on('close', (status, signal) => resolve({ output: signal ? `${output}ended by ${signal}\n` : output, status }));
+  });
+}
+
+export async function runVitest(files, env = {}, args = []) {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-test-'));
   const report = path.join(folder, 'report.json');
   try {
     const command = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=dot', '--reporter=json', `--outputFile.json=${report}`];
-    const result = spawnSync(process.execPath, [...command, ...args, ...files], {
-      cwd: root,
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env },
-    });
-    return countReport(report, result.status);
+    const { output, status } = await capture(process.execPath, [...command, ...args, ...files], env);
+    return { ...countReport(report, status), output };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Runs jobs, as many at a time as half the processors and at least two where there are two, and prints each one's output when it ends. */
+export async function runAll(jobs) {
+  const results = jobs.map(() => undefined);
+  const atOnce = Math.min(os.availableParallelism(), Math.max(2, Math.floor(os.availableParallelism() / 2)));
+  let next = 0;
+  const lane = async () => {
+    while (next < jobs.length) {
+      const i = next++;
+      const started = performance.now();
+      const { output, ...counts } = await jobs[i].run();
+      results[i] = counts;
+      console.log(`\n--- ${jobs[i].name}, ${((performance.now() - started) / 1000).toFixed(0)} s: ${line(counts)}\n${output.trim()}`);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  return results;
 }
 
 function countReport(file, status) {

@@ -1,7 +1,7 @@
 // `npm run test:asan`: both addons built with AddressSanitizer and UBSan into build-asan/, then the native and device tests run on them.
 import { execFileSync, spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { add, line, root, runVitest, testFiles } from './counts.mjs';
+import { add, capture, line, root, runAll, runVitest, testFiles } from './counts.mjs';
 
 const parts = process.argv.slice(2);
 const build = spawnSync(process.execPath, ['scripts/build-native.cjs'], {
@@ -23,21 +23,17 @@ const files = testFiles().filter(
   (file) => file.endsWith('.device.test.ts') && (parts.length === 0 || parts.some((part) => file.includes(part))),
 );
 
-const total = { passed: 0, failed: 0, skipped: 0 };
-const lanes = spawnSync(path.join(root, 'build-asan/Release/limbeck_lanes_test'), [], {
-  stdio: 'inherit',
-  env: { ...process.env, ...sanitized, LD_PRELOAD: '' },
-});
-add(total, { passed: lanes.status === 0 ? 1 : 0, failed: lanes.status === 0 ? 0 : 1, skipped: 0 });
-const configurations = [
-  ['cpu', { LIMBECK_TEST_DEVICE: 'cpu' }],
-  ['cuda/emulated', { LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' }],
-];
-for (const [name, env] of configurations) {
-  console.log(`\n--- ${name}, with AddressSanitizer and UBSan`);
-  const counts = runVitest(files, { ...sanitized, ...env }, ['--testTimeout=300000']);
-  console.log(`${name}: ${line(counts)}`);
-  add(total, counts);
+async function runLanes() {
+  const { output, status } = await capture(path.join(root, 'build-asan/Release/limbeck_lanes_test'), [], { ...sanitized, LD_PRELOAD: '' });
+  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0, output };
 }
+
+const onDevice = (env) => () => runVitest(files, { ...sanitized, ...env }, ['--testTimeout=600000']);
+const counts = await runAll([
+  { name: 'cuda/emulated', run: onDevice({ LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' }) },
+  { name: 'cpu', run: onDevice({ LIMBECK_TEST_DEVICE: 'cpu' }) },
+  { name: 'lanes', run: runLanes },
+]);
+const total = counts.reduce(add, { passed: 0, failed: 0, skipped: 0 });
 console.log(line(total));
 process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;

@@ -1,11 +1,10 @@
 // `npm test`: the C++ lane test, the tests without a device once, and the device tests on every instruction set and CUDA device there is.
 // Arguments: --only <configuration> (repeatable), --list, and any part of a file name to run only those files.
-import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { add, line, root, runVitest, testFiles } from './counts.mjs';
+import { add, capture, line, root, runAll, runVitest, testFiles } from './counts.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -34,44 +33,39 @@ const configurations = [
   { name: 'package', files: chosen.filter(isPackage), env: {} },
 ];
 
-function runLanes() {
-  if (positionals.length > 0) return { passed: 0, failed: 0, skipped: 0 };
+async function runLanes() {
   const program = path.join(root, 'build/Release/limbeck_lanes_test');
-  if (!existsSync(program)) return { passed: 0, failed: 1, skipped: 0 };
-  const result = spawnSync(program, [], { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' });
-  process.stdout.write(result.stdout ?? '');
-  const counts = /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?/.exec(result.stdout ?? '');
-  if (!counts) return { passed: result.status === 0 ? 1 : 0, failed: result.status === 0 ? 0 : 1, skipped: 0 };
+  if (!existsSync(program)) return { passed: 0, failed: 1, skipped: 0, output: `${program} was not built` };
+  const { output, status } = await capture(program, []);
+  const counts = /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?/.exec(output);
+  if (!counts) return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0, output };
   const failed = Number(counts[2]);
-  return { passed: Number(counts[1]), failed: result.status !== 0 && failed === 0 ? 1 : failed, skipped: Number(counts[3] ?? 0) };
+  return { passed: Number(counts[1]), failed: status !== 0 && failed === 0 ? 1 : failed, skipped: Number(counts[3] ?? 0), output };
 }
 
-const total = { passed: 0, failed: 0, skipped: 0 };
-const rows = [];
-for (const configuration of configurations) {
-  const { name, files, env, run, isAbsent } = configuration;
-  if (values.list) {
-    console.log(`${name}\t${(files ?? []).length} files`);
-    continue;
-  }
-  if (values.only && !values.only.includes(name)) continue;
-  if (!run && files.length === 0) continue;
-  let counts;
-  if (isAbsent) {
+const wanted = configurations.filter(
+  ({ name, files, run }) => (values.only ? values.only.includes(name) : true) && (run ? positionals.length === 0 : files.length > 0),
+);
+if (values.list) {
+  for (const { name, files } of wanted) console.log(`${name}${files ? `\t${files.length} files` : ''}`);
+} else {
+  const jobs = wanted
+    .filter(({ isAbsent }) => !isAbsent)
+    .map(({ name, files, env, run }) => ({ name, run: run ?? (() => runVitest(files, env)) }));
+  const counts = await runAll(jobs);
+  const rows = jobs.map(({ name }, i) => ({ name, counts: counts[i], note: '' }));
+  if (wanted.some(({ isAbsent }) => isAbsent)) {
     // The emulated device has run these very cases, so their number is known.
-    const twin = rows.find((row) => row.name === 'cuda/emulated');
-    counts = { passed: 0, failed: 0, skipped: twin ? twin.counts.passed + twin.counts.failed + twin.counts.skipped : 0 };
-  } else {
-    console.log(`\n--- ${name}`);
-    counts = run ? run() : runVitest(files, env);
+    const twin = rows.find((row) => row.name === 'cuda/emulated')?.counts ?? { passed: 0, failed: 0, skipped: 0 };
+    const skipped = twin.passed + twin.failed + twin.skipped;
+    rows.push({ name: 'cuda', counts: { passed: 0, failed: 0, skipped }, note: `  (${info.cuda.code}: no CUDA device here)` });
   }
-  const note = isAbsent ? `  (${info.cuda.code}: no CUDA device here)` : '';
-  rows.push({ name, counts, note });
-  add(total, counts);
-}
-if (!values.list) {
+  const total = { passed: 0, failed: 0, skipped: 0 };
   console.log('');
-  for (const { name, counts, note } of rows) console.log(`${name.padEnd(14)} ${line(counts)}${note}`);
+  for (const { name, counts, note } of rows) {
+    add(total, counts);
+    console.log(`${name.padEnd(14)} ${line(counts)}${note}`);
+  }
   console.log(line(total));
   process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;
 }
