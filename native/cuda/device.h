@@ -87,6 +87,7 @@ template <class T> struct Shared {
 template <class... Parameters, class... Arguments>
 void launch(Context& ctx, const char* name, void (*kernel)(Parameters...), const Launch& l, Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "launch: one argument per parameter of the kernel");
+  static_assert((sizeof(Parameters) + ... + 0) <= 4000, "launch: a kernel's parameters must fit 4 KB");
   if (!launch_allowed(ctx, name, l)) return;
   const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t error = cudaSuccess;

@@ -32,6 +32,9 @@ constexpr size_t kSmall = size_t(1) << 20;    // below: classes of 512 bytes
 constexpr size_t kStaging = size_t(4) << 20;  // bytes of one pinned buffer; two per direction
 
 const char* stable_code(cudaError_t error) {
+#if !defined(__CUDACC__)
+  if (!emulated::fault().empty()) return "emulator_fault";
+#endif
   switch (int(error)) {
     case 2: return "out_of_memory";
     case 35: return "driver_too_old";
@@ -349,7 +352,7 @@ void* allocate(Context& ctx, size_t bytes) {
     if (failed(ctx, error, "allocating device memory")) return nullptr;
   }
 #if !defined(__CUDACC__)
-  emulated::lend(data, bytes);
+  emulated::lend(data, bytes, device->stream);
 #endif
   device->live.emplace(data, Block{held, bytes});
   stats.live_bytes += bytes;
@@ -367,7 +370,7 @@ void release(int ordinal, void* data) {
   if (found == device->live.end()) return;
   const Block block = found->second;
 #if !defined(__CUDACC__)
-  emulated::take_back(data);
+  emulated::take_back(data, device->stream);
 #endif
   device->live.erase(found);
   device->free.emplace(block.bytes, data);

@@ -1,6 +1,7 @@
 // The host twin of cuda/device.h: the same names, every access checked, counted and watched for races. Included by cuda/device.h only.
 #pragma once
 #include <cmath>
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -77,11 +78,13 @@ template <class... Parameters, class... Arguments>
 void launch(Context& ctx, const char* name, void (*kernel)(Parameters...), const Launch& l, Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "launch: one argument per parameter of the kernel");
   if (!launch_allowed(ctx, name, l)) return;
+  static_assert((sizeof(Parameters) + ... + 0) <= 4000, "launch: a kernel's parameters must fit 4 KB");
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> values;
-  } call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  emulated::run(ctx, name, l, [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->values); }, &call);
+  };
+  auto call = std::make_shared<Call>(Call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)});
+  emulated::run(ctx, name, l, [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->values); }, std::move(call));
 }
 
 LIMBECK_DEVICE int thread_index() { return emulated::current->index; }

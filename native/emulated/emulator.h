@@ -12,6 +12,7 @@ struct Options {
   bool races = true;             // the race detector
   bool sectors = true;           // count 32-byte sectors per warp access
   bool async_late = true;        // asynchronous copies complete at their wait, not before
+  bool lazy = false;             // streams do their work when something waits for it, or by chance before; faults show then
   uint64_t fail_allocation = 0;  // the n-th allocation from here fails; 0: none
   uint64_t fail_launch = 0;      // the n-th launch from here fails; 0: none
   size_t memory_bytes = size_t(4) << 30;
@@ -47,7 +48,8 @@ struct SelfTest {
 std::vector<SelfTest> self_test(const std::string& name);
 
 // What a pool built on device memory hands out and takes back: exact bounds, NaN contents, and no access in between.
-void lend(void* data, size_t bytes);
-void take_back(void* data);
+// In the order of the stream that the pool serves.
+void lend(void* data, size_t bytes, void* stream);
+void take_back(void* data, void* stream);
 
 }  // namespace limbeck::emulated

@@ -320,6 +320,51 @@ struct SignalScope {
   static constexpr size_t kBytes = 64 * 1024;
 };
 
+// The kernel itself, in the thread that happens to wait for it.
+void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*), void* arguments) {
+  if (state.faulted) return;
+  main_fibre = Fibre{};
+  runner = pthread_self();
+  if (state.tick > 0xf0000000u) {
+    clear_shadows();
+    state.tick = 1;
+  }
+  state.random = state.options.seed * 0x9e3779b97f4a7c15u + ++state.executed;
+  ++state.launch_number;
+  state.launch_tick = ++state.tick;
+  state.kernel = name;
+  state.counters = {};
+  current_block_size = launch.block;
+  current_grid_size = int(launch.grid);
+  current_cluster_size = launch.cluster;
+  kernel_invoke = invoke;
+  kernel_arguments = arguments;
+  static_bytes = 0;
+  dynamic_bytes = launch.shared_bytes;
+  copies_used = false;
+
+  const int64_t clusters = launch.grid / launch.cluster;
+  int64_t step = 1, start = 0;
+  if (state.options.seed > 1 && clusters > 1) {
+    do step = int64_t(next_random() % uint64_t(clusters));
+    while (std::gcd(step, clusters) != 1);
+    start = int64_t(next_random() % uint64_t(clusters));
+  }
+  {
+    SignalScope signals;
+    for (int64_t i = 0; i < clusters && !state.faulted; ++i) {
+      const int64_t c = state.options.seed == 1 ? clusters - 1 - i : int64_t((__int128(i) * step + start) % clusters);
+      run_cluster(int(c * launch.cluster), launch.cluster, launch.block);
+    }
+  }
+  Audit& total = state.audit[name];
+  ++total.launches;
+  total.bytes_loaded += state.counters.bytes_loaded;
+  total.bytes_stored += state.counters.bytes_stored;
+  total.sectors_loaded += state.counters.sectors_loaded;
+  total.sectors_stored += state.counters.sectors_stored;
+}
+
 }  // namespace
 
 const char* short_path(const char* file) {
@@ -485,13 +530,12 @@ void reset_sync_sites() {
   last_site_kernel = nullptr;
 }
 
-void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), void* arguments) {
+void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments) {
   std::lock_guard guard(state.lock);
   if (state.faulted) {
     ctx.refuse_device("emulator_fault", "no kernel must have failed before %s: %s", name, state.fault.c_str());
     return;
   }
-  ++state.launches;
   if (state.options.fail_launch != 0 && --state.options.fail_launch == 0) {
     ctx.refuse_device("launch_failed", "kernel %s must launch: the emulated device was told to refuse", name);
     return;
@@ -504,46 +548,11 @@ void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invo
     ctx.refuse_device("out_of_memory", "kernel %s must have stacks for %d threads: the emulated device has no more memory", name, launch.cluster * launch.block);
     return;
   }
-  main_fibre = Fibre{};
-  runner = pthread_self();
-  if (state.tick > 0xf0000000u) {
-    clear_shadows();
-    state.tick = 1;
+  if (state.options.lazy) {
+    enqueue(ctx.stream, [=, shape = launch] { execute(name, shape, invoke, arguments.get()); });
+    return;
   }
-  state.random = state.options.seed * 0x9e3779b97f4a7c15u + state.launches;
-  ++state.launch_number;
-  state.launch_tick = ++state.tick;
-  state.kernel = name;
-  state.counters = {};
-  current_block_size = launch.block;
-  current_grid_size = int(launch.grid);
-  current_cluster_size = launch.cluster;
-  kernel_invoke = invoke;
-  kernel_arguments = arguments;
-  static_bytes = 0;
-  dynamic_bytes = launch.shared_bytes;
-  copies_used = false;
-
-  const int64_t clusters = launch.grid / launch.cluster;
-  int64_t step = 1, start = 0;
-  if (state.options.seed > 1 && clusters > 1) {
-    do step = int64_t(next_random() % uint64_t(clusters));
-    while (std::gcd(step, clusters) != 1);
-    start = int64_t(next_random() % uint64_t(clusters));
-  }
-  {
-    SignalScope signals;
-    for (int64_t i = 0; i < clusters && !state.faulted; ++i) {
-      const int64_t c = state.options.seed == 1 ? clusters - 1 - i : int64_t((__int128(i) * step + start) % clusters);
-      run_cluster(int(c * launch.cluster), launch.cluster, launch.block);
-    }
-  }
-  Audit& total = state.audit[name];
-  ++total.launches;
-  total.bytes_loaded += state.counters.bytes_loaded;
-  total.bytes_stored += state.counters.bytes_stored;
-  total.sectors_loaded += state.counters.sectors_loaded;
-  total.sectors_stored += state.counters.sectors_stored;
+  execute(name, launch, invoke, arguments.get());
   if (state.faulted) ctx.refuse_device("emulator_fault", "the kernel must be correct: %s", state.fault.c_str());
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "core/context.h"
 #include "emulated/fibre.h"
@@ -86,7 +87,7 @@ void copy_async16(void* to, const void* from, Site site);
 void copy_async_commit();
 void copy_async_wait(int pending, Site site);
 
-// Runs a kernel to its end: `invoke(arguments)` in every thread. Faults and refusals go to ctx.
-void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), void* arguments);
+// Runs a kernel to its end: `invoke(arguments)` in every thread. Faults and refusals go to ctx. With lazy streams only when its turn comes.
+void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments);
 
 }  // namespace limbeck::emulated

@@ -318,7 +318,6 @@ void* host_address(const void* data, size_t bytes) {
 
 int allocate_device(void** data, size_t bytes) {
   *data = nullptr;
-  ++state.allocations;
   if (bytes == 0) return cudaSuccess;
   if (state.options.fail_allocation != 0 && --state.options.fail_allocation == 0) return cudaErrorMemoryAllocation;
   if (bytes > state.options.memory_bytes || arena.used + bytes > state.options.memory_bytes || !reserve_arena()) return cudaErrorMemoryAllocation;
@@ -380,16 +379,18 @@ int free_device(void* data) {
 
 size_t allocated_bytes() { return arena.used; }
 
-void lend(void* data, size_t bytes) {
+void lend(void* data, size_t bytes, void* stream) {
   std::lock_guard guard(state.lock);
+  if (state.options.lazy && stream != nullptr) return enqueue(stream, [=] { lend(data, bytes, nullptr); });
   Allocation* a = allocation_of(data);
   if (a == nullptr || !a->live || a->begin != reinterpret_cast<uintptr_t>(data) || bytes > a->capacity - a->begin) return;
   a->end = a->begin + bytes;
   memset(reinterpret_cast<void*>(a->begin + uintptr_t(arena.delta)), 0xff, a->capacity - a->begin);
 }
 
-void take_back(void* data) {
+void take_back(void* data, void* stream) {
   std::lock_guard guard(state.lock);
+  if (state.options.lazy && stream != nullptr) return enqueue(stream, [=] { take_back(data, nullptr); });
   Allocation* a = allocation_of(data);
   if (a != nullptr && a->live && a->begin == reinterpret_cast<uintptr_t>(data)) a->end = a->begin;
 }

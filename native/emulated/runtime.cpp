@@ -1,20 +1,24 @@
-// The CUDA runtime of the emulated device: libcudart's functions by their own names. Everything happens when it is asked for, in order.
+// The CUDA runtime of the emulated device: libcudart's functions by their own names. Work is done when it is asked for,
+// or, with lazy streams, when something waits for it.
 #include "emulated/include/cuda_runtime_api.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+#include <deque>
 
 #include "emulated/state.h"
 
 using limbeck::emulated::state;
 
 struct LimbeckEmulatedStream {
-  int unused;
+  std::deque<std::function<void()>> work;
+  bool busy = false;  // doing some of it
 };
+// Reached when as many records have been done as were asked for.
 struct LimbeckEmulatedEvent {
-  bool recorded;
+  uint64_t recorded = 0, reached = 0;
+  cudaStream_t stream = nullptr;
 };
 
 namespace {
@@ -22,15 +26,51 @@ namespace {
 namespace emulated = limbeck::emulated;
 thread_local cudaError_t last_error = cudaSuccess;
 
+std::vector<cudaStream_t> streams{new LimbeckEmulatedStream};
+std::map<const void*, size_t> pinned;
+
+cudaStream_t stream_of(void* stream) { return stream != nullptr ? static_cast<cudaStream_t>(stream) : streams[0]; }
+
+void do_one(cudaStream_t stream) {
+  auto work = std::move(stream->work.front());
+  stream->work.pop_front();
+  stream->busy = true;
+  work();
+  stream->busy = false;
+}
+
+// A stream that is asked to go on while it waits for another one has nothing to add.
+void drain(cudaStream_t stream) {
+  while (!stream->busy && !stream->work.empty()) do_one(stream);
+}
+void drain_all() {
+  for (cudaStream_t stream : streams) drain(stream);
+}
+void reach(cudaEvent_t event, uint64_t record) {
+  while (event->reached < record && event->stream != nullptr && !event->stream->busy && !event->stream->work.empty()) do_one(event->stream);
+}
+
+// Between any two calls a device may have done some of its work.
+void let_chance_work() {
+  if (!state.options.lazy || state.options.seed < 2) return;
+  uint64_t z = (state.options.seed << 32 ^ ++state.chances) * 0x9e3779b97f4a7c15u;
+  z ^= z >> 29;
+  for (cudaStream_t stream : streams)
+    for (z = z * 0xbf58476d1ce4e5b9u + 1; (z >> 62) == 0 && !stream->busy && !stream->work.empty(); z = z * 0xbf58476d1ce4e5b9u + 1) do_one(stream);
+}
+
 cudaError_t note(int error) {
   if (error != cudaSuccess) last_error = cudaError_t(error);
   return cudaError_t(error);
 }
 
 // A kernel's fault stays, as it does on a device.
-#define LIMBECK_ENTER                     \
-  std::lock_guard guard(state.lock);      \
+#define LIMBECK_ENTER                \
+  std::lock_guard guard(state.lock); \
+  let_chance_work();                 \
   if (state.faulted) return note(state.fault_error)
+
+cudaError_t finished() { return state.faulted ? note(state.fault_error) : cudaSuccess; }
 
 cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   if (bytes == 0) return cudaSuccess;
@@ -45,9 +85,27 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) 
   return cudaSuccess;
 }
 
+bool is_pinned(const void* data) {
+  auto after = pinned.upper_bound(data);
+  if (after == pinned.begin()) return false;
+  const auto& [begin, bytes] = *std::prev(after);
+  return size_t(static_cast<const char*>(data) - static_cast<const char*>(begin)) < bytes;
+}
+
+void fail_stream(const char* what) {
+  state.faulted = true;
+  state.fault = what;
+  state.fault_error = cudaErrorIllegalAddress;
+}
+
 }  // namespace
 
 namespace limbeck::emulated {
+
+void enqueue(void* stream, std::function<void()> work) {
+  stream_of(stream)->work.push_back(std::move(work));
+  let_chance_work();
+}
 
 cudaError_t allocate(void** data, size_t bytes) {
   LIMBECK_ENTER;
@@ -57,6 +115,7 @@ cudaError_t allocate(void** data, size_t bytes) {
 cudaError_t allocate_host(void** data, size_t bytes) {
   LIMBECK_ENTER;
   *data = std::malloc(bytes == 0 ? 1 : bytes);
+  if (*data != nullptr) pinned[*data] = bytes;
   return note(*data ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
@@ -67,11 +126,12 @@ Options options() {
 
 void configure(const Options& options) {
   std::lock_guard guard(state.lock);
+  drain_all();
   state.options = options;
   const size_t colon = options.skip_sync.rfind(':');
   state.skip_file = colon == std::string::npos ? "" : options.skip_sync.substr(0, colon);
   state.skip_line = colon == std::string::npos ? 0 : atoi(options.skip_sync.c_str() + colon + 1);
-  state.launches = state.allocations = 0;
+  state.executed = state.chances = 0;
   state.faulted = false;
   state.fault.clear();
   last_error = cudaSuccess;
@@ -156,7 +216,8 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaDeviceSynchronize() {
   LIMBECK_ENTER;
-  return cudaSuccess;
+  drain_all();
+  return finished();
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   LIMBECK_ENTER;
@@ -204,20 +265,38 @@ const char* cudaGetErrorString(cudaError_t error) {
 // Freeing works after a fault too, so that nothing is lost when the fault is cleared.
 cudaError_t cudaFree(void* data) {
   std::lock_guard guard(state.lock);
+  drain_all();
   const int error = emulated::free_device(data);
   return note(state.faulted ? state.fault_error : error);
 }
 cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
 cudaError_t cudaFreeHost(void* data) {
+  std::lock_guard guard(state.lock);
+  drain_all();
+  pinned.erase(data);
   std::free(data);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   LIMBECK_ENTER;
-  return note(copy(to, from, bytes, kind));
+  drain(streams[0]);
+  return state.faulted ? finished() : note(copy(to, from, bytes, kind));
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) { return cudaMemcpy(to, from, bytes, kind); }
+// Only copies of page-locked memory are left for later; of other host memory the driver takes a copy at once.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  LIMBECK_ENTER;
+  if (!state.options.lazy) return note(copy(to, from, bytes, kind));
+  const bool may_wait = (emulated::on_device(to) || is_pinned(to)) && (emulated::on_device(from) || is_pinned(from));
+  if (!may_wait) {
+    drain(stream_of(stream));
+    return state.faulted ? finished() : note(copy(to, from, bytes, kind));
+  }
+  emulated::enqueue(stream, [=] {
+    if (!state.faulted && copy(to, from, bytes, kind) != cudaSuccess) fail_stream("an asynchronous copy must lie inside one live allocation");
+  });
+  return cudaSuccess;
+}
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
   LIMBECK_ENTER;
   if (bytes == 0) return cudaSuccess;
@@ -226,39 +305,77 @@ cudaError_t cudaMemset(void* data, int value, size_t bytes) {
   memset(at, value, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) { return cudaMemset(data, value, bytes); }
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream) {
+  LIMBECK_ENTER;
+  if (bytes == 0) return cudaSuccess;
+  auto work = [=] {
+    void* at = emulated::host_address(data, bytes);
+    if (at != nullptr) memset(at, value, bytes);
+    else if (!state.faulted) fail_stream("an asynchronous memset must lie inside one live allocation");
+  };
+  if (state.options.lazy) emulated::enqueue(stream, work);
+  else work();
+  return finished();
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   LIMBECK_ENTER;
-  *stream = new (std::nothrow) LimbeckEmulatedStream{};
-  return note(*stream ? cudaSuccess : cudaErrorMemoryAllocation);
+  *stream = new LimbeckEmulatedStream{};
+  streams.push_back(*stream);
+  return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::lock_guard guard(state.lock);
+  drain(stream);
+  streams.erase(std::remove(streams.begin() + 1, streams.end(), stream), streams.end());
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize(); }
-cudaError_t cudaStreamQuery(cudaStream_t) { return cudaDeviceSynchronize(); }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaDeviceSynchronize(); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  LIMBECK_ENTER;
+  drain(stream_of(stream));
+  return finished();
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  LIMBECK_ENTER;
+  return stream_of(stream)->work.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  LIMBECK_ENTER;
+  if (state.options.lazy) emulated::enqueue(stream, [event, record = event->recorded] { reach(event, record); });
+  return cudaSuccess;
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   LIMBECK_ENTER;
-  *event = new (std::nothrow) LimbeckEmulatedEvent{};
-  return note(*event ? cudaSuccess : cudaErrorMemoryAllocation);
+  *event = new LimbeckEmulatedEvent{};
+  return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  std::lock_guard guard(state.lock);
+  drain_all();
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   LIMBECK_ENTER;
-  event->recorded = true;
+  event->stream = stream_of(stream);
+  const uint64_t record = ++event->recorded;
+  if (state.options.lazy) emulated::enqueue(stream, [=] { event->reached = std::max(event->reached, record); });
+  else event->reached = record;
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaDeviceSynchronize(); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaDeviceSynchronize(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  LIMBECK_ENTER;
+  reach(event, event->recorded);
+  return finished();
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  LIMBECK_ENTER;
+  return event->reached == event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
 // There is no time here to tell.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
   *milliseconds = 0;

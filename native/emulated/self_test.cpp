@@ -420,18 +420,18 @@ std::string check_after_free(Context& ctx) {
 
 std::string check_lent(Context& ctx) {
   Buffer<float> pool(1024), y(kThreads);
-  emulated::lend(pool.data, kThreads * sizeof(float));
+  emulated::lend(pool.data, kThreads * sizeof(float), nullptr);
   launch(ctx, "self_test.copy_in", copy_in, {1, kThreads}, pool, y);
   if (!ctx.ok()) return "lent memory was refused";
-  emulated::lend(pool.data, kThreads * sizeof(float) - 4);
+  emulated::lend(pool.data, kThreads * sizeof(float) - 4, nullptr);
   launch(ctx, "self_test.copy_in", copy_in, {1, kThreads}, pool, y);
   return "nothing was reported";
 }
 
 std::string check_taken_back(Context& ctx) {
   Buffer<float> pool(1024), y(kThreads);
-  emulated::lend(pool.data, kThreads * sizeof(float));
-  emulated::take_back(pool.data);
+  emulated::lend(pool.data, kThreads * sizeof(float), nullptr);
+  emulated::take_back(pool.data, nullptr);
   launch(ctx, "self_test.copy_in", copy_in, {1, kThreads}, pool, y);
   return "nothing was reported";
 }

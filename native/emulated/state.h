@@ -1,5 +1,6 @@
 // The emulated device's state, shared by the scheduler, the memory and the runtime. One lock guards all of it.
 #pragma once
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -30,7 +31,7 @@ struct State {
   explicit State(const Options& first) : options(first) {}
   std::recursive_mutex lock;
   Options options;
-  uint64_t launches = 0, allocations = 0;  // since configure()
+  uint64_t executed = 0, chances = 0;  // since configure()
   uint64_t random = 0;
   uint64_t launch_number = 0;  // of the process
   uint32_t tick = 1, launch_tick = 1, cluster_tick = 1;
@@ -62,6 +63,9 @@ const char* short_path(const char* file);
 
 // Reports a fault of the running thread and leaves the kernel for good.
 __attribute__((format(printf, 3, 4))) [[noreturn]] void fail(Site site, int error, const char* format, ...);
+
+// Work for a stream, done when something waits for it (options.lazy).
+void enqueue(void* stream, std::function<void()> work);
 
 // Memory. The host address of device bytes, or null where they are not inside one live allocation.
 // A block's shared memory: static part, then dynamic; the limits are those of compute capability 9.0.

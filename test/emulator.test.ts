@@ -1,0 +1,398 @@
+// The emulated CUDA device tested by itself: kernels that must pass, kernels that must be caught, and each barrier of the real kernels left out in turn.
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { integers, normals, uniforms } from './random.js';
+
+const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
+const addonPath = path.join(root, 'build/Release/limbeck_emulated.node');
+
+type Data = Float32Array | Int32Array;
+type Buffer = { size: number; free(): void };
+type Options = {
+  seed?: number;
+  races?: boolean;
+  sectors?: boolean;
+  asyncLate?: boolean;
+  failAllocation?: number;
+  failLaunch?: number;
+  memoryBytes?: number;
+  skipSync?: string;
+};
+type Addon = {
+  kernels: Record<string, (...args: (Buffer | number | null)[]) => void>;
+  schema: Record<string, string>;
+  codes: Record<string, string[]>;
+  allocate(device: number, dtype: string, size: number): Buffer;
+  upload(buffer: Buffer, data: Data): void;
+  download(buffer: Buffer, data: Data): void;
+  memory(device: number): { liveBytes: number; liveBlocks: number };
+  trim(device: number): void;
+  emulator: {
+    configure(options?: Options): void;
+    fault(): string;
+    audit(): {
+      kernel: string;
+      launches: number;
+      bytesLoaded: number;
+      bytesStored: number;
+      sectorsLoaded: number;
+      sectorsStored: number;
+    }[];
+    resetAudit(): void;
+    syncSites(): { site: string; kind: string; kernels: string[] }[];
+    resetSyncSites(): void;
+    selfTest(name?: string): { name: string; expected: string; got: string; ok: boolean }[];
+  };
+};
+
+const isBuilt = existsSync(addonPath);
+const addon = (isBuilt ? createRequire(import.meta.url)(addonPath) : null) as Addon;
+const defaults: Options = { seed: 0, races: true, sectors: true, asyncLate: true, memoryBytes: 2 ** 32 };
+
+/** Arguments by name, in the order of the native schema; typed arrays go to the device, `out` names come back. */
+function call(kernel: string, given: Record<string, Data | number | null>, out: string[]): Data[] {
+  const parameters = addon.schema[kernel]!.split(',').map((entry) => entry.trim().split(/\s+/) as [string, string]);
+  const buffers = new Map<string, Buffer>();
+  try {
+    const args = parameters.map(([kind, name]) => {
+      const value = given[name];
+      if (kind === 'Int' || kind === 'Float') return (value as number | undefined) ?? 0;
+      if (value === undefined || value === null || typeof value === 'number') return null;
+      const buffer = addon.allocate(0, value instanceof Int32Array ? 'int32' : 'float32', value.length);
+      buffers.set(name, buffer);
+      addon.upload(buffer, value);
+      return buffer;
+    });
+    addon.kernels[kernel]!(...args);
+    return out.map((name) => {
+      const result = (given[name] as Data).slice();
+      addon.download(buffers.get(name)!, result);
+      return result;
+    });
+  } finally {
+    for (const buffer of buffers.values()) buffer.free();
+  }
+}
+
+const empty = (size: number) => new Float32Array(size).fill(NaN);
+const code = (list: string, name: string) => {
+  const index = addon.codes[list]!.indexOf(name);
+  if (index < 0) throw new Error(`no ${list} is called ${name}`);
+  return index;
+};
+
+type Case = { name: string; run: () => Data[] };
+
+function divergenceCase(rows: number, cols: number, target: string, more: Record<string, Data | number | null> = {}): Case {
+  const k = target === 'sparse_log_probs' ? Math.min(5, cols) : 0;
+  return {
+    name: `divergence ${target} ${rows}x${cols}`,
+    run: () => {
+      const values = new Float32Array(rows * k).fill(Math.log(0.9 / k));
+      const indices = Int32Array.from({ length: rows * k }, (_, i) => ((i % k) * 7 + Math.floor(i / k)) % cols);
+      const labels = integers(3, rows, 0, cols);
+      labels[0] = -100;
+      const given = {
+        student: normals(1, rows * cols, 2),
+        teacher: k > 0 ? null : normals(2, rows * cols, 2),
+        indices: k > 0 ? indices : null,
+        values: k > 0 ? values : null,
+        tail_log_mass: k > 0 ? new Float32Array(rows).fill(Math.log(0.1)) : null,
+        labels,
+        row_weights: uniforms(4, rows, 0.5, 2),
+        row_loss: empty(rows),
+        loss: empty(1),
+        gradient: empty(rows * cols),
+        rows,
+        cols,
+        student_stride: cols,
+        teacher_stride: cols,
+        gradient_stride: cols,
+        k,
+        target: code('target', target),
+        divergence: code('divergence', 'forward_kl'),
+        residual: code('residual', k > 0 ? 'tail_bucket' : 'none'),
+        log_prob_scale: 1,
+        temperature: 2,
+        temperature_squared: 1,
+        hard_weight: 0.25,
+        label_smoothing: 0.1,
+        ignore_index: -100,
+        unlabelled_index: -2147483648,
+        reduction: code('reduction', 'mean'),
+        denominator: code('denominator', 'rows'),
+        denominator_value: 1,
+        ...more,
+      };
+      return call('divergence', given, ['row_loss', 'loss', 'gradient']);
+    },
+  };
+}
+
+function selectionCase(kernel: 'top_k' | 'capture_top_k', rows: number, cols: number, k: number): Case {
+  return {
+    name: `${kernel} ${rows}x${cols}, k ${k}`,
+    run: () => {
+      // Rounded, so that ties occur.
+      const x = normals(5, rows * cols, 3).map((v) => Math.round(v * 4) / 4);
+      const indices = new Int32Array(rows * k).fill(-7);
+      if (kernel === 'top_k') return call(kernel, { x, values: empty(rows * k), indices, rows, cols, k }, ['values', 'indices']);
+      const given = {
+        logits: x,
+        indices,
+        log_probs: empty(rows * k),
+        tail_log_mass: empty(rows),
+        log_sum_exp: empty(rows),
+        rows,
+        cols,
+        k,
+        temperature: 2,
+      };
+      return call(kernel, given, ['indices', 'log_probs', 'tail_log_mass', 'log_sum_exp']);
+    },
+  };
+}
+
+function softmaxCase(rows: number, cols: number, isLog: number): Case {
+  return {
+    name: `softmax ${rows}x${cols}${isLog ? ', log' : ''} and its gradient`,
+    run: () => {
+      const shape = { rows, cols, temperature: 3, is_log: isLog };
+      const [y] = call('softmax', { x: normals(6, rows * cols, 4), y: empty(rows * cols), ...shape }, ['y']);
+      const given = { y: y!, gradient_y: normals(7, rows * cols), gradient_x: empty(rows * cols), ...shape };
+      return [y!, ...call('softmax_backward', given, ['gradient_x'])];
+    },
+  };
+}
+
+function reduceCase(rows: number, cols: number, axis: number): Case {
+  return {
+    name: `reduce ${rows}x${cols} over axis ${axis}`,
+    run: () =>
+      call(
+        'reduce',
+        { x: normals(8, rows * cols), y: empty(axis === 0 ? cols : rows), rows, cols, function: code('reduce', 'sum'), axis },
+        ['y'],
+      ),
+  };
+}
+
+function matmulCase(m: number, n: number, k: number, transposeA: number, transposeB: number): Case {
+  return {
+    name: `matmul ${m}x${n}x${k}, transposed ${transposeA}${transposeB}`,
+    run: () => {
+      const given = {
+        a: normals(9, m * k),
+        b: normals(10, k * n),
+        c: empty(m * n),
+        m,
+        n,
+        k,
+        transpose_a: transposeA,
+        transpose_b: transposeB,
+        accumulate: 0,
+      };
+      return call('matmul', given, ['c']);
+    },
+  };
+}
+
+// Every schedule: a warp per row and a block per row, more rows than groups of a block, rows in shared memory and not.
+const cases: Case[] = !isBuilt
+  ? []
+  : [
+      ...[7, 257, 1030, 2500].flatMap((cols) =>
+        ['logits', 'log_probs', 'probs', 'sparse_log_probs'].map((target) =>
+          divergenceCase(9, cols, target, target === 'probs' ? { teacher: uniforms(2, 9 * cols, 0.01, 1) } : {}),
+        ),
+      ),
+      divergenceCase(5, 33, 'sparse_log_probs', { residual: code('residual', 'renormalize') }),
+      divergenceCase(5, 1100, 'sparse_log_probs', { residual: code('residual', 'truncate') }),
+      divergenceCase(5, 70_001, 'logits'),
+      divergenceCase(5, 70_001, 'sparse_log_probs'),
+      divergenceCase(300, 20, 'logits'),
+      divergenceCase(3000, 3, 'sparse_log_probs'),
+      divergenceCase(600, 1027, 'logits'),
+      divergenceCase(600, 1027, 'sparse_log_probs'),
+      ...[5, 130, 1030, 5000].flatMap((cols) => [softmaxCase(9, cols, 0), softmaxCase(9, cols, 1)]),
+      softmaxCase(600, 1025, 0),
+      softmaxCase(5, 70_001, 1),
+      ...[1, 4, 40].flatMap((k) => [selectionCase('top_k', 9, 300, k), selectionCase('capture_top_k', 9, 300, k)]),
+      ...[1, 8, 64].flatMap((k) => [selectionCase('top_k', 5, 3000, k), selectionCase('capture_top_k', 5, 3000, k)]),
+      selectionCase('top_k', 5, 17, 17),
+      selectionCase('capture_top_k', 600, 1100, 4),
+      selectionCase('top_k', 600, 1100, 4),
+      selectionCase('capture_top_k', 3, 70_001, 300),
+      selectionCase('top_k', 3, 70_001, 300),
+      reduceCase(70, 90, 0),
+      reduceCase(70, 90, 1),
+      reduceCase(5, 5000, 1),
+      reduceCase(5000, 5, 0),
+      matmulCase(70, 65, 130, 0, 0),
+      matmulCase(33, 40, 70, 0, 1),
+      matmulCase(33, 40, 70, 1, 0),
+    ];
+
+function same(a: Data[], b: Data[]): boolean {
+  return a.every((x, i) => x.every((v, j) => Object.is(v, b[i]![j])));
+}
+
+// Barriers whose absence this device cannot show, by the file and the text of the line, and why.
+const invisible: { file: string; text: string; reason: string }[] = [];
+
+/** Why leaving out this barrier changes nothing here, or undefined. */
+function excuse(site: string): string | undefined {
+  const colon = site.lastIndexOf(':');
+  const line = readFileSync(path.join(root, 'native', site.slice(0, colon)), 'utf8').split('\n')[Number(site.slice(colon + 1)) - 1] ?? '';
+  return invisible.find((entry) => site.startsWith(`${entry.file}:`) && line.includes(entry.text))?.reason;
+}
+
+describe.skipIf(!isBuilt)('emulated device', () => {
+  beforeEach(() => addon.emulator.configure(defaults));
+  afterEach(() => addon.emulator.configure(defaults));
+
+  describe('its own kernels, twenty orders of threads each', () => {
+    for (const result of isBuilt ? addon.emulator.selfTest() : []) {
+      test(`${result.name}: ${result.expected}`, () => {
+        expect(result.ok, result.got).toBe(true);
+      });
+    }
+  });
+
+  describe('the kernels of limbeck', () => {
+    for (const one of cases) {
+      test(`${one.name}: the same bits in every order, no report`, () => {
+        const expected = one.run();
+        for (const seed of [1, 2, 3]) {
+          addon.emulator.configure({ ...defaults, seed });
+          expect(same(one.run(), expected), `seed ${seed}`).toBe(true);
+        }
+      });
+    }
+  });
+
+  test('each barrier, left out, is missed', () => {
+    const expected = cases.map((one) => one.run());
+    const missing: string[] = [];
+    const sites = new Map<string, Set<number>>();
+    cases.forEach((one, index) => {
+      addon.emulator.resetSyncSites();
+      one.run();
+      for (const { site } of addon.emulator.syncSites()) sites.set(site, (sites.get(site) ?? new Set()).add(index));
+    });
+    expect(sites.size).toBeGreaterThan(0);
+    for (const [site, users] of sites) {
+      const isCaught = [...users].some((index) =>
+        [0, 1, 2, 3].some((seed) => {
+          addon.emulator.configure({ ...defaults, seed, skipSync: site });
+          try {
+            return !same(cases[index]!.run(), expected[index]!);
+          } catch (error) {
+            if ((error as { code?: string }).code !== 'emulator_fault') throw error;
+            return true;
+          }
+        }),
+      );
+      const reason = excuse(site);
+      if (!isCaught && reason === undefined) missing.push(site);
+      if (isCaught && reason !== undefined) missing.push(`${site} is excused (${reason}), and yet it is caught`);
+    }
+    expect(missing).toEqual([]);
+  });
+
+  test('the same seed gives the same fault', () => {
+    addon.emulator.resetSyncSites();
+    const one = divergenceCase(4, 2500, 'logits');
+    one.run();
+    const site = addon.emulator.syncSites().find((entry) => entry.kind === 'sync_block')!.site;
+    const faults = [5, 5].map((seed) => {
+      addon.emulator.configure({ ...defaults, seed, skipSync: site });
+      expect(() => one.run()).toThrow();
+      return addon.emulator.fault();
+    });
+    expect(faults[0]).toContain('divergence');
+    expect(faults[1]).toBe(faults[0]);
+  });
+
+  test('a fault stays until the emulator is configured', () => {
+    addon.emulator.resetSyncSites();
+    const one = divergenceCase(4, 2500, 'logits');
+    const expected = one.run();
+    const site = addon.emulator.syncSites().find((entry) => entry.kind === 'sync_block')!.site;
+    addon.emulator.configure({ ...defaults, skipSync: site });
+    expect(() => one.run()).toThrow(expect.objectContaining({ code: 'emulator_fault' }));
+    expect(() => one.run()).toThrow();
+    addon.emulator.configure(defaults);
+    expect(same(one.run(), expected)).toBe(true);
+  });
+
+  test('a failed allocation and a failed launch are errors with a code, and pass', () => {
+    const one = divergenceCase(4, 100, 'logits');
+    const expected = one.run();
+    const live = addon.memory(0).liveBlocks;
+    for (const [options, wanted] of [
+      [{ failAllocation: 1, memoryBytes: 2 ** 32 }, 'out_of_memory'],
+      [{ failLaunch: 1 }, 'launch_failed'],
+      [{ failLaunch: 2 }, 'launch_failed'],
+    ] as const) {
+      addon.trim(0);
+      addon.emulator.configure({ ...defaults, ...options });
+      expect(() => one.run()).toThrow(expect.objectContaining({ code: wanted }));
+      expect(addon.memory(0).liveBlocks).toBe(live);
+      expect(same(one.run(), expected)).toBe(true);
+    }
+  });
+
+  test('an allocation beyond the device is out_of_memory', () => {
+    addon.trim(0);
+    addon.emulator.configure({ ...defaults, memoryBytes: 1 << 20 });
+    expect(() => addon.allocate(0, 'float32', 1 << 20)).toThrow(expect.objectContaining({ code: 'out_of_memory' }));
+  });
+
+  test('the audit counts what softmax must move', () => {
+    const [rows, cols] = [8, 1024];
+    addon.emulator.resetAudit();
+    softmaxCase(rows, cols, 0).run();
+    const softmax = addon.emulator.audit().find((entry) => entry.kernel.startsWith('softmax') && !entry.kernel.includes('backward'))!;
+    expect(softmax.launches).toBe(1);
+    expect(softmax.bytesStored).toBe(4 * rows * cols);
+    expect(softmax.sectorsStored).toBe((4 * rows * cols) / 32);
+    expect(softmax.bytesLoaded).toBeGreaterThanOrEqual(4 * rows * cols);
+    expect(softmax.sectorsLoaded).toBe(softmax.bytesLoaded / 32);
+  });
+
+  test('worker threads share the device', async () => {
+    const source = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      const addon = require(workerData.addonPath);
+      const n = 1000;
+      const x = addon.allocate(0, 'float32', n), y = addon.allocate(0, 'float32', n);
+      let wrong = 0;
+      for (let round = 0; round < 50; round++) {
+        addon.upload(x, new Float32Array(n).fill(workerData.value + round));
+        addon.kernels.fill(y, n, workerData.value);
+        addon.kernels.binary(y, x, y, 1, n, 0, 0);
+        const out = new Float32Array(n);
+        addon.download(y, out);
+        if (!out.every((v) => v === 2 * workerData.value + round)) wrong++;
+      }
+      x.free(); y.free();
+      parentPort.postMessage(wrong);`;
+    expect(addon.codes.binary![0]).toBe('add');
+    const wrong = await Promise.all(
+      [1, 2, 3].map(
+        (value) =>
+          new Promise<number>((resolve, reject) => {
+            const worker = new Worker(source, { eval: true, workerData: { addonPath, value } });
+            worker.once('message', resolve);
+            worker.once('error', reject);
+          }),
+      ),
+    );
+    expect(wrong).toEqual([0, 0, 0]);
+  });
+});
