@@ -10,7 +10,7 @@ export interface GallerySource {
   logits: Float32Array;
 }
 
-const ITEMS = 5;
+const ITEMS = 4;
 
 /** Groups of rows by who is right, the surest answers first. */
 export function buildGallery(data: Data, sources: readonly GallerySource[]): GalleryGroup[] {

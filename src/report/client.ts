@@ -31,8 +31,9 @@ function curves(marks: readonly CurveMark[], width: number, label: string, unit:
     height: Math.max(240, Math.min(340, width * 0.6)),
     marginLeft: 46,
     marginRight: 10,
+    marginBottom: 36,
     style,
-    x: { label: 'epoch', ticks: Math.min(10, Math.floor(width / 45)), tickFormat: (d: number) => (Number.isInteger(d) ? String(d) : '') },
+    x: { label: 'epoch', labelAnchor: 'center', labelArrow: 'none', ticks: Math.min(10, Math.floor(width / 45)), tickFormat: (d: number) => (Number.isInteger(d) ? String(d) : '') },
     y: { label, grid: true, type: log ? 'log' : 'linear', ticks: 5, tickFormat: (d: number) => `${Number(d.toPrecision(2))}` },
     color: { domain: shown, range: shown.map((s) => colors.range[colors.domain.indexOf(s)]!) },
     marks: [
@@ -56,15 +57,17 @@ function curves(marks: readonly CurveMark[], width: number, label: string, unit:
 function reliability(index: number, width: number): unknown {
   const { bins } = data.reliability[index]!;
   const largest = Math.max(...bins.map((b) => b.count));
+  const narrow = width < 220;
   return Plot.plot({
     width,
     height: width,
-    marginLeft: 40,
+    marginLeft: narrow ? 28 : 34,
     marginRight: 8,
+    marginBottom: 36,
     style,
-    x: { label: 'confidence', domain: [0, 1], ticks: 5, grid: true },
-    y: { label: 'share that is right', domain: [0, 1], ticks: 5, grid: true },
-    r: { domain: [0, largest], range: [1.5, 9] },
+    x: { label: 'confidence', domain: [0, 1], ticks: narrow ? 2 : 5, grid: true, labelAnchor: 'center', labelArrow: 'none' },
+    y: { label: 'share that is right', domain: [0, 1], ticks: narrow ? 2 : 5, grid: true, labelArrow: 'none' },
+    r: { domain: [0, largest], range: [2.5, narrow ? 7 : 9] },
     marks: [
       Plot.link([0], { x1: 0, y1: 0, x2: 1, y2: 1, stroke: 'currentColor', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
       Plot.link(bins, { x1: 'confidence', y1: 'confidence', x2: 'confidence', y2: 'accuracy', stroke: '#d55e00', strokeWidth: 2, strokeOpacity: 0.7 }),
@@ -91,8 +94,9 @@ function sparsity(width: number): unknown {
     marginLeft: 52,
     marginRight: 14,
     marginTop: 24,
+    marginBottom: 36,
     style,
-    x: { label: 'weights that are zero, %', domain: [0, 100], ticks: [0, 25, 50, 75, 87.5, 100] },
+    x: { label: 'weights that are zero, %', labelAnchor: 'center', labelArrow: 'none', domain: [0, 100], ticks: [0, 25, 50, 75, 87.5], tickFormat: String },
     y: { label: 'test accuracy, %', grid: true, nice: true, inset: 8 },
     color: { domain: series, range: series.map((s) => colors.range[colors.domain.indexOf(s)]!) },
     marks: [

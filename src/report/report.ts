@@ -60,7 +60,7 @@ ${recipe.description ? `<p class="lead">${escape(recipe.description)}</p>` : ''}
 <section>
 <h2>What the numbers show</h2>
 <ul class="findings">
-${results.findings.map((text) => `<li>${escape(text)}</li>`).join('\n')}
+${results.findings.map((text) => `<li>${escape(text).replaceAll(' %', '&nbsp;%')}</li>`).join('\n')}
 </ul>
 </section>
 <section>
@@ -193,7 +193,7 @@ section > table thead th { color: var(--soft); font-weight: 600; }
 figure { margin: 0; min-width: 0; }
 figcaption { color: var(--soft); font-size: 13px; }
 [data-chart] { min-height: 240px; }
-.digits { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 200px), 1fr)); gap: 12px; }
+.digits { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 220px), 1fr)); gap: 12px; }
 .digit { background: var(--wash); border-radius: 8px; padding: 10px; }
 .digit img { image-rendering: pixelated; display: block; border-radius: 4px; margin: 0 auto 4px; }
 .digit figcaption { text-align: center; }
@@ -209,11 +209,17 @@ figcaption { color: var(--soft); font-size: 13px; }
 details { margin-top: 14px; font-size: 14px; }
 pre { overflow-x: auto; background: var(--wash); padding: 12px; border-radius: 8px; font-size: 12px; }
 @media (max-width: 720px) {
+  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 12px; }
+  .grid h3 small { display: block; margin: 0; }
+  .digits { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
+  .digit { padding: 8px; }
+  .digit table { font-size: 12px; line-height: 1.35; }
+  [data-chart] { min-height: 150px; }
   section > table thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
   section > table, section > table tbody, section > table tr { display: block; }
-  section > table tr { display: grid; grid-template-columns: 1fr 1fr; gap: 2px 16px; padding: 10px 0; border-bottom: 1px solid var(--line); }
-  section > table tbody th { grid-column: 1 / -1; padding: 0; border: 0; }
-  section > table td { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 8px; padding: 0; border: 0; }
-  section > table td::before { content: attr(data-label); color: var(--soft); }
+  section > table tr { display: grid; grid-template-columns: repeat(3, auto); justify-content: space-between; gap: 6px 10px; padding: 10px 0; border-bottom: 1px solid var(--line); font-size: 13px; }
+  section > table tbody th { grid-column: 1 / -1; padding: 0; border: 0; font-size: 14px; }
+  section > table td { min-width: 80px; padding: 0; border: 0; text-align: left; line-height: 1.3; }
+  section > table td::before { content: attr(data-label); display: block; color: var(--soft); font-size: 12px; }
 }
 `;
