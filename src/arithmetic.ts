@@ -16,8 +16,7 @@ export function fill(out: Tensor, value: number, action: string): void {
     return;
   }
   if (out.dtype === 'float32' || out.dtype === 'int32') {
-    stored(out, value, action);
-    fillKernel(handleOf(out, action), out.size, value);
+    fillKernel(handleOf(out, action), out.size, stored(out, value, action));
     return;
   }
   const host = new arrayOf[out.dtype](out.size).fill(stored(out, value, action));

@@ -80,6 +80,7 @@ function deposit(pending: Map<Node, Tensor>, input: Tensor, gradient: Tensor): v
     pending.set(state.node, there === undefined ? gradient : sumOf(there, gradient));
     return;
   }
+  if (state.storage === null) throw kindError('run backward', 'a tensor that requires grad must not be disposed before', phrase('it is'));
   const { grad } = state;
   if (grad !== null) {
     const total = sumOf(grad, gradient, state.gradSeen);

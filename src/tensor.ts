@@ -248,7 +248,6 @@ export class Tensor {
     const { storage } = state;
     if (storage === null) return;
     state.storage = null;
-    state.node = null;
     if (state.grad !== null) {
       stateOf(state.grad).gradOf = null;
       if (!state.gradSeen) state.grad.dispose();

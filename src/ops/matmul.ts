@@ -1,0 +1,119 @@
+// Matrix products, and the linear layer built on one.
+import { defineOp, type Computed } from '../autograd.js';
+import { checkBoolean, checkComputed, checkOptions, checkRows, checkSameDevice, checkSameDType, checkShapeIs } from '../check.js';
+import { phrase, shapeText, valueError } from '../errors.js';
+import { kernel } from '../native.js';
+import { emptyLike, handleOf, type Tensor } from '../tensor.js';
+import { applyBinary } from './binary.js';
+import { applyReduce } from './reduce.js';
+
+/** Options of {@link matmul}. */
+export interface MatmulOptions {
+  /** a is given as [k, m]. Default false. */
+  transposeA?: boolean;
+  /** b is given as [n, k]. Default false. */
+  transposeB?: boolean;
+}
+
+/** op(a)·op(b) as `shape`, outside the graph; m, n and k are those of the product. */
+function product(action: string, a: Tensor, b: Tensor, shape: readonly number[], m: number, n: number, k: number, transposeA: boolean, transposeB: boolean): Tensor {
+  const out = emptyLike(a, action, shape);
+  if (out.size > 0) {
+    kernel('matmul', action)(handleOf(a, action), handleOf(b, action), handleOf(out, action), m, n, k, Number(transposeA), Number(transposeB), 0);
+  }
+  return out;
+}
+
+function checkMatrix(action: string, name: string, value: unknown): Tensor {
+  const x = checkComputed(action, name, value);
+  if (x.shape.length !== 2) throw valueError(action, `${name} must have two dimensions`, phrase(`its shape is ${shapeText(x.shape)}`));
+  return x;
+}
+
+/**
+ * The matrix product op(a)·op(b), op being the transpose where asked for.
+ *
+ * @param a [m, k], or [k, m] with transposeA
+ * @param b [k, n], or [n, k] with transposeB
+ * @returns [m, n]
+ * @throws RangeError where the inner extents differ
+ */
+export const matmul = defineOp({
+  name: 'matmul',
+  run: (left: Tensor, right: Tensor, options?: MatmulOptions): Computed => {
+    const action = 'compute matmul';
+    const a = checkMatrix(action, 'a', left);
+    const b = checkMatrix(action, 'b', right);
+    checkSameDType(action, 'b', b, 'a', a);
+    checkSameDevice(action, 'b', b, 'a', a);
+    const { transposeA = false, transposeB = false } = checkOptions(action, options, ['transposeA', 'transposeB']);
+    checkBoolean(action, 'transposeA', transposeA);
+    checkBoolean(action, 'transposeB', transposeB);
+    const [m, k] = transposeA ? [a.shape[1]!, a.shape[0]!] : [a.shape[0]!, a.shape[1]!];
+    const [inner, n] = transposeB ? [b.shape[1]!, b.shape[0]!] : [b.shape[0]!, b.shape[1]!];
+    if (inner !== k) {
+      throw valueError(action, `the inner extents must be equal (a gives ${k})`, phrase(`b gives ${inner}: shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`));
+    }
+    return {
+      out: product(action, a, b, [m, n], m, n, k, transposeA, transposeB),
+      inputs: [a, b],
+      backward: (gradient, { needs }) => {
+        // C = A·B: ∂A = ∂C·Bᵀ and ∂B = Aᵀ·∂C, each transposed once more where its factor was.
+        const gradientA = !needs[0]
+          ? null
+          : transposeA
+            ? product(action, b, gradient, a.shape, k, m, n, transposeB, true)
+            : product(action, gradient, b, a.shape, m, k, n, false, !transposeB);
+        const gradientB = !needs[1]
+          ? null
+          : transposeB
+            ? product(action, gradient, a, b.shape, n, k, m, true, transposeA)
+            : product(action, a, gradient, b.shape, k, n, m, !transposeA, false);
+        return [gradientA, gradientB];
+      },
+    };
+  },
+});
+
+/**
+ * x·Wᵀ + b over the last dimension.
+ *
+ * @param x [..., inputs]
+ * @param weight [outputs, inputs]
+ * @param bias [outputs], or null
+ * @returns [..., outputs]
+ */
+export const linear = defineOp({
+  name: 'linear',
+  run: (input: Tensor, weights: Tensor, bias?: Tensor | null): Computed => {
+    const action = 'compute linear';
+    const x = checkComputed(action, 'x', input);
+    const weight = checkMatrix(action, 'weight', weights);
+    checkSameDType(action, 'weight', weight, 'x', x);
+    checkSameDevice(action, 'weight', weight, 'x', x);
+    const { rows, cols: inputs, leading } = checkRows(action, 'x', x);
+    const outputs = weight.shape[0]!;
+    if (weight.shape[1] !== inputs) {
+      throw valueError(action, `weight must have shape [outputs, ${inputs}] for x ${shapeText(x.shape)}`, phrase(`it has ${shapeText(weight.shape)}`));
+    }
+    const out = product(action, x, weight, [...leading, outputs], rows, outputs, inputs, false, true);
+    const operands = [x, weight];
+    if (bias != null) {
+      checkComputed(action, 'bias', bias);
+      checkSameDType(action, 'bias', bias, 'x', x);
+      checkSameDevice(action, 'bias', bias, 'x', x);
+      checkShapeIs(action, 'bias', bias, [outputs], 'like the outputs');
+      applyBinary(action, 'add', out, bias, { rows, cols: outputs, how: 'row' }, out);
+      operands.push(bias);
+    }
+    return {
+      out,
+      inputs: operands,
+      backward: (gradient, { needs }) => [
+        needs[0] ? product(action, gradient, weight, x.shape, rows, inputs, outputs, false, false) : null,
+        needs[1] ? product(action, gradient, x, weight.shape, outputs, inputs, rows, true, false) : null,
+        needs[2] ? applyReduce(action, 'sum', gradient, rows, outputs, 0, [outputs]) : null,
+      ],
+    };
+  },
+});

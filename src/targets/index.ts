@@ -1,0 +1,5 @@
+// Everything about what a teacher says.
+export { captureTopK, type CaptureOptions } from './capture.js';
+export { DenseTarget, denseTarget, SparseTarget, sparseTarget, type DenseKind, type SparseTargetParts } from './target.js';
+export { loadTargets, saveTargets, type LoadTargetsOptions, type Target } from './file.js';
+export { interpolateTarget, mixTargets, sampleTarget, type SampleOptions } from './later.js';
