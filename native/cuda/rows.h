@@ -1,5 +1,6 @@
 // Rows in global and shared memory: four columns at a time, always the same columns for the same thread, aligned or not.
 #pragma once
+#include "core/tensor.h"
 #include "cuda/device.h"
 #include "cuda/limits.h"
 

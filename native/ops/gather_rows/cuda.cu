@@ -1,0 +1,31 @@
+// Rows of x picked by index on CUDA. An index that names no row gives a row of NaN (of -2^31 for integers), and nothing is read.
+#include "cuda/merge.h"
+#include "cuda/rows.h"
+
+namespace limbeck::cuda {
+namespace {
+
+template <class T, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) gather_rows_rows(const T* x, const int32_t* indices, T* y, int64_t rows, int64_t cols, int64_t count, T missing) {
+  SHARED(double, scratch, kScratch);
+  Group group(scratch);
+  for (int64_t i = group.first_row(); i < count; i += group.row_step()) {
+    const int64_t from = ld_warp(indices, i);
+    const bool there = from >= 0 && from < rows;
+    for (int64_t c = group.rank(); c < cols; c += group.size()) st(y, i * cols + c, there ? ld(x, from * cols + c) : missing);
+  }
+}
+
+template <class T> void gather(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count, T missing) {
+  const RowPlan plan = plan_rows(ctx, count, cols, 0, 0);
+  launch(ctx, "gather_rows", plan.block ? gather_rows_rows<T, BlockGroup> : gather_rows_rows<T, WarpGroup>, plan.launch, x.as<T>(), indices.as<int32_t>(),
+         y.as<T>(), rows, cols, count, missing);
+}
+
+}  // namespace
+
+void gather_rows(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count) {
+  if (x.dtype == DType::int32) gather<int32_t>(ctx, x, indices, y, rows, cols, count, INT32_MIN);
+  else gather<float>(ctx, x, indices, y, rows, cols, count, NAN);
+}
+
+}  // namespace limbeck::cuda

@@ -1,0 +1,76 @@
+// softmax and log softmax on CUDA: one read and one write where the row fits shared memory, else two reads.
+#include "cuda/row_sum.h"
+#include "cuda/rows.h"
+
+namespace limbeck::cuda {
+namespace {
+
+struct Rows {
+  const float *x, *row_temperature;
+  float* y;
+  int64_t rows, cols;
+  double temperature;
+  int row_floats, group_bytes;
+  bool is_log;
+};
+
+template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_rows(Rows a) {
+  SHARED(double, scratch, kScratch);
+  SHARED_DYN(float, memory);
+  Group group(scratch);
+  const bool staged = a.row_floats > 0;
+  const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.row_floats);
+  const int64_t step = int64_t(group.size()) * 4;
+  for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
+    const float* x_row = a.x + row * a.cols;
+    float* y_row = a.y + row * a.cols;
+    const bool x_aligned = aligned16(x_row), y_aligned = aligned16(y_row);
+    const double temperature = a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature;
+    const Inverse inverse = Inverse::of(temperature);
+    if (staged) {
+      group.sync();
+      stage(group, x_row, int(a.cols), own);
+      group.sync();
+    }
+    auto load = [&](int64_t c, float (&x)[4]) {
+      if (staged) load_chunk(own, int(c), int(a.cols), -INFINITY, x);
+      else load_chunk(x_row, c, a.cols, x_aligned, -INFINITY, x);
+    };
+    RowSum sum;
+    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      float x[4];
+      load(c, x);
+      sum.push(x, inverse);
+    }
+    merge_row(group, sum, inverse);
+    if (!(temperature > 0 && temperature < INFINITY && sum.valid())) {
+      fill_row(group, y_row, a.cols, NAN);
+      continue;
+    }
+    const float scale = 1.0f / sum.sum(), log_sum = sum.log_sum();
+    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      float x[4];
+      load(c, x);
+      for (int i = 0; i < 4; i++)
+        x[i] = a.is_log ? log_softmax_(x[i], sum.max, inverse.hi, inverse.lo, log_sum) : exp_scaled_(x[i] - sum.max, inverse.hi, inverse.lo) * scale;
+      if (staged && !y_aligned) st4_shared(own, int(c), Float4{x[0], x[1], x[2], x[3]});
+      else store_chunk(y_row, c, a.cols, y_aligned, x);
+    }
+    if (staged && !y_aligned) {
+      group.sync();
+      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(y_row, c, float(own[int(c)]));
+    }
+  }
+}
+
+}  // namespace
+
+void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
+  const int64_t padded = (cols + 3) / 4 * 4;
+  const RowPlan plan = plan_rows(ctx, rows, cols, padded * 4, 0);
+  const Rows a{x.as<float>(), row_temperature.as<float>(), y.as<float>(), rows, cols, temperature, plan.staged ? int(padded) : 0,
+               plan.staged ? int(padded * 4) : 0, is_log != 0};
+  launch(ctx, "softmax", plan.block ? softmax_rows<BlockGroup> : softmax_rows<WarpGroup>, plan.launch, a);
+}
+
+}  // namespace limbeck::cuda
