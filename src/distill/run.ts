@@ -8,9 +8,8 @@ import { packageVersion } from '../native.js';
 import { crossEntropy, kdLoss } from '../losses/index.js';
 import type { Sequential } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
-import { gatherRows } from '../ops/index.js';
 import { readSafetensors, writeSafetensors, type StoredTensor } from '../safetensors.js';
-import { captureTopK, loadTargets, saveTargets, sparseTarget, type SparseTarget } from '../targets/index.js';
+import { captureTopK, loadTargets, saveTargets, SparseTarget, sparseTarget } from '../targets/index.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { findings } from '../report/findings.js';
 import { reportPage } from '../report/report.js';
@@ -455,11 +454,9 @@ class Run {
     model.dispose();
     const file = `targets/${spec.name}.safetensors`;
     tidy(() => {
-      const shape = [train.rows, k];
-      saveTargets(
-        this.path(file),
-        sparseTarget({ indices: tensor(indices, { shape }), logProbs: tensor(logProbs, { shape }), tailLogMass: tensor(tailLogMass), temperature, cols: classes }),
-      );
+      const host = (data: Int32Array | Float32Array, cols?: number) => tensor(data, { shape: cols === undefined ? [train.rows] : [train.rows, cols], device: 'cpu' });
+      const target = sparseTarget({ indices: host(indices, k), logProbs: host(logProbs, k), tailLogMass: host(tailLogMass), temperature, cols: classes });
+      saveTargets(this.path(file), target);
     });
     let tail = 0;
     for (const mass of tailLogMass) tail += Math.exp(mass);
@@ -489,27 +486,14 @@ class Run {
       return { of: (logits, _, rows) => crossEntropy(logits, labelsOf(rows), { labelSmoothing }), dispose: () => undefined };
     }
     const capture = this.state.captures.find((each) => each.stage === spec.from)!;
-    const stored = loadTargets(this.path(capture.file), { device: this.device }) as SparseTarget;
-    const { indices, logProbs, tailLogMass, temperature } = stored;
-    const tails = tailLogMass!.reshape([capture.rows, 1]);
+    const target = loadTargets(this.path(capture.file), { device: this.device });
+    if (!(target instanceof SparseTarget)) throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
     const { residual, divergence, hardWeight } = spec;
     const of: BatchLoss = (logits, batch, rows) => {
-      const target = sparseTarget({
-        indices: gatherRows(indices, batch),
-        logProbs: gatherRows(logProbs!, batch),
-        tailLogMass: gatherRows(tails, batch).reshape([rows.length]),
-        temperature,
-        cols: capture.cols,
-      });
       const hard = hardWeight > 0 ? { labels: labelsOf(rows), hardWeight } : {};
-      return kdLoss(logits, target, { divergence, residual, ...hard });
+      return kdLoss(logits, target.rows(batch), { divergence, residual, ...hard });
     };
-    return {
-      of,
-      dispose: () => {
-        for (const each of [indices, logProbs!, tailLogMass!, tails]) each.dispose();
-      },
-    };
+    return { of, dispose: () => target.dispose() };
   }
 
   // ---- the end
