@@ -126,7 +126,9 @@ export const forwardKl: DivergenceReference = {
   loss(logP, logQ, d) {
     if (logP === -Infinity) return Math.exp(logQ);
     if (logQ === -Infinity) return Infinity;
-    return Math.exp(logP) * phi(d);
+    const p = Math.exp(logP);
+    // Far apart as q − p − p·d: e^d alone may overflow where p is 0.
+    return Math.abs(d) > 0.3 ? Math.exp(logQ) - p - p * d : p * phi(d);
   },
   massTerm: (a) => a - 1,
   pull: (logP) => -Math.exp(logP),
