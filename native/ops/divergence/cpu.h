@@ -141,7 +141,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
-    const double sum = exp_row<V>(x, max, InverseTemperature<S>::of(1), g ? e : nullptr, call.cols);
+    const double sum = exp_row<V>(x, max, 1, g ? e : nullptr, call.cols);
     hard_loss(x, max, sum, hard);
     if (!(sum == sum)) return NAN;
     if (g) {
@@ -158,31 +158,37 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // The hard term's statistics where the row has a soft term at `temperature` too.
   void hard_beside(const S* x, S max, double sum, double temperature, HardTerm& hard) const {
-    if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, InverseTemperature<S>::of(1), static_cast<S*>(nullptr), call.cols), hard);
+    if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, 1, static_cast<S*>(nullptr), call.cols), hard);
   }
 
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
-  bool teacher_side(Int r, double temperature, InverseTemperature<S> inverse, Side<S>& teacher) const {
+  bool teacher_side(Int r, double temperature, Side<S>& teacher) const {
     const S* t = call.teacher.as<S>() + r * call.teacher_stride;
     const S* given = nullptr;
     if (call.target == Target::probs) {
       S* logs = memory.teacher_log;
-      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(logs + i, log_(span.load(t + i, 1))); });
+      if (temperature < 1) {
+        // What 1/T magnifies has to be exact: the logarithm in double, relative to the largest.
+        const double top = log(static_cast<double>(largest<V>(t, call.cols)));
+        for (Int i = 0; i < call.cols; ++i) logs[i] = static_cast<S>(log(static_cast<double>(t[i])) - top);
+      } else {
+        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(logs + i, log_(span.load(t + i, 1))); });
+      }
       given = t;
       t = logs;
     }
     if (call.target == Target::logits || temperature != 1) {
       const S max = largest<V>(t, call.cols);
-      const double sum = exp_row<V>(t, max, inverse, memory.teacher_exp, call.cols);
+      const double sum = exp_row<V>(t, max, temperature, memory.teacher_exp, call.cols);
       teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
       return sum == sum;
     }
     double mass;
     if (given) {
-      mass = sum_row<V>(given, call.cols);
+      mass = exact_sum_row(given, call.cols);
     } else {
       given = memory.teacher_exp;
-      mass = exp_row<V>(t, S(0), InverseTemperature<S>::of(1), memory.teacher_exp, call.cols);
+      mass = exact_exp_row(t, memory.teacher_exp, call.cols);
     }
     teacher = {t, given, 0, 1, 0, mass};
     // A negative probability shows in its logarithm only.
@@ -192,8 +198,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     const auto inverse = InverseTemperature<S>::of(temperature);
     Side<S> student{x, e, max, 0, 0, 1}, teacher;
-    student.sum = exp_row<V>(x, max, inverse, e, call.cols);
-    if (!(student.sum == student.sum) || !teacher_side(r, temperature, inverse, teacher)) return NAN;
+    student.sum = exp_row<V>(x, max, temperature, e, call.cols);
+    if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
@@ -315,8 +321,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     if (!defined) return NAN;
 
-    const auto inverse = InverseTemperature<S>::of(temperature);
-    double sum = exp_row<V>(x, max, inverse, e, call.cols);
+    double sum = exp_row<V>(x, max, temperature, e, call.cols);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
     double kept = 0;
@@ -327,7 +332,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool truncated = call.residual == Residual::truncate;
     Rest rest{0, 0};
     if (!truncated) {
-      rest = rest_of_row<V>(x, max, temperature, inverse, e, call.cols, count, [&](Int j) { return ids[j]; });
+      rest = rest_of_row<V>(x, max, temperature, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
     }
     const double log_sum = log(sum);

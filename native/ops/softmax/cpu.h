@@ -1,27 +1,20 @@
 // softmax and log softmax on the CPU: maximum, exponentials into y, then one scaling; the row stays in cache.
 #pragma once
-#include "ops/softmax/math.h"
+#include "ops/softmax/row.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double temperature, bool is_log) {
-  const auto inverse = InverseTemperature<S>::of(temperature);
-  const V max = splat<V>(largest<V>(x, cols)), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
+  const S max = largest<V>(x, cols);
   if (is_log) {
-    const double sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-                         part[0] = part[0] + exp_scaled_(span.load(x + i, -INFINITY) - max, hi, lo);
-                       }).sum[0];
-    const V log_sum = splat<V>(log(sum));
-    each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), max, hi, lo, log_sum)); });
+    const auto inverse = InverseTemperature<S>::of(temperature);
+    const V log_sum = splat<V>(log(exp_row<V>(x, max, temperature, static_cast<S*>(nullptr), cols)));
+    const V m = splat<V>(max), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
+    each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), m, hi, lo, log_sum)); });
     return;
   }
-  const double sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-                       const V e = exp_scaled_(span.load(x + i, -INFINITY) - max, hi, lo);
-                       span.store(y + i, e);
-                       part[0] = part[0] + e;
-                     }).sum[0];
-  const V scale = splat<V>(1 / sum);
+  const V scale = splat<V>(1 / exp_row<V>(x, max, temperature, y, cols));
   each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
 }
 
