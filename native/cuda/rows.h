@@ -38,7 +38,7 @@ template <class Group> LIMBECK_DEVICE void stage(const Group& group, const float
   if (aligned16(row)) {
     for (int c = group.rank() * 4; c + 4 <= cols; c += group.size() * 4) st4_shared(to, c, ld4(row, c));
     const int c = (cols & ~3) + group.rank();
-    if (group.rank() < 4) to[c] = c < cols ? ld(row, c) : 0.0f;
+    if (c < ((cols + 3) & ~3)) to[c] = c < cols ? ld(row, c) : 0.0f;
   } else {
     for (int c = group.rank(); c < ((cols + 3) & ~3); c += group.size()) to[c] = c < cols ? ld(row, c) : 0.0f;
   }
