@@ -222,8 +222,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
       const V zs = span.load(student.x + i, -INFINITY) - student_max, zt = span.load(teacher.x + i, -INFINITY) - teacher_max;
-      return Outcome<V>{span.load(student.e + i, 0) * student_scale, span.load(teacher.e + i, 0) * teacher_scale,
-                        fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), fma_(zs - zt, scale, log_ratio)};
+      const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(zs - zt, scale, log_ratio);
+      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d};
+      else return Outcome<V>{q, p, zs, zt, d};
     };
     const auto finish_gradient = [&](Int i, auto span, const Outcome<V>& o, V slope) LIMBECK_INLINE {
       V value = slope * factor;

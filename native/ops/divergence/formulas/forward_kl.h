@@ -9,6 +9,8 @@ template <class V> struct forward_kl {
   static constexpr bool needs_mean = false;
   // A teacher of mass a ≠ 1 adds a − 1 to the loss and gives the gradient a·q − p; the schedule does both.
   static constexpr bool any_mass = true;
+  // false: of log_q and log_p only whether they are -inf is asked, so a schedule may pass the centred logits.
+  static constexpr bool needs_logs = false;
 
   // Contribution of one outcome to the loss.
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(o); }
