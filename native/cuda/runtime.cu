@@ -15,6 +15,7 @@
 #include <cuda_runtime_api.h>
 #else
 #include "emulated/emulator.h"
+#include "emulated/emulator.h"
 #include "emulated/include/cuda_runtime_api.h"
 #endif
 
@@ -351,6 +352,9 @@ void* allocate(Context& ctx, size_t bytes) {
     }
     if (failed(ctx, error, "allocating device memory")) return nullptr;
   }
+#if !defined(__CUDACC__)
+  emulated::lend(data, bytes, device->stream);
+#endif
 #if !defined(__CUDACC__)
   emulated::lend(data, bytes, device->stream);
 #endif
