@@ -1,8 +1,11 @@
 // What the teacher says about each row: dense targets, and sparse ones of k entries.
 import { checkComputed, checkConstant, checkDType, checkOptions, checkPositive, checkRows, checkSameDevice, checkTensor, checkWhole, sameShape } from '../check.js';
+import { keep } from '../autograd.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { gatherRows, type RowIndices } from '../ops/gather_rows.js';
+import { applyReduce } from '../ops/reduce.js';
 import { checkTemperature } from '../ops/temperature.js';
+import { applyUnary } from '../ops/unary.js';
 import type { Device } from '../device.js';
 import { fromArray, hostCopy, ordinalOf, stateOf, Tensor, tensor, view, type NestedNumbers } from '../tensor.js';
 
@@ -47,8 +50,19 @@ export class DenseTarget {
   masses(cols: number): ArrayLike<number> {
     let masses = this.#masses.get(cols);
     if (masses === undefined) {
-      const width = this.values.shape[this.values.shape.length - 1]!;
-      masses = rowMasses(hostCopy(this.values, 'check a target'), this.kind, this.values.size / width, cols, width);
+      const action = 'check a target';
+      const { values, kind } = this;
+      const width = values.shape[values.shape.length - 1]!;
+      const rows = values.size / width;
+      if (cols === width) {
+        const probs = kind === 'probs' ? view(values) : applyUnary(action, 'exp', values);
+        const sums = applyReduce(action, 'sum', probs, rows, cols, 1, [rows]);
+        masses = hostCopy(sums, action).slice();
+        probs.dispose();
+        sums.dispose();
+      } else {
+        masses = rowMasses(hostCopy(values, action), kind, rows, cols, width);
+      }
       this.#masses.set(cols, masses);
     }
     return masses;
@@ -84,9 +98,9 @@ export function denseTarget(from: { logits: Tensor } | { probs: Tensor } | { log
   return new DenseTarget(kind, view(values));
 }
 
-function oneOf<N extends string, K extends string>(action: string, given: { [key in N]?: unknown }, kinds: Record<N, K>): [N, K] {
+function oneOf<N extends string, K extends string>(action: string, given: object, kinds: Record<N, K>): [N, K] {
   const names = Object.keys(kinds) as N[];
-  const found = names.filter((name) => given[name] !== undefined);
+  const found = names.filter((name) => (given as Record<string, unknown>)[name] !== undefined);
   if (found.length !== 1) throw kindError(action, `exactly one of ${names.join(', ')} must be given`, phrase(found.length === 0 ? 'there is none' : `there are ${found.join(' and ')}`));
   return [found[0]!, kinds[found[0]!]];
 }
@@ -128,7 +142,7 @@ export class SparseTarget {
    */
   get tailLogMass(): Tensor | null {
     if (this.givenTail !== null || this.logProbs === null) return this.givenTail;
-    return (this.#computedTail ??= missingTail(this.indices, this.logProbs));
+    return (this.#computedTail ??= keep(missingTail(this.indices, this.logProbs)));
   }
 
   /** The target of a mini-batch: the rows asked for, in that order. */
@@ -252,7 +266,7 @@ function part(action: string, name: string, value: unknown, dtype: 'int32' | 'fl
     if (ArrayBuffer.isView(value) && !(dtype === 'int32' ? value instanceof Int32Array : value instanceof Float32Array)) {
       throw kindError(action, `${name} must be ${dtype}`, value);
     }
-    return tensor(value as NestedNumbers, { dtype, device: like?.device ?? 'cpu' });
+    return tensor(value as NestedNumbers, { dtype, device: like?.device });
   }
   checkTensor(action, name, value);
   checkDType(action, name, value, dtype);

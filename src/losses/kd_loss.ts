@@ -1,0 +1,338 @@
+// Knowledge-distillation loss and cross-entropy on tensors: one launch gives the loss and its gradient.
+import { fill } from '../arithmetic.js';
+import { defineOp, wantsGradient, type Backward, type Computed } from '../autograd.js';
+import {
+  checkComputed,
+  checkConstant,
+  checkDType,
+  checkLive,
+  checkOptions,
+  checkRows,
+  checkSameDevice,
+  checkSameDType,
+  checkWhole,
+  sameShape,
+  type RowsOf,
+} from '../check.js';
+import { kindError, LimbeckError, notAvailable, phrase, shapeText, valueError, wording } from '../errors.js';
+import type { Handle } from '../native.js';
+import { applyBinary } from '../ops/binary.js';
+import { checkTemperature } from '../ops/temperature.js';
+import { applyUnary } from '../ops/unary.js';
+import { DenseTarget, SparseTarget } from '../targets/target.js';
+import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
+import { runRowLoss, type RowLossCall } from './kernel.js';
+import { checkPerRow, labelArray, type LabelNumbers } from './labels.js';
+import { checkMasses } from './masses.js';
+import { hardOnly, isRenormalizing, rowLossNames, rowLossSettings, softNames, softSettings, type RowLossOptions, type SoftOptions, type SoftSettings } from './settings.js';
+
+/** Options of {@link crossEntropy}. */
+export interface CrossEntropyOptions extends RowLossOptions {
+  /** float32 Tensor [rows]. */
+  rowWeights?: Tensor;
+  /** Valid columns of a padded vocabulary; the others get gradient 0. Default: all. */
+  cols?: number;
+}
+
+/** Options of {@link kdLoss}. */
+export interface KdLossOptions extends CrossEntropyOptions, SoftOptions {
+  /** A positive number or a float32 Tensor [rows]; divides both sides' logits. Default 1, or what a sparse target was captured at. */
+  temperature?: number | Tensor;
+  /** int32 Tensor, Int32Array, BigInt64Array or numbers, one for each row. */
+  labels?: Tensor | LabelNumbers;
+}
+
+const crossEntropyNames = [...rowLossNames, 'rowWeights', 'cols'] as const;
+const kdLossNames = [...crossEntropyNames, ...softNames, 'temperature', 'labels'] as const;
+
+/** The student's rows, and how many of their columns count. */
+interface Student extends RowsOf {
+  tensor: Tensor;
+  /** Columns in memory. */
+  width: number;
+}
+
+function checkStudent(action: string, value: unknown, cols: unknown): Student {
+  const tensor = checkComputed(action, 'student', value);
+  const { rows, cols: width, leading } = checkRows(action, 'student', tensor, 1);
+  return { tensor, rows, leading, width, cols: cols === undefined ? width : checkWhole(action, 'cols', cols, 1, width) };
+}
+
+/** Temporary tensors of one call, disposed when it is over. */
+class Temporaries {
+  #tensors: Tensor[] = [];
+  add(tensor: Tensor): Tensor {
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+  dispose(): void {
+    for (const tensor of this.#tensors) tensor.dispose();
+  }
+}
+
+function labelHandle(action: string, labels: unknown, { tensor, rows, leading }: Student, temporaries: Temporaries): Handle | null {
+  if (labels === undefined) return null;
+  if (labels instanceof Tensor) {
+    checkLive(action, 'labels', labels);
+    checkDType(action, 'labels', labels, 'int32');
+    checkSameDevice(action, 'labels', labels, 'student', tensor);
+    checkPerRow(action, 'labels', labels.shape, rows, leading);
+    return handleOf(labels, action);
+  }
+  const array = labelArray(action, labels, rows, leading);
+  if (tensor.device === 'cpu') return array;
+  return handleOf(temporaries.add(fromArray(array, 'int32', [rows], ordinalOf(tensor, action), action)), action);
+}
+
+function labelsOnHost(action: string, labels: unknown, { rows, leading }: Student): ArrayLike<number> | null {
+  if (labels === undefined) return null;
+  return labels instanceof Tensor ? hostCopy(labels, action) : labelArray(action, labels, rows, leading);
+}
+
+function weightHandle(action: string, weights: unknown, { tensor, rows, leading }: Student): Handle | null {
+  if (weights === undefined) return null;
+  if (!(weights instanceof Tensor)) throw kindError(action, 'rowWeights must be a Tensor', weights);
+  checkLive(action, 'rowWeights', weights);
+  checkConstant(action, 'rowWeights', weights);
+  checkDType(action, 'rowWeights', weights, 'float32');
+  checkSameDevice(action, 'rowWeights', weights, 'student', tensor);
+  checkPerRow(action, 'rowWeights', weights.shape, rows, leading);
+  return handleOf(weights, action);
+}
+
+/** What the kernel is told about the teacher. */
+type TeacherPart = Pick<
+  RowLossCall,
+  'teacher' | 'indices' | 'values' | 'tailLogMass' | 'rowTemperature' | 'teacherStride' | 'k' | 'target' | 'logProbScale' | 'temperature'
+>;
+
+const noTeacher: TeacherPart = {
+  teacher: null,
+  indices: null,
+  values: null,
+  tailLogMass: null,
+  rowTemperature: null,
+  teacherStride: 0,
+  k: 0,
+  target: 'none',
+  logProbScale: 1,
+  temperature: 1,
+};
+
+function densePart(action: string, target: DenseTarget | Tensor, student: Student, options: KdLossOptions): TeacherPart {
+  const { tensor, rows, cols, width, leading } = student;
+  const kind = target instanceof Tensor ? 'logits' : target.kind;
+  const teacher = checkComputed(action, 'the teacher', target instanceof Tensor ? target : target.values);
+  checkConstant(action, 'the teacher', teacher);
+  checkSameDType(action, 'the teacher', teacher, 'student', tensor);
+  checkSameDevice(action, 'the teacher', teacher, 'student', tensor);
+  const { cols: teacherWidth, leading: teacherLeading } = checkRows(action, 'the teacher', teacher);
+  const fits = teacherWidth === width || (options.cols !== undefined && teacherWidth >= cols);
+  if (!fits || !(sameShape(teacherLeading, leading) || sameShape(teacherLeading, [rows]))) {
+    throw valueError(action, `the teacher must have shape ${shapeText(tensor.shape)} like student`, phrase(`it has ${shapeText(teacher.shape)}`));
+  }
+  const { temperature, rowTemperature } = checkTemperature(action, options.temperature ?? 1, rows, leading, tensor);
+  return {
+    ...noTeacher,
+    teacher: handleOf(teacher, action),
+    teacherStride: teacherWidth,
+    target: kind,
+    temperature,
+    rowTemperature: handleOrNull(rowTemperature, action),
+  };
+}
+
+function sparsePart(action: string, target: SparseTarget, student: Student, options: KdLossOptions, soft: SoftSettings, temporaries: Temporaries): TeacherPart {
+  const { tensor, rows, cols, leading } = student;
+  const { indices, k, givenTail } = target;
+  const logProbs = target.logProbs!;
+  checkLive(action, 'the target', indices);
+  checkDType(action, 'student', tensor, 'float32');
+  checkSameDevice(action, 'the target', indices, 'student', tensor);
+  if (target.cols !== null && target.cols !== cols) {
+    throw new LimbeckError('wrong_target', wording(action, `the student must have the ${target.cols} columns the target was taken from`, `it has ${cols}; option 'cols' leaves padding out`));
+  }
+  if (indices.shape[0] !== rows) throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
+  if (k > cols) throw valueError(action, `the target must have at most ${cols} entries a row, the student's columns`, phrase(`it has ${k}`));
+  const captured = target.temperature;
+  const wanted = options.temperature ?? captured;
+  const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
+  let values = logProbs;
+  let logProbScale = 1;
+  if (wanted !== captured) {
+    const ratio = temperatureRatio(action, captured, wanted, rows);
+    if (ratio !== null && !isRenormalizing(soft.residual)) {
+      const was = captured instanceof Tensor ? 'the ones it was captured at' : `${captured}, which it was captured at,`;
+      throw valueError(action, `temperature must be ${was} with residual '${soft.residual}'`, wanted instanceof Tensor ? phrase('it is another') : wanted);
+    }
+    if (typeof ratio === 'number') logProbScale = ratio;
+    else if (ratio !== null) {
+      const column = temporaries.add(fromArray(ratio, 'float32', [rows, 1], ordinalOf(tensor, action), action));
+      values = temporaries.add(applyBinary(action, 'mul', logProbs, column, { rows, cols: k, how: 'column' }));
+    }
+  }
+  return {
+    ...noTeacher,
+    indices: handleOf(indices, action),
+    values: handleOf(values, action),
+    tailLogMass: handleOrNull(givenTail, action),
+    k,
+    target: 'sparse_log_probs',
+    logProbScale,
+    temperature,
+    rowTemperature: handleOrNull(rowTemperature, action),
+  };
+}
+
+/** Tc/T for all rows or each, or null where they are equal everywhere. */
+function temperatureRatio(action: string, captured: number | Tensor, wanted: number | Tensor, rows: number): number | Float32Array | null {
+  if (typeof captured === 'number' && typeof wanted === 'number') return captured === wanted ? null : captured / wanted;
+  const from = captured instanceof Tensor ? hostCopy(captured, action) : null;
+  const to = wanted instanceof Tensor ? hostCopy(wanted, action) : null;
+  const ratio = new Float32Array(rows);
+  let isSame = true;
+  for (let r = 0; r < rows; r++) {
+    const Tc = from === null ? (captured as number) : from[r]!;
+    const T = to === null ? (wanted as number) : to[r]!;
+    if (Math.fround(Tc) !== Math.fround(T)) isSame = false;
+    ratio[r] = Tc / T;
+  }
+  return isSame ? null : ratio;
+}
+
+function rowLossOp(
+  action: string,
+  student: Student,
+  options: KdLossOptions,
+  soft: Pick<SoftSettings, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'>,
+  part: TeacherPart,
+  labels: Handle | null,
+): Computed {
+  const { tensor, rows, cols, width, leading } = student;
+  const settings = rowLossSettings(action, options);
+  const rowWeights = weightHandle(action, options.rowWeights, student);
+  const isWhole = settings.reduction !== 'none';
+  const wants = wantsGradient(tensor);
+  const rowLoss = emptyLike(tensor, action, isWhole ? [rows] : leading);
+  const loss = isWhole ? emptyLike(tensor, action, []) : null;
+  const gradient = wants ? emptyLike(tensor, action) : null;
+  // The kernel writes the valid columns only.
+  if (gradient !== null && cols < width) fill(gradient, 0, action);
+  try {
+    runRowLoss(action, {
+      ...part,
+      student: handleOf(tensor, action),
+      labels,
+      rowWeights,
+      rowLoss: handleOf(rowLoss, action),
+      loss: handleOrNull(loss, action),
+      gradient: handleOrNull(gradient, action),
+      rows,
+      cols,
+      studentStride: width,
+      gradientStride: width,
+      divergenceCode: soft.divergenceCode,
+      parameterA: soft.parameterA,
+      parameterB: soft.parameterB,
+      residualCode: soft.residualCode,
+      temperatureSquared: soft.temperatureSquared,
+      hardWeight: soft.hardWeight,
+      ...settings,
+    });
+  } catch (error) {
+    for (const each of [rowLoss, loss, gradient]) each?.dispose();
+    throw error;
+  }
+  if (loss !== null) rowLoss.dispose();
+  const out = loss ?? rowLoss;
+  if (gradient === null) return { out, inputs: [tensor], backward: () => [null] };
+  return { out, inputs: [tensor], saved: [gradient], backward: handOver(action, gradient, rows, width, isWhole) };
+}
+
+/** The gradient was made with the loss: an upstream of 1 takes it as it is, another one scales it once. */
+function handOver(action: string, gradient: Tensor, rows: number, width: number, isWhole: boolean): Backward {
+  return (upstream, { retain }) => {
+    const { uniform } = stateOf(upstream);
+    if (uniform === 1) return [retain ? cloned(gradient, action) : gradient];
+    const out = retain ? emptyLike(gradient, action) : gradient;
+    if (uniform !== null) return [applyUnary(action, 'scale', gradient, uniform, out)];
+    const plan = isWhole ? ({ rows: 1, cols: gradient.size, how: 'scalar' } as const) : ({ rows, cols: width, how: 'column' } as const);
+    return [applyBinary(action, 'mul', gradient, upstream, plan, out)];
+  };
+}
+
+function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | Tensor, given?: KdLossOptions): Computed {
+  const action = 'compute kdLoss';
+  const options = checkOptions(action, given, kdLossNames);
+  const student = checkStudent(action, studentTensor, options.cols);
+  const isSparse = target instanceof SparseTarget;
+  if (!isSparse && !(target instanceof DenseTarget) && !(target instanceof Tensor)) {
+    throw kindError(action, 'target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget', target);
+  }
+  const soft = softSettings(action, options, !isSparse ? 'dense' : target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs');
+  const temporaries = new Temporaries();
+  try {
+    const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
+    const labels = labelHandle(action, options.labels, student, temporaries);
+    if (labels === null && soft.hardWeight > 0) throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
+    if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
+      checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
+    }
+    return rowLossOp(action, student, options, soft, part, labels);
+  } finally {
+    temporaries.dispose();
+  }
+}
+
+/**
+ * The distillation loss of student logits against what a teacher says, and its gradient, in one pass:
+ *
+ * row = w·[(1 − h)·s·D(p, q) + h·CE(z, y)], with p the teacher and q the student at temperature T, s = T² (or 1), h the hard
+ * weight and w the row's weight. Forward KL: D = Σ p ln(p/q), ∂D/∂z = (q − p)/T (Hinton et al. 2015, arXiv 1503.02531).
+ *
+ * @param student logits [..., cols], float32, or float64 on the CPU (dense targets)
+ * @param target teacher logits of the same shape, or a target of {@link denseTarget}, {@link captureTopK} or {@link sparseTarget}
+ * @returns a single number, or with reduction 'none' one for each row in the student's leading shape
+ * @throws TypeError for arguments of the wrong kind, a sparse target without a residual, a teacher that requires grad;
+ *   RangeError for values and shapes; LimbeckError `not_available` for what has no kernel yet, `wrong_target` for a target of other columns
+ *
+ * @example
+ * const loss = kdLoss(student, teacherLogits, { temperature: 2, labels, hardWeight: 0.1 });
+ * loss.backward();
+ */
+export const kdLoss = defineOp({
+  name: 'kdLoss',
+  run: (student: Tensor, target: DenseTarget | SparseTarget | Tensor, options?: KdLossOptions) => runKdLoss(student, target, options),
+});
+
+/**
+ * Cross-entropy of logits and labels: −Σ t ln q with t = (1 − ε)·e_y + ε/V, and its gradient q − t, in one pass.
+ *
+ * @param student logits [..., cols], float32, or float64 on the CPU
+ * @param labels int32 Tensor, Int32Array, BigInt64Array or numbers, one for each row; no shift
+ * @throws RangeError for a label outside [0, cols) that is neither ignoreIndex nor unlabelledIndex
+ *
+ * @example
+ * crossEntropy(tensor([[2, 1, 0]]), [0]).item(); // 0.4076
+ */
+export const crossEntropy = defineOp({
+  name: 'crossEntropy',
+  run: (logits: Tensor, labels: Tensor | LabelNumbers, given?: CrossEntropyOptions): Computed => {
+    const action = 'compute crossEntropy';
+    const options = checkOptions(action, given, crossEntropyNames);
+    const student = checkStudent(action, logits, options.cols);
+    if (labels === undefined) throw kindError(action, 'labels must be given', labels);
+    const temporaries = new Temporaries();
+    try {
+      const handle = labelHandle(action, labels, student, temporaries);
+      return rowLossOp(action, student, options, hardOnly(), noTeacher, handle);
+    } finally {
+      temporaries.dispose();
+    }
+  },
+});
+
+/** The loss from hidden states, logits never whole in memory. @throws LimbeckError `not_available` */
+export function linearKdLoss(_hidden: Tensor, _weight: Tensor, _target: unknown, _options?: KdLossOptions & { bias?: Tensor }): Tensor {
+  throw notAvailable('compute linearKdLoss', 'linearKdLoss');
+}
