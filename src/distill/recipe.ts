@@ -209,11 +209,19 @@ function describeErrors(errors: readonly ErrorObject[], recipe: unknown): string
       if (error.keyword === 'propertyNames') continue;
       texts.push(`${fieldPath(path)} must hold a name of letters, digits, "-" and "_": it is ${JSON.stringify(subject)}`);
     } else {
-      texts.push(`${fieldPath(path)} ${error.message ?? 'must be legal'}: ${was}`);
+      texts.push(`${fieldPath(path)} ${plain(error)}: ${was}`);
     }
   }
   if (texts.length === 0) texts.push(`it must match the schema: it is ${JSON.stringify(recipe)?.slice(0, 80)}`);
   return [...new Set(texts)];
+}
+
+/** ajv's words in the ones used here. */
+function plain({ keyword, params, message }: ErrorObject): string {
+  const { type, limit } = params as { type?: string; limit?: number };
+  if (keyword === 'type') return `must be ${type === 'integer' ? 'a whole number' : `${/^[aeiou]/.test(type!) ? 'an' : 'a'} ${type}`}`;
+  if (keyword === 'minItems' || keyword === 'minProperties') return `must have at least ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
+  return message ?? 'must be legal';
 }
 
 function tagValues(error: ErrorObject): string[] {
