@@ -1,0 +1,30 @@
+// Element offsets beyond 2^31 (trap 13): two rows far apart in memory that the system maps but never fills.
+import { describe, expect, test } from 'vitest';
+import * as raw from '../src/raw.js';
+import { expectClose } from './compare.js';
+import { normals } from './random.js';
+
+describe('offsets beyond 2^31 elements', () => {
+  test('the last row of a strided batch', (context) => {
+    const stride = 2 ** 30 + 4099;
+    const cols = 1025;
+    const rows = 3;
+    let student: Float32Array;
+    try {
+      // Untouched pages cost nothing: 8.6 GB of addresses, a few pages of memory.
+      student = new Float32Array((rows - 1) * stride + cols);
+    } catch {
+      return context.skip('this machine refuses 8.6 GB of addresses');
+    }
+    const teacher = normals(2, rows * cols);
+    const values = normals(1, rows * cols);
+    for (let r = 0; r < rows; r++) student.set(values.subarray(r * cols, (r + 1) * cols), r * stride);
+    const near = { loss: new Float32Array(rows), gradient: new Float32Array(rows * cols) };
+    raw.kdLoss(values, teacher, { rows, cols, reduction: 'none', out: near });
+    const far = { loss: new Float32Array(rows), gradient: student };
+    raw.kdLoss(student, teacher, { rows, cols, rowStride: stride, teacherRowStride: cols, reduction: 'none', out: far });
+    expectClose('loss', far.loss, near.loss, 0);
+    for (let r = 0; r < rows; r++) expectClose(`gradient of row ${r}`, student.subarray(r * stride, r * stride + cols), near.gradient.subarray(r * cols, (r + 1) * cols), 0);
+    expect(far.loss.every(Number.isFinite)).toBe(true);
+  });
+});
