@@ -37,9 +37,12 @@ LIMBECK_FN double exp_(double a) { return exp(a); }
 // e^{a·(hi + lo)} for a factor known to more bits than one float: no error grows with |a·hi|. a = -inf gives 0, NaN stays.
 LIMBECK_FN float exp_scaled_(float a, float hi, float lo) {
   const float z = a * hi, e = expf(z), rest = fmaf(a, lo, fmaf(a, hi, -z));
-  return fabsf(z) < 128.0f ? fmaf(e, rest, e) : e;
+  return z > -104.0f && e < INFINITY ? fmaf(e, rest, e) : e;
 }
-LIMBECK_FN double exp_scaled_(double a, double hi, double lo) { return exp(fma(a, hi, a * lo)); }
+LIMBECK_FN double exp_scaled_(double a, double hi, double lo) {
+  const double z = a * hi, e = exp(z), rest = fma(a, lo, fma(a, hi, -z));
+  return z > -746.0 && e < INFINITY ? fma(e, rest, e) : e;
+}
 // log_(0) = -inf, log_(negative) = NaN.
 LIMBECK_FN float log_(float a) { return logf(a); }
 LIMBECK_FN double log_(double a) { return log(a); }

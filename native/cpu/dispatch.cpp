@@ -74,7 +74,7 @@ std::vector<const char*> instruction_sets() {
 
 const char* matrix_product_library() {
 #if defined(LIMBECK_CBLAS)
-  return "cblas";
+  return LIMBECK_CBLAS;
 #else
   return "limbeck";
 #endif

@@ -7,5 +7,10 @@ set(LIMBECK_CPU_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/isa_avx2.cpp
   ${CMAKE_CURRENT_LIST_DIR}/isa_avx512.cpp
   ${CMAKE_CURRENT_LIST_DIR}/isa_neon.cpp)
-# Target limbeck_lanes_test: this file with LIMBECK_CPU_SOURCES, include directory native/, C++20, threads.
-set(LIMBECK_LANES_TEST_SOURCES ${CMAKE_CURRENT_LIST_DIR}/lanes_test.cpp)
+# Target limbeck_lanes_test: these files, include directory native/, C++20; fails with its exit status.
+set(LIMBECK_LANES_TEST_SOURCES
+  ${CMAKE_CURRENT_LIST_DIR}/lanes_test.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/lanes_test_base.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/lanes_test_avx2.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/lanes_test_avx512.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/lanes_test_neon.cpp)

@@ -32,7 +32,7 @@ template <class V> LIMBECK_FN V exp_scaled_vector_(V a, V hi, V lo) {
   const V n = round_(min_(splat<V>(kExpHigh), max_(splat<V>(kExpLow), z)) * splat<V>(kLog2e));
   const V r = fma_(n, splat<V>(-kLn2Low), fma_(a, lo, fma_(a, hi, n * splat<V>(-kLn2High))));
   const V e = scale2_(fma_(exp_near_(r), r * r, r) + splat<V>(1), n);
-  return select_(lt_(z, splat<V>(kExpLow)), splat<V>(0), e);
+  return select_(lt_(z, splat<V>(kExpLow)), splat<V>(0), select_(lt_(splat<V>(kExpHigh), z), splat<V>(INFINITY), e));
 }
 
 // 2·(2ⁿ⁻¹·(e^r − 1) + (2ⁿ⁻¹ − ½)): the halves keep 2¹²⁸ finite.
@@ -72,6 +72,36 @@ template <class V> LIMBECK_FN V log1p_vector_(V x) {
   const V corrected = y + (x - (u - splat<V>(1))) / u;
   return select_(lt_(abs_(y), splat<V>(INFINITY)), corrected, y);
 }
+
+// e^{z/T} for z = x − max <= 0 as 2^{z·(hi + lo)}: one fused multiply-add each for the whole part and for both halves of the rest.
+template <class V> struct RowExp {
+  V hi, lo, limit;
+
+  LIMBECK_FN static RowExp of(double temperature) {
+    using S = typename lane<V>::scalar;
+    const double factor = (lane<V>::width == 1 ? 1 : kLog2e) / temperature, limit = kExpLow * temperature;
+    const double high = static_cast<double>(static_cast<S>(factor)), rest = factor - high;
+    return {splat<V>(high), splat<V>(rest - rest == 0 ? rest : 0), splat<V>(limit < -3e38 ? -3e38 : limit)};
+  }
+
+  // The limit keeps -inf out of the differences and comes first, so that a NaN stays.
+  LIMBECK_FN V operator()(V z) const {
+    if constexpr (lane<V>::width == 1) {
+      return exp_scaled_(z, hi, lo);
+    } else {
+      const V magic = splat<V>(12582912.0), c = max_(limit, z);
+      const V n = fma_(c, hi, magic) - magic;
+      const V r = fma_(c, lo, fma_(c, hi, -n));
+      V p = splat<V>(1.5353361712e-4);
+      p = fma_(p, r, splat<V>(1.3398874478e-3));
+      p = fma_(p, r, splat<V>(9.6184373590e-3));
+      p = fma_(p, r, splat<V>(5.5503324709e-2));
+      p = fma_(p, r, splat<V>(2.4022647914e-1));
+      p = fma_(p, r, splat<V>(6.9314720286e-1));
+      return scale2_(fma_(p, r, splat<V>(1)), n);
+    }
+  }
+};
 
 }  // namespace limbeck::cpu
 

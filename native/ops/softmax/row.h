@@ -6,42 +6,6 @@
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
-// e^{z/T} for z = x − max <= 0 as 2^{z·(hi + lo)}: one fused multiply-add each for the whole part and for both halves of the rest.
-template <class V> struct RowExp {
-  using S = typename lane<V>::scalar;
-  V hi, lo, limit;
-
-  LIMBECK_FN static RowExp of(double temperature) {
-    if constexpr (lane<V>::width == 1) {
-      const auto inverse = InverseTemperature<S>::of(temperature);
-      return {inverse.hi, inverse.lo, 0};
-    } else {
-      const double factor = kLog2e / temperature;
-      const S hi = static_cast<S>(factor);
-      const double rest = factor - static_cast<double>(hi), limit = kExpLow * temperature;
-      return {splat<V>(hi), splat<V>(rest - rest == 0 ? rest : 0), splat<V>(limit < -3e38 ? -3e38 : limit)};
-    }
-  }
-
-  // The limit keeps -inf out of the differences and comes first, so that a NaN stays.
-  LIMBECK_FN V operator()(V z) const {
-    if constexpr (lane<V>::width == 1) {
-      return exp_scaled_(z, hi, lo);
-    } else {
-      const V magic = splat<V>(12582912.0), c = max_(limit, z);
-      const V n = fma_(c, hi, magic) - magic;
-      const V r = fma_(c, lo, fma_(c, hi, -n));
-      V p = splat<V>(1.5353361712e-4);
-      p = fma_(p, r, splat<V>(1.3398874478e-3));
-      p = fma_(p, r, splat<V>(9.6184373590e-3));
-      p = fma_(p, r, splat<V>(5.5503324709e-2));
-      p = fma_(p, r, splat<V>(2.4022647914e-1));
-      p = fma_(p, r, splat<V>(6.9314720286e-1));
-      return scale2_(fma_(p, r, splat<V>(1)), n);
-    }
-  }
-};
-
 // Σ e^{(x − max)/T}; the terms go to e where it is given. NaN for a row with NaN or +inf or of -inf alone.
 template <class V, class S> double exp_row(const S* x, S max, double temperature, S* e, Int cols) {
   const V m = splat<V>(max);
