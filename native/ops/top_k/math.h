@@ -7,9 +7,9 @@
 
 namespace limbeck {
 
-// An unsigned number that orders as the values do.
+// An unsigned number that orders as the values do. All ones is no key: a rank of all ones stands for "before the first".
 LIMBECK_FN uint32_t top_k_key_(float x) {
-  if (x != x) return 0xFFFFFFFFu;
+  if (x != x) return 0xFFFFFFFEu;
   x = x + 0.0f;  // -0 becomes +0
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
