@@ -58,7 +58,7 @@ struct TopK {
       // What comes later loses every tie, and nothing beats a NaN.
       const uint32_t key = static_cast<uint32_t>(kept[k - 1].rank >> 32);
       strict = true;
-      full = key == 0xFFFFFFFFu;
+      full = key == kTopKNan;
       bound = full ? bound : top_k_value(key);
     };
     const auto below = [&](F32 v) LIMBECK_INLINE {

@@ -7,9 +7,12 @@
 
 namespace limbeck {
 
-// An unsigned number that orders as the values do. All ones is no key: a rank of all ones stands for "before the first".
+// The key of NaN. All ones is no key: a rank of all ones stands for "before the first".
+inline constexpr uint32_t kTopKNan = 0xFFFFFFFEu;
+
+// An unsigned number that orders as the values do.
 LIMBECK_FN uint32_t top_k_key_(float x) {
-  if (x != x) return 0xFFFFFFFEu;
+  if (x != x) return kTopKNan;
   x = x + 0.0f;  // -0 becomes +0
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
