@@ -16,6 +16,9 @@
 #define LIMBECK_DEVICE __device__ __forceinline__
 // LIMBECK_KERNEL void LIMBECK_BOUNDS(256) name(...): the most threads a block is launched with.
 #define LIMBECK_BOUNDS(threads) __launch_bounds__(threads)
+// A function around a barrier takes LIMBECK_SITE and gives LIMBECK_AT on, so that the host knows the barrier by its caller's line.
+#define LIMBECK_SITE
+#define LIMBECK_AT
 
 namespace limbeck::cuda {
 
@@ -26,6 +29,8 @@ using Float4 = float4;
 #define LIMBECK_KERNEL __attribute__((unused))
 #define LIMBECK_DEVICE inline __attribute__((always_inline))
 #define LIMBECK_BOUNDS(threads)
+#define LIMBECK_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define LIMBECK_AT file, line
 
 namespace limbeck::cuda {
 

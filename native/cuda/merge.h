@@ -30,7 +30,7 @@ struct WarpGroup {
   LIMBECK_DEVICE int slot() const { return warp(); }  // which of the block's groups
   LIMBECK_DEVICE int64_t first_row() const { return int64_t(block_index()) * (block_size() >> 5) + warp(); }
   LIMBECK_DEVICE int64_t row_step() const { return int64_t(grid_size()) * (block_size() >> 5); }
-  LIMBECK_DEVICE void sync() const { sync_warp(); }
+  LIMBECK_DEVICE void sync(LIMBECK_SITE) const { sync_warp(LIMBECK_AT); }
   template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T) {
     for (int i = 0; i < n; i++) v[i] = merge_warp(v[i], op);
   }
@@ -51,7 +51,7 @@ struct BlockGroup {
   LIMBECK_DEVICE int slot() const { return 0; }
   LIMBECK_DEVICE int64_t first_row() const { return block_index(); }
   LIMBECK_DEVICE int64_t row_step() const { return grid_size(); }
-  LIMBECK_DEVICE void sync() const { sync_block(); }
+  LIMBECK_DEVICE void sync(LIMBECK_SITE) const { sync_block(LIMBECK_AT); }
   template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
     static_assert(n <= 4 && sizeof(T) <= 8);
     const Shared<T> half = scratch.template slice<T>(turn * 1024, int(1024 / sizeof(T)));

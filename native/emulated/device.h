@@ -7,8 +7,6 @@
 
 #include "emulated/machine.h"
 
-#define LIMBECK_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
-
 #define SHARED(T, name, count)                              \
   static ::limbeck::emulated::SharedSlot name##_slot;       \
   const ::limbeck::cuda::Shared<T> name { reinterpret_cast<T*>(::limbeck::emulated::shared_memory(name##_slot, sizeof(T) * (count), #name)), (count) }
@@ -21,7 +19,7 @@ struct At {
   int64_t index;
   const char* file;
   int line;
-  template <class I> At(I i, LIMBECK_HERE) : index(int64_t(i)), file(file), line(line) {}
+  template <class I> At(I i, LIMBECK_SITE) : index(int64_t(i)), file(file), line(line) {}
 };
 
 // One element of shared memory. Reads when converted, writes when assigned; cannot be kept.
@@ -56,7 +54,7 @@ template <class T> struct Shared {
   T* data;
   int size;
   SharedElement<T> operator[](At at) const { return {address(at.index, 1, at.file, at.line), at.file, at.line}; }
-  template <class U> Shared<U> slice(int byte_offset, int count, LIMBECK_HERE) const {
+  template <class U> Shared<U> slice(int byte_offset, int count, LIMBECK_SITE) const {
     const int64_t end = byte_offset + int64_t(count) * int64_t(sizeof(U));
     if (byte_offset < 0 || count < 0 || end > int64_t(size) * int64_t(sizeof(T)))
       emulated::shared_out_of_bounds(end, int64_t(size) * int64_t(sizeof(T)), file, line);
@@ -94,8 +92,8 @@ LIMBECK_DEVICE int grid_size() { return emulated::current_grid_size; }
 LIMBECK_DEVICE int lane() { return emulated::current->lane; }
 LIMBECK_DEVICE int warp() { return emulated::current->index >> 5; }
 
-LIMBECK_DEVICE void sync_block(LIMBECK_HERE) { emulated::sync_block({file, line}); }
-LIMBECK_DEVICE void sync_warp(LIMBECK_HERE) { emulated::sync_warp({file, line}); }
+LIMBECK_DEVICE void sync_block(LIMBECK_SITE) { emulated::sync_block({file, line}); }
+LIMBECK_DEVICE void sync_warp(LIMBECK_SITE) { emulated::sync_warp({file, line}); }
 
 template <class T> LIMBECK_DEVICE T exchange(emulated::Collective kind, T v, int argument, const char* file, int line) {
   static_assert(sizeof(T) <= 8 && std::is_arithmetic_v<T>, "shuffles take numbers of at most 8 bytes");
@@ -105,15 +103,15 @@ template <class T> LIMBECK_DEVICE T exchange(emulated::Collective kind, T v, int
   __builtin_memcpy(&v, &bits, sizeof v);
   return v;
 }
-template <class T> LIMBECK_DEVICE T shuffle(T v, int source_lane, LIMBECK_HERE) { return exchange(emulated::Collective::shuffle, v, source_lane, file, line); }
-template <class T> LIMBECK_DEVICE T shuffle_xor(T v, int mask, LIMBECK_HERE) { return exchange(emulated::Collective::shuffle_xor, v, mask, file, line); }
-template <class T> LIMBECK_DEVICE T shuffle_down(T v, int delta, LIMBECK_HERE) { return exchange(emulated::Collective::shuffle_down, v, delta, file, line); }
-template <class T> LIMBECK_DEVICE T shuffle_up(T v, int delta, LIMBECK_HERE) { return exchange(emulated::Collective::shuffle_up, v, delta, file, line); }
-LIMBECK_DEVICE unsigned ballot(bool p, LIMBECK_HERE) { return unsigned(emulated::collective(emulated::Collective::ballot, p, 0, {file, line})); }
-LIMBECK_DEVICE bool any_warp(bool p, LIMBECK_HERE) { return emulated::collective(emulated::Collective::ballot, p, 0, {file, line}) != 0; }
-LIMBECK_DEVICE bool all_warp(bool p, LIMBECK_HERE) { return emulated::collective(emulated::Collective::ballot, p, 0, {file, line}) == 0xffffffffu; }
-LIMBECK_DEVICE bool any_block(bool p, LIMBECK_HERE) { return emulated::vote_block(p, {file, line}) != 0; }
-LIMBECK_DEVICE int count_block(bool p, LIMBECK_HERE) { return emulated::vote_block(p, {file, line}); }
+template <class T> LIMBECK_DEVICE T shuffle(T v, int source_lane, LIMBECK_SITE) { return exchange(emulated::Collective::shuffle, v, source_lane, file, line); }
+template <class T> LIMBECK_DEVICE T shuffle_xor(T v, int mask, LIMBECK_SITE) { return exchange(emulated::Collective::shuffle_xor, v, mask, file, line); }
+template <class T> LIMBECK_DEVICE T shuffle_down(T v, int delta, LIMBECK_SITE) { return exchange(emulated::Collective::shuffle_down, v, delta, file, line); }
+template <class T> LIMBECK_DEVICE T shuffle_up(T v, int delta, LIMBECK_SITE) { return exchange(emulated::Collective::shuffle_up, v, delta, file, line); }
+LIMBECK_DEVICE unsigned ballot(bool p, LIMBECK_SITE) { return unsigned(emulated::collective(emulated::Collective::ballot, p, 0, {file, line})); }
+LIMBECK_DEVICE bool any_warp(bool p, LIMBECK_SITE) { return emulated::collective(emulated::Collective::ballot, p, 0, {file, line}) != 0; }
+LIMBECK_DEVICE bool all_warp(bool p, LIMBECK_SITE) { return emulated::collective(emulated::Collective::ballot, p, 0, {file, line}) == 0xffffffffu; }
+LIMBECK_DEVICE bool any_block(bool p, LIMBECK_SITE) { return emulated::vote_block(p, {file, line}) != 0; }
+LIMBECK_DEVICE int count_block(bool p, LIMBECK_SITE) { return emulated::vote_block(p, {file, line}); }
 
 LIMBECK_DEVICE float bits_to_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 LIMBECK_DEVICE float to_float(float v) { return v; }
@@ -151,61 +149,61 @@ template <class T> LIMBECK_DEVICE const void* element_address(const T* p, int64_
   return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(i) * sizeof(T));
 }
 
-template <class T> LIMBECK_DEVICE T ld(const T* p, int64_t i, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T ld(const T* p, int64_t i, LIMBECK_SITE) {
   return *static_cast<const T*>(emulated::global_access(element_address(p, i), sizeof(T), emulated::Access::load, file, line));
 }
-template <class T> LIMBECK_DEVICE T ld_readonly(const T* p, int64_t i, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T ld_readonly(const T* p, int64_t i, LIMBECK_SITE) {
   return *static_cast<const T*>(emulated::global_access(element_address(p, i), sizeof(T), emulated::Access::load_readonly, file, line));
 }
-template <class T> LIMBECK_DEVICE void st(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE void st(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_SITE) {
   *static_cast<T*>(emulated::global_access(element_address(p, i), sizeof(T), emulated::Access::store, file, line)) = v;
 }
-template <class T> LIMBECK_DEVICE void st_streaming(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_HERE) { st(p, i, v, file, line); }
+template <class T> LIMBECK_DEVICE void st_streaming(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_SITE) { st(p, i, v, file, line); }
 
 template <class T> LIMBECK_DEVICE Float4 gather4(const void* at) {
   const T* v = static_cast<const T*>(at);
   return {to_float(v[0]), to_float(v[1]), to_float(v[2]), to_float(v[3])};
 }
-template <class T> LIMBECK_DEVICE Float4 ld4(const T* p, int64_t i, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE Float4 ld4(const T* p, int64_t i, LIMBECK_SITE) {
   return gather4<T>(emulated::global_access(element_address(p, i), 4 * sizeof(T), emulated::Access::load, file, line));
 }
-template <class T> LIMBECK_DEVICE Float4 ld4_readonly(const T* p, int64_t i, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE Float4 ld4_readonly(const T* p, int64_t i, LIMBECK_SITE) {
   return gather4<T>(emulated::global_access(element_address(p, i), 4 * sizeof(T), emulated::Access::load_readonly, file, line));
 }
-template <class T> LIMBECK_DEVICE void st4(T* p, int64_t i, Float4 v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE void st4(T* p, int64_t i, Float4 v, LIMBECK_SITE) {
   T* at = static_cast<T*>(emulated::global_access(element_address(p, i), 4 * sizeof(T), emulated::Access::store, file, line));
   at[0] = from_float<T>(v.x), at[1] = from_float<T>(v.y), at[2] = from_float<T>(v.z), at[3] = from_float<T>(v.w);
 }
-template <class T> LIMBECK_DEVICE void st4_streaming(T* p, int64_t i, Float4 v, LIMBECK_HERE) { st4(p, i, v, file, line); }
+template <class T> LIMBECK_DEVICE void st4_streaming(T* p, int64_t i, Float4 v, LIMBECK_SITE) { st4(p, i, v, file, line); }
 
-template <class T> LIMBECK_DEVICE T ld_shared(const Shared<T>& s, int i, LIMBECK_HERE) { return s[At(i, file, line)]; }
-template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_HERE) { s[At(i, file, line)] = v; }
-LIMBECK_DEVICE Float4 ld4_shared(const Shared<float>& s, int i, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T ld_shared(const Shared<T>& s, int i, LIMBECK_SITE) { return s[At(i, file, line)]; }
+template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_SITE) { s[At(i, file, line)] = v; }
+LIMBECK_DEVICE Float4 ld4_shared(const Shared<float>& s, int i, LIMBECK_SITE) {
   const float* at = s.address(i, 4, file, line);
   emulated::shared_access(at, 16, 16, emulated::Access::load, file, line);
   return {at[0], at[1], at[2], at[3]};
 }
-LIMBECK_DEVICE void st4_shared(const Shared<float>& s, int i, Float4 v, LIMBECK_HERE) {
+LIMBECK_DEVICE void st4_shared(const Shared<float>& s, int i, Float4 v, LIMBECK_SITE) {
   float* at = s.address(i, 4, file, line);
   emulated::shared_access(at, 16, 16, emulated::Access::store, file, line);
   at[0] = v.x, at[1] = v.y, at[2] = v.z, at[3] = v.w;
 }
 
-template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_SITE) {
   T* at = static_cast<T*>(emulated::global_access(element_address(p, i), sizeof(T), emulated::Access::atomic, file, line));
   return std::exchange(*at, T(*at + v));
 }
-template <class T> LIMBECK_DEVICE T atomic_max(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T atomic_max(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_SITE) {
   static_assert(std::is_integral_v<T>, "atomic_max: integers only");
   T* at = static_cast<T*>(emulated::global_access(element_address(p, i), sizeof(T), emulated::Access::atomic, file, line));
   return std::exchange(*at, *at > v ? *at : v);
 }
-template <class T> LIMBECK_DEVICE T atomic_add(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T atomic_add(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_SITE) {
   T* at = s.address(i, 1, file, line);
   emulated::shared_access(at, sizeof(T), alignof(T), emulated::Access::atomic, file, line);
   return std::exchange(*at, T(*at + v));
 }
-template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_HERE) {
+template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_SITE) {
   static_assert(std::is_integral_v<T>, "atomic_max: integers only");
   T* at = s.address(i, 1, file, line);
   emulated::shared_access(at, sizeof(T), alignof(T), emulated::Access::atomic, file, line);
@@ -214,17 +212,15 @@ template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::t
 
 LIMBECK_DEVICE int cluster_rank() { return emulated::current->block->rank; }
 LIMBECK_DEVICE int cluster_size() { return emulated::current_cluster_size; }
-LIMBECK_DEVICE void sync_cluster(LIMBECK_HERE) { emulated::sync_cluster({file, line}); }
-template <class T> LIMBECK_DEVICE Shared<T> map_rank(const Shared<T>& s, int rank, LIMBECK_HERE) {
+LIMBECK_DEVICE void sync_cluster(LIMBECK_SITE) { emulated::sync_cluster({file, line}); }
+template <class T> LIMBECK_DEVICE Shared<T> map_rank(const Shared<T>& s, int rank, LIMBECK_SITE) {
   return {reinterpret_cast<T*>(emulated::map_shared(reinterpret_cast<unsigned char*>(s.data), rank, {file, line})), s.size};
 }
 
-template <class T, class U> LIMBECK_DEVICE void copy_async16(const Shared<T>& s, int i, const U* p, int64_t j, LIMBECK_HERE) {
+template <class T, class U> LIMBECK_DEVICE void copy_async16(const Shared<T>& s, int i, const U* p, int64_t j, LIMBECK_SITE) {
   emulated::copy_async16(s.address(i, int(16 / sizeof(T)), file, line), element_address(p, j), {file, line});
 }
 LIMBECK_DEVICE void copy_async_commit() { emulated::copy_async_commit(); }
-template <int pending> LIMBECK_DEVICE void copy_async_wait(LIMBECK_HERE) { emulated::copy_async_wait(pending, {file, line}); }
+template <int pending> LIMBECK_DEVICE void copy_async_wait(LIMBECK_SITE) { emulated::copy_async_wait(pending, {file, line}); }
 
 }  // namespace limbeck::cuda
-
-#undef LIMBECK_HERE

@@ -156,7 +156,7 @@ void thread_main() {
   }
 }
 
-void arrive_block(Site site, int vote, const char* what) {
+void arrive_block(Site site, int vote, bool is_vote) {
   Block* b = current->block;
   if (b->arrived == 0) {
     b->site = site;
@@ -166,11 +166,11 @@ void arrive_block(Site site, int vote, const char* what) {
   }
   b->votes += vote;
   if (++b->arrived < b->threads) {
-    wait_at(what, site);
+    wait_at(is_vote ? "a vote of the block" : "sync_block", site);
     return give_way();
   }
   b->arrived = 0;
-  note_site(site, what);
+  if (!is_vote) note_site(site, "sync_block");
   Thread* first = &threads[size_t(b->rank) * size_t(b->threads)];
   const uint32_t tick = ++state.tick;
   for (int i = 0; i < b->threads; ++i) {
@@ -414,11 +414,11 @@ unsigned char* map_shared(unsigned char* data, int rank, Site site) {
 }
 
 void sync_block(Site site) {
-  if (!skipped(site)) arrive_block(site, 0, "sync_block");
+  if (!skipped(site)) arrive_block(site, 0, false);
 }
 
 int vote_block(int vote, Site site) {
-  arrive_block(site, vote, "a vote of the block");
+  arrive_block(site, vote, true);
   return int(current->result);
 }
 

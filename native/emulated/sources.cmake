@@ -2,4 +2,3 @@
 file(GLOB LIMBECK_EMULATED_SOURCES CONFIGURE_DEPENDS
   native/cuda/*.cu native/cuda/*.cpp native/ops/*/cuda.cu native/emulated/*.cpp native/emulated/*.cu)
 list(FILTER LIMBECK_EMULATED_SOURCES EXCLUDE REGEX "runtime_absent\\.cpp$")
-set(LIMBECK_EMULATED_INCLUDES native/emulated/include)
