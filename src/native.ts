@@ -203,17 +203,16 @@ export function native(): Native {
   return (loaded ??= find());
 }
 
-const codeOf = new Map<string, number>();
+const codesOf = new Map<CodeList, Map<string, number>>();
 
 /** The integer behind a name of native/core/codes.h, or -1 where this build has no such name. */
 export function findCode(list: CodeList, name: string): number {
-  const key = `${list}.${name}`;
-  let code = codeOf.get(key);
-  if (code === undefined) {
-    code = native().codes[list].indexOf(name);
-    codeOf.set(key, code);
+  let codes = codesOf.get(list);
+  if (codes === undefined) {
+    codes = new Map(native().codes[list].map((entry, code) => [entry, code]));
+    codesOf.set(list, codes);
   }
-  return code;
+  return codes.get(name) ?? -1;
 }
 
 /** A native failure in the words of the public function that ran into it. */

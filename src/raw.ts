@@ -1,7 +1,7 @@
 // limbeck/raw: the kernels on plain typed arrays of the CPU, synchronous, into memory of the caller's own. No tensors, no autograd.
 import { checkOptions, checkPositive, checkWhole } from './check.js';
 import { kindError, phrase, valueError } from './errors.js';
-import { runRowLoss, type RowLossCall } from './losses/kernel.js';
+import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './losses/kernel.js';
 import { labelArray, type LabelNumbers } from './losses/labels.js';
 import { massError, wrongRows } from './losses/masses.js';
 import { divergenceEntry } from './losses/divergences.js';
@@ -114,28 +114,13 @@ function scratch(type: ArrayType<Floats>, rows: number): Floats {
   return array;
 }
 
-type Teacher = Pick<RowLossCall, 'teacher' | 'indices' | 'values' | 'tailLogMass' | 'teacherStride' | 'k' | 'target' | 'logProbScale' | 'rowTemperature' | 'temperature'>;
-
-const none: Teacher = {
-  teacher: null,
-  indices: null,
-  values: null,
-  tailLogMass: null,
-  teacherStride: 0,
-  k: 0,
-  target: 'none',
-  logProbScale: 1,
-  rowTemperature: null,
-  temperature: 1,
-};
-
 function rowLoss(
   action: string,
   student: Floats,
   options: RawCrossEntropyOptions,
   labels: Int32Array | null,
-  teacher: Teacher,
-  soft: Pick<RowLossCall, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'>,
+  teacher: TeacherPart,
+  soft: SoftNumbers,
 ): LossResult {
   const { rows, cols, rowStride = cols, gradientRowStride = rowStride, rowWeights, out } = options;
   const settings = rowLossSettings(action, options);
@@ -146,10 +131,7 @@ function rowLoss(
   const gradient =
     given.gradient === undefined ? null : checkArray(action, 'out.gradient', given.gradient, type, reach(action, 'gradientRowStride', gradientRowStride, rows, cols));
   if (rowWeights !== undefined) checkArray(action, 'rowWeights', rowWeights, Float32Array, rows);
-  runRowLoss(action, {
-    ...teacher,
-    ...soft,
-    ...settings,
+  const part: StudentPart = {
     student,
     labels,
     rowWeights: rowWeights ?? null,
@@ -160,7 +142,8 @@ function rowLoss(
     cols,
     studentStride: rowStride,
     gradientStride: gradientRowStride,
-  });
+  };
+  runRowLoss(action, part, teacher, soft, settings);
   return gradient === null ? { loss } : { loss, gradient };
 }
 
@@ -190,13 +173,24 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
   else if (given !== undefined) checkPositive(action, 'temperature', given);
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
   const soft = softSettings(action, options, isDense ? 'dense' : 'sparse_log_probs');
-  let part: Teacher;
+  let part: TeacherPart;
   if (isDense) {
     const [target, values] = denseTeacher(action, teacher as Exclude<RawTeacher, RawSparse>);
     const { teacherRowStride = rowStride } = options;
     const type = floats.constructor as ArrayType<Floats>;
     checkArray(action, 'teacher', values, type, reach(action, 'teacherRowStride', teacherRowStride, rows, cols));
-    part = { ...none, teacher: values, teacherStride: teacherRowStride, target };
+    part = {
+      target,
+      teacher: values,
+      teacherStride: teacherRowStride,
+      indices: null,
+      values: null,
+      tailLogMass: null,
+      k: 0,
+      logProbScale: 1,
+      temperature: 1,
+      rowTemperature: null,
+    };
     if (target !== 'logits' && soft.hardWeight < 1 && ((given ?? 1) !== 1 || divergenceEntry(soft.divergence).anyMass !== true)) {
       checkRowMasses(action, rowMasses(values, target, rows, cols, teacherRowStride), options);
     }
@@ -205,8 +199,8 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
   }
   const labels = givenLabels === undefined ? null : labelArray(action, givenLabels, rows, [rows]);
   if (labels === null && soft.hardWeight > 0) throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, givenLabels);
-  const wanted = given ?? part.temperature;
-  part = typeof wanted === 'number' ? { ...part, temperature: wanted } : { ...part, temperature: 1, rowTemperature: wanted };
+  if (typeof given === 'number') part.temperature = given;
+  else if (given !== undefined) part.rowTemperature = given;
   return rowLoss(action, floats, options, labels, part, soft);
 }
 
@@ -219,7 +213,7 @@ function denseTeacher(action: string, teacher: Exclude<RawTeacher, RawSparse>): 
   return ['log_probs', checkFloats(action, 'teacher.logProbs', parts.logProbs)];
 }
 
-function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, options: RawKdLossOptions, residual: string): Teacher {
+function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, options: RawKdLossOptions, residual: string): TeacherPart {
   if (teacher === null || typeof teacher !== 'object') throw kindError(action, 'teacher must be typed arrays', teacher);
   const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'tailLogMass', 'k', 'temperature']);
   const { rows, cols, temperature: given } = options;
@@ -244,14 +238,16 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
     }
   }
   return {
-    ...none,
+    target: 'sparse_log_probs',
+    teacher: null,
+    teacherStride: 0,
     indices: sparse.indices,
     values: sparse.logProbs,
     tailLogMass: sparse.tailLogMass ?? null,
     k,
-    target: 'sparse_log_probs',
     logProbScale,
     temperature: captured ?? 1,
+    rowTemperature: null,
   };
 }
 
@@ -272,7 +268,7 @@ export function crossEntropy(student: Floats, labels: LabelNumbers, options: Raw
   checkOptions(action, options, crossEntropyNames);
   sizes(action, options);
   const floats = checkStudent(action, student, options);
-  return rowLoss(action, floats, options, labelArray(action, labels, options.rows, [options.rows]), none, hardOnly());
+  return rowLoss(action, floats, options, labelArray(action, labels, options.rows, [options.rows]), noTeacher, hardOnly());
 }
 
 /** Options of {@link softmax}. */

@@ -21,8 +21,8 @@ import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
-import { runRowLoss, type RowLossCall } from './kernel.js';
-import { checkPerRow, labelArray, type LabelNumbers } from './labels.js';
+import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './kernel.js';
+import { checkLabels, checkPerRow, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
 import { hardOnly, isRenormalizing, rowLossNames, rowLossSettings, softNames, softSettings, type RowLossOptions, type SoftOptions, type SoftSettings } from './settings.js';
 
@@ -70,7 +70,7 @@ class Temporaries {
   }
 }
 
-function labelHandle(action: string, labels: unknown, { tensor, rows, leading }: Student, temporaries: Temporaries): Handle | null {
+function labelHandle(action: string, labels: unknown, { tensor, rows, cols, leading }: Student, options: CrossEntropyOptions, temporaries: Temporaries): Handle | null {
   if (labels === undefined) return null;
   if (labels instanceof Tensor) {
     checkLive(action, 'labels', labels);
@@ -81,6 +81,8 @@ function labelHandle(action: string, labels: unknown, { tensor, rows, leading }:
   }
   const array = labelArray(action, labels, rows, leading);
   if (tensor.device === 'cpu') return array;
+  // The CPU's kernel refuses a label outside; here it can only be seen before the upload. Rows of weight 0 are not read.
+  if (options.rowWeights === undefined) checkLabels(action, array, cols, options);
   return handleOf(temporaries.add(fromArray(array, 'int32', [rows], ordinalOf(tensor, action), action)), action);
 }
 
@@ -100,25 +102,6 @@ function weightHandle(action: string, weights: unknown, { tensor, rows, leading 
   return handleOf(weights, action);
 }
 
-/** What the kernel is told about the teacher. */
-type TeacherPart = Pick<
-  RowLossCall,
-  'teacher' | 'indices' | 'values' | 'tailLogMass' | 'rowTemperature' | 'teacherStride' | 'k' | 'target' | 'logProbScale' | 'temperature'
->;
-
-const noTeacher: TeacherPart = {
-  teacher: null,
-  indices: null,
-  values: null,
-  tailLogMass: null,
-  rowTemperature: null,
-  teacherStride: 0,
-  k: 0,
-  target: 'none',
-  logProbScale: 1,
-  temperature: 1,
-};
-
 function densePart(action: string, target: DenseTarget | Tensor, student: Student, options: KdLossOptions): TeacherPart {
   const { tensor, rows, cols, width, leading } = student;
   const kind = target instanceof Tensor ? 'logits' : target.kind;
@@ -133,10 +116,14 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
   }
   const { temperature, rowTemperature } = checkTemperature(action, options.temperature ?? 1, rows, leading, tensor);
   return {
-    ...noTeacher,
+    target: kind,
     teacher: handleOf(teacher, action),
     teacherStride: teacherWidth,
-    target: kind,
+    indices: null,
+    values: null,
+    tailLogMass: null,
+    k: 0,
+    logProbScale: 1,
     temperature,
     rowTemperature: handleOrNull(rowTemperature, action),
   };
@@ -172,12 +159,13 @@ function sparsePart(action: string, target: SparseTarget, student: Student, opti
     }
   }
   return {
-    ...noTeacher,
+    target: 'sparse_log_probs',
+    teacher: null,
+    teacherStride: 0,
     indices: handleOf(indices, action),
     values: handleOf(values, action),
     tailLogMass: handleOrNull(givenTail, action),
     k,
-    target: 'sparse_log_probs',
     logProbScale,
     temperature,
     rowTemperature: handleOrNull(rowTemperature, action),
@@ -204,8 +192,8 @@ function rowLossOp(
   action: string,
   student: Student,
   options: KdLossOptions,
-  soft: Pick<SoftSettings, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'>,
-  part: TeacherPart,
+  soft: SoftNumbers,
+  teacher: TeacherPart,
   labels: Handle | null,
 ): Computed {
   const { tensor, rows, cols, width, leading } = student;
@@ -219,8 +207,7 @@ function rowLossOp(
   // The kernel writes the valid columns only.
   if (gradient !== null && cols < width) fill(gradient, 0, action);
   try {
-    runRowLoss(action, {
-      ...part,
+    const part: StudentPart = {
       student: handleOf(tensor, action),
       labels,
       rowWeights,
@@ -231,14 +218,8 @@ function rowLossOp(
       cols,
       studentStride: width,
       gradientStride: width,
-      divergenceCode: soft.divergenceCode,
-      parameterA: soft.parameterA,
-      parameterB: soft.parameterB,
-      residualCode: soft.residualCode,
-      temperatureSquared: soft.temperatureSquared,
-      hardWeight: soft.hardWeight,
-      ...settings,
-    });
+    };
+    runRowLoss(action, part, teacher, soft, settings);
   } catch (error) {
     for (const each of [rowLoss, loss, gradient]) each?.dispose();
     throw error;
@@ -273,7 +254,7 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
   const temporaries = new Temporaries();
   try {
     const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
-    const labels = labelHandle(action, options.labels, student, temporaries);
+    const labels = labelHandle(action, options.labels, student, options, temporaries);
     if (labels === null && soft.hardWeight > 0) throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
@@ -324,7 +305,7 @@ export const crossEntropy = defineOp({
     if (labels === undefined) throw kindError(action, 'labels must be given', labels);
     const temporaries = new Temporaries();
     try {
-      const handle = labelHandle(action, labels, student, temporaries);
+      const handle = labelHandle(action, labels, student, options, temporaries);
       return rowLossOp(action, student, options, hardOnly(), noTeacher, handle);
     } finally {
       temporaries.dispose();

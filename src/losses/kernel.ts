@@ -1,75 +1,85 @@
 // The one call behind every row loss: forward and gradient in a single launch.
 import { findCode, kernel, type Handle } from '../native.js';
+import type { RowLossSettings, SoftSettings } from './settings.js';
 
-/** What the kernel is told, by name. The defaults are those of a loss without a teacher. */
-export interface RowLossCall {
+/** The student's side, and where results go. */
+export interface StudentPart {
   student: Handle;
-  teacher: Handle | null;
-  indices: Handle | null;
-  values: Handle | null;
-  tailLogMass: Handle | null;
   labels: Handle | null;
   rowWeights: Handle | null;
-  rowTemperature: Handle | null;
   rowLoss: Handle;
   loss: Handle | null;
   gradient: Handle | null;
   rows: number;
   cols: number;
   studentStride: number;
-  teacherStride: number;
   gradientStride: number;
-  k: number;
-  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
-  divergenceCode: number;
-  parameterA: number;
-  parameterB: number;
-  residualCode: number;
-  logProbScale: number;
-  temperature: number;
-  temperatureSquared: number;
-  hardWeight: number;
-  labelSmoothing: number;
-  ignoreIndex: number;
-  unlabelledIndex: number;
-  reduction: 'mean' | 'sum' | 'none';
-  denominator: number;
-  denominatorValue: number;
 }
 
-export function runRowLoss(action: string, call: RowLossCall): void {
+/** The teacher's side. */
+export interface TeacherPart {
+  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
+  teacher: Handle | null;
+  teacherStride: number;
+  indices: Handle | null;
+  values: Handle | null;
+  tailLogMass: Handle | null;
+  k: number;
+  logProbScale: number;
+  temperature: number;
+  rowTemperature: Handle | null;
+}
+
+/** The numbers of the teacher's term. */
+export type SoftNumbers = Pick<SoftSettings, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'>;
+
+export const noTeacher: TeacherPart = {
+  target: 'none',
+  teacher: null,
+  teacherStride: 0,
+  indices: null,
+  values: null,
+  tailLogMass: null,
+  k: 0,
+  logProbScale: 1,
+  temperature: 1,
+  rowTemperature: null,
+};
+
+// Written out: spreading one object of thirty fields out of four costs more than a small loss.
+export function runRowLoss(action: string, part: StudentPart, teacher: TeacherPart, soft: SoftNumbers, settings: RowLossSettings): void {
   kernel('divergence', action)(
-    call.student,
-    call.teacher,
-    call.indices,
-    call.values,
-    call.tailLogMass,
-    call.labels,
-    call.rowWeights,
-    call.rowTemperature,
-    call.rowLoss,
-    call.loss,
-    call.gradient,
-    call.rows,
-    call.cols,
-    call.studentStride,
-    call.teacherStride,
-    call.gradientStride,
-    call.k,
-    findCode('target', call.target),
-    call.divergenceCode,
-    call.parameterA,
-    call.parameterB,
-    call.residualCode,
-    call.logProbScale,
-    call.temperature,
-    call.temperatureSquared,
-    call.hardWeight,
-    call.labelSmoothing,
-    call.ignoreIndex,
-    call.unlabelledIndex,
-    findCode('reduction', call.reduction),
-    call.denominator,
-    call.denominatorValue,
+    part.student,
+    teacher.teacher,
+    teacher.indices,
+    teacher.values,
+    teacher.tailLogMass,
+    part.labels,
+    part.rowWeights,
+    teacher.rowTemperature,
+    part.rowLoss,
+    part.loss,
+    part.gradient,
+    part.rows,
+    part.cols,
+    part.studentStride,
+    teacher.teacherStride,
+    part.gradientStride,
+    teacher.k,
+    findCode('target', teacher.target),
+    soft.divergenceCode,
+    soft.parameterA,
+    soft.parameterB,
+    soft.residualCode,
+    teacher.logProbScale,
+    teacher.temperature,
+    soft.temperatureSquared,
+    soft.hardWeight,
+    settings.labelSmoothing,
+    settings.ignoreIndex,
+    settings.unlabelledIndex,
+    findCode('reduction', settings.reduction),
+    settings.denominator,
+    settings.denominatorValue,
   );
 }

@@ -42,6 +42,13 @@ function fromNumbers(action: string, labels: unknown): Int32Array {
   return Int32Array.from(flat);
 }
 
+/** @throws RangeError for a label outside [0, cols) that has no meaning of its own */
+export function checkLabels(action: string, labels: Int32Array, cols: number, special: { ignoreIndex?: number; unlabelledIndex?: number }): void {
+  const { ignoreIndex = -100, unlabelledIndex } = special;
+  const wrong = labels.findIndex((label) => (label < 0 || label >= cols) && label !== ignoreIndex && label !== unlabelledIndex);
+  if (wrong >= 0) throw valueError(action, `labels must be in [0, ${cols})`, phrase(`label ${wrong} is ${labels[wrong]}`));
+}
+
 /** [rows], or the shape the rows were flattened from. */
 export function checkPerRow(action: string, name: string, shape: readonly number[], rows: number, leading: readonly number[]): void {
   if (!sameShape(shape, [rows]) && !sameShape(shape, leading)) {
