@@ -40,7 +40,6 @@ template <class Drop>
 LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint64_t bound, const Shared<uint64_t>& ranks, const Shared<int>& count, Drop drop) {
   const bool aligned = aligned16(row);
   uint64_t threshold = 0;  // the wanted-th best so far: below it nothing can win
-  sync_block();
   if (thread_index() == 0) count[0] = 0;
   sync_block();
   // Sorts what is there and drops all but the best.
@@ -55,7 +54,6 @@ LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint
       float x[4] = {rank_value(rank), -INFINITY, -INFINITY, -INFINITY};
       drop(x);
     }
-    sync_block();
     if (n >= wanted) {
       if (wanted > 0) threshold = ranks[wanted - 1];
       if (thread_index() == 0) count[0] = wanted;
