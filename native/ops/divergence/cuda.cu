@@ -205,7 +205,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     auto load_teacher = [&](int64_t c, float (&t)[4]) {
       load_given(c, t);
       if (p.kind == TeacherKind::probs_to_a_power)
-        for (int i = 0; i < 4; i++) t[i] = log_(t[i] / p.most);
+        for (int i = 0; i < 4; i++) {
+          // The quotient of a subnormal number has few digits left; its logarithm is large and bears the difference.
+          const float ratio = t[i] / p.most;
+          t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : log_(ratio);
+        }
     };
 
     if (soft && p.kind == TeacherKind::probs_to_a_power) {
@@ -404,7 +408,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     };
 
     // First pass: the sum over the columns off the support, never as a difference; and the label's normaliser over all columns.
-    RowSum off, hard_sum;
+    RowSumOf<double> off;
+    RowSum hard_sum;
     bool bad = false;
     if (staged) {
       group.sync();
@@ -419,7 +424,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (head.hard) hard_sum.push(x, Inverse{1.0f, 0.0f});
         const unsigned in = members(window, c);
         for (int i = 0; i < 4; i++) x[i] = in >> i & 1u ? -INFINITY : x[i];
-        if (head.soft) off.push(x, inverse);
+        if (head.soft && a.residual == Residual::truncate) off.push_exact(x, inverse_temperature);
+        else if (head.soft) off.push(x, inverse);
       }
     }
     bad = group.any(bad);
@@ -456,7 +462,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
       }
       group.merge(on, Add{}, 0.0);
-      const double off_sum = double(off.ties) + double(off.rest);
+      const double off_sum = double(off.ties) + off.rest;
       const double off_shift = (double(off.max) - double(top[0])) * inverse_temperature;
       const double total = on[0] + (off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
       const double log_sum = log_(total), log_on = on[1] > 0 ? value_scale * double(top[1]) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
