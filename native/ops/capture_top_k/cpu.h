@@ -21,15 +21,16 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       const float* x = logits.as<float>() + r * cols;
       int32_t* ids = indices.as<int32_t>() + r * k;
       float* out = log_probs.as<float>() + r * k;
+      const auto exponential = RowExp<F32>::of(t);
       const float max = largest<F32>(x, cols);
-      const double sum = exp_row<F32>(x, max, t, e, cols);
+      const double sum = exp_row<F32>(x, max, exponential, e, cols);
       double log_sum = NAN, tail = NAN;
       if (sum == sum) {
         best.select(x, cols);
         for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
         double kept = 0;
         for (Int j = 0; j < k; ++j) kept += static_cast<double>(e[ids[j]]);
-        const Rest rest = rest_of_row<F32>(x, max, t, e, cols, k, [&](Int j) { return ids[j]; });
+        const Rest rest = rest_of_row<F32>(x, max, t, exponential, e, cols, k, [&](Int j) { return ids[j]; });
         log_sum = log(kept + rest.sum * exp(rest.log_scale));
         tail = rest.log_mass() - log_sum;
         for (Int j = 0; j < k; ++j) out[j] = static_cast<float>((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) / t - log_sum);

@@ -76,6 +76,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   Faults& faults;
   DivergenceScratch<S> memory;
   V a = splat<V>(call.parameter_a), b = splat<V>(call.parameter_b);
+  RowExp<V> exponential{};
+  InverseTemperature<S> inverse{};
+  double exponential_for = 0;  // the temperature of the two above
 
   void finish(Int r, double loss) const { call.row_loss.as<S>()[r] = static_cast<S>(loss); }
   S* gradient_of(Int r) const { return call.gradient ? call.gradient.as<S>() + r * call.gradient_stride : nullptr; }
@@ -100,6 +103,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     const double temperature = temperature_of(faults, call.row_temperature, call.temperature, r);
     if (!(temperature == temperature)) return;
+    if (temperature != exponential_for) {
+      exponential = RowExp<V>::of(temperature);
+      inverse = InverseTemperature<S>::of(temperature);
+      exponential_for = temperature;
+    }
     const bool soft = call.hard_weight < 1;
     if (!soft && !hard.used) return constant(r, 0);
 
@@ -112,6 +120,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard.coefficient = weight * call.hard_weight * call.gradient_scale;
     // Exponentials go where the gradient will be, unless the student lies there.
     S* e = wants && g != x ? g : memory.student_exp;
+    constexpr Int W = lane<V>::width;
+    if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
+      const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+      const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
+      finish(r, soft_loss * loss);
+      if (g && !wants) fill_row<V>(g, call.cols, 0);
+      return;
+    }
     const S max = largest<V>(x, call.cols);
 
     double loss;
@@ -141,7 +157,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
-    const double sum = exp_row<V>(x, max, 1, g ? e : nullptr, call.cols);
+    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), g ? e : nullptr, call.cols);
     hard_loss(x, max, sum, hard);
     if (!(sum == sum)) return NAN;
     if (g) {
@@ -158,7 +174,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // The hard term's statistics where the row has a soft term at `temperature` too.
   void hard_beside(const S* x, S max, double sum, double temperature, HardTerm& hard) const {
-    if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, 1, static_cast<S*>(nullptr), call.cols), hard);
+    if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, RowExp<V>::of(1), static_cast<S*>(nullptr), call.cols), hard);
   }
 
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
@@ -179,7 +195,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     if (call.target == Target::logits || temperature != 1) {
       const S max = largest<V>(t, call.cols);
-      const double sum = exp_row<V>(t, max, temperature, memory.teacher_exp, call.cols);
+      const double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
       teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
       return sum == sum;
     }
@@ -196,23 +212,74 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
-    const auto inverse = InverseTemperature<S>::of(temperature);
     Side<S> student{x, e, max, 0, 0, 1}, teacher;
-    student.sum = exp_row<V>(x, max, temperature, e, call.cols);
+    student.sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
     double loss;
-    if (!g) loss = plain ? pass<true, false>(student, teacher, inverse, g, coefficient, hard) : pass<false, false>(student, teacher, inverse, g, coefficient, hard);
-    else loss = plain ? pass<true, true>(student, teacher, inverse, g, coefficient, hard) : pass<false, true>(student, teacher, inverse, g, coefficient, hard);
+    if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
+    else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
     return loss + (teacher.mass - 1);
   }
 
+  // A dense row of logits that fits N vectors never leaves the registers. NaN fills the gradient by itself.
+  template <int N> double short_row(const S* x, const S* t, S* g, double coefficient) const {
+    constexpr Int W = lane<V>::width;
+    const Int last = call.cols - (N - 1) * W;
+    const auto load = [&](const S* p, int k) LIMBECK_INLINE { return k + 1 < N ? vec<V>::load(p + k * W) : vec<V>::load(p + k * W, last, S(-INFINITY)); };
+    V zs[N], zt[N], q[N], p[N];
+    V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, sum = sum_s, mean = sum_s;
+    for (int k = 0; k < N; ++k) {
+      zs[k] = load(x, k);
+      zt[k] = load(t, k);
+      top_s = max_(zs[k], top_s);
+      top_t = max_(zt[k], top_t);
+    }
+    top_s = splat<V>(vec<V>::largest(top_s));
+    top_t = splat<V>(vec<V>::largest(top_t));
+    for (int k = 0; k < N; ++k) {
+      zs[k] = zs[k] - top_s;
+      zt[k] = zt[k] - top_t;
+      q[k] = exponential(zs[k]);
+      p[k] = exponential(zt[k]);
+      sum_s = sum_s + q[k];
+      sum_t = sum_t + p[k];
+    }
+    const double student_sum = vec<V>::total(sum_s), teacher_sum = vec<V>::total(sum_t);
+    const V student_scale = splat<V>(1 / student_sum), teacher_scale = splat<V>(1 / teacher_sum), scale = splat<V>(inverse.hi);
+    const V log_ratio = splat<V>(log(teacher_sum / student_sum));
+    // One NaN makes the row NaN: it is in the sums.
+    const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
+    Outcome<V> o[N];
+    for (int k = 0; k < N; ++k) {
+      o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(zs[k] - zt[k], scale, log_ratio)};
+      if constexpr (Formula<V>::needs_logs) {
+        o[k].log_q = fma_(zs[k], scale, splat<V>(-log(student_sum)));
+        o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
+      }
+      sum = sum + Formula<V>::loss(o[k], a, b);
+      if constexpr (Formula<V>::needs_mean) mean = mean + mul0_(o[k].q, Formula<V>::gradient(o[k], a, b));
+    }
+    const double loss = vec<V>::total(sum + nothing);
+    if (!g) return loss;
+    const V factor = splat<V>(coefficient);
+    if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
+    for (int k = 0; k < N; ++k) {
+      V slope = Formula<V>::gradient(o[k], a, b);
+      if constexpr (Formula<V>::needs_mean) slope = mul0_(o[k].q, slope - mean);
+      slope = fma_(slope, factor, nothing);
+      if (k + 1 < N) vec<V>::store(g + k * W, slope);
+      else vec<V>::store(g + k * W, slope, last);
+    }
+    return loss;
+  }
+
   // Loss and gradient of all outcomes. Plain: a teacher of mass 1 and no hard term.
   template <bool plain, bool with_gradient>
-  double pass(const Side<S>& student, const Side<S>& teacher, InverseTemperature<S> inverse, S* g, double coefficient, const HardTerm& hard) const {
+  double pass(const Side<S>& student, const Side<S>& teacher, S* g, double coefficient, const HardTerm& hard) const {
     const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
     const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
     const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum);
@@ -322,7 +389,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     if (!defined) return NAN;
 
-    double sum = exp_row<V>(x, max, temperature, e, call.cols);
+    double sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
     double kept = 0;
@@ -333,7 +400,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool truncated = call.residual == Residual::truncate;
     Rest rest{0, 0};
     if (!truncated) {
-      rest = rest_of_row<V>(x, max, temperature, e, call.cols, count, [&](Int j) { return ids[j]; });
+      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
     }
     const double log_sum = log(sum);

@@ -9,12 +9,12 @@ template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double 
   const S max = largest<V>(x, cols);
   if (is_log) {
     const auto inverse = InverseTemperature<S>::of(temperature);
-    const V log_sum = splat<V>(log(exp_row<V>(x, max, temperature, static_cast<S*>(nullptr), cols)));
+    const V log_sum = splat<V>(log(exp_row<V>(x, max, RowExp<V>::of(temperature), static_cast<S*>(nullptr), cols)));
     const V m = splat<V>(max), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
     each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), m, hi, lo, log_sum)); });
     return;
   }
-  const V scale = splat<V>(1 / exp_row<V>(x, max, temperature, y, cols));
+  const V scale = splat<V>(1 / exp_row<V>(x, max, RowExp<V>::of(temperature), y, cols));
   each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
 }
 

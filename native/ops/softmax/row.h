@@ -7,9 +7,9 @@ namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 // Σ e^{(x − max)/T}; the terms go to e where it is given. NaN for a row with NaN or +inf or of -inf alone.
-template <class V, class S> double exp_row(const S* x, S max, double temperature, S* e, Int cols) {
+template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols) {
   const V m = splat<V>(max);
-  const RowExp<V> exponential = RowExp<V>::of(temperature);
+  const RowExp<V> exponential = scaled;  // a copy that no store can alias
   if (!e)
     return sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
              part[0] = part[0] + exponential(span.load(x + i, -INFINITY) - m);
@@ -84,7 +84,7 @@ struct Rest {
 
 // e holds e^{(x − max)/T} and is 0 at the ids afterwards. A remainder near underflow is taken again relative to its own maximum.
 template <class V, class S, class Id>
-Rest rest_of_row(const S* x, S max, double temperature, S* e, Int cols, Int count, Id id) {
+Rest rest_of_row(const S* x, S max, double temperature, const RowExp<V>& exponential, S* e, Int cols, Int count, Id id) {
   for (Int j = 0; j < count; ++j) e[id(j)] = 0;
   const double sum = sum_row<V>(e, cols);
   if (!(sum < 1e-20) || count == cols) return {sum, 0};
@@ -95,7 +95,7 @@ Rest rest_of_row(const S* x, S max, double temperature, S* e, Int cols, Int coun
     fill_row<V>(e, cols, 0);
     return {0, 0};
   }
-  const double own = exp_row<V>(e, top, temperature, e, cols);
+  const double own = exp_row<V>(e, top, exponential, e, cols);
   return {own, (static_cast<double>(top) - static_cast<double>(max)) / temperature};
 }
 
