@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { arrayOf, bytesPerElement, type DType, type TypedArray } from './dtypes.js';
-import { kindError, LimbeckError, phrase, valueError, wording } from './errors.js';
+import { arrayOf, bytesPerElement, isDType, type DType, type TypedArray } from './dtypes.js';
+import { describe, kindError, LimbeckError, phrase, valueError, wording } from './errors.js';
 
 /** One tensor of a file. */
 export interface StoredTensor {
@@ -42,7 +42,12 @@ export function writeSafetensors(
   metadata: Record<string, string> = {},
 ): void {
   if (typeof path !== 'string' || path === '') throw kindError('write a safetensors file', 'path must be a string', path);
+  if (tensors === null || typeof tensors !== 'object') throw kindError(`write ${path}`, 'tensors must be an object or a Map', tensors);
   const entries = [...((Symbol.iterator in tensors ? tensors : Object.entries(tensors)) as Iterable<readonly [string, StoredTensor]>)];
+  if (metadata === null || typeof metadata !== 'object' || Object.values(metadata).some((value) => typeof value !== 'string')) {
+    throw kindError(`write ${path}`, 'metadata must be an object of strings', metadata);
+  }
+  for (const entry of entries) checkEntry(path, entry);
   // Wider elements first keeps each tensor aligned to its own size.
   entries.sort(([a, x], [b, y]) => bytesPerElement(y.dtype) - bytesPerElement(x.dtype) || (a < b ? -1 : a > b ? 1 : 0));
   const header: [string, unknown][] = [];
@@ -82,6 +87,12 @@ export function writeSafetensors(
     }
     throw fileError('write', path, 'the file must be writable', error);
   }
+}
+
+function checkEntry(path: string, entry: unknown): void {
+  const [name, stored] = Array.isArray(entry) ? (entry as [unknown, Partial<StoredTensor> | null | undefined]) : [undefined, null];
+  const isStored = typeof name === 'string' && isDType(stored?.dtype) && isWholeNumbers(stored.shape) && ArrayBuffer.isView(stored.data);
+  if (!isStored) throw kindError(`write ${path}`, 'each tensor must be { dtype, shape, data } under a name', phrase(`${describe(name)}: ${describe(stored)}`));
 }
 
 /**
@@ -126,7 +137,7 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   const dataStart = 8 + Number(headerBytes);
   const dataBytes = fileBytes - dataStart;
   const metadata: Record<string, string> = {};
-  const found: { name: string; dtype: DType; shape: number[]; size: number; start: number; end: number }[] = [];
+  const found: { name: string; dtype: DType; shape: readonly number[]; size: number; start: number; end: number }[] = [];
   for (const [name, entry] of Object.entries(header as Record<string, unknown>)) {
     if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) throw badFile(path, `entry '${name}' must be an object`, 'it is not');
     if (name === metadataKey) {
@@ -166,7 +177,7 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   return { tensors, metadata };
 }
 
-function isWholeNumbers(value: unknown): value is number[] {
+function isWholeNumbers(value: unknown): value is readonly number[] {
   return Array.isArray(value) && value.length <= 32 && value.every((entry) => Number.isSafeInteger(entry) && entry >= 0);
 }
 

@@ -278,6 +278,10 @@ export { stateOf };
 function live(tensor: Tensor, action: string): Storage {
   const { storage } = stateOf(tensor);
   if (storage === null) throw kindError(action, 'the tensor must not be disposed', phrase('it is'));
+  // A user's own array may have been transferred or shrunk since.
+  if (storage.array !== null && storage.array.length !== storage.size) {
+    throw valueError(action, `the tensor's array must still hold its ${storage.size} elements`, phrase(`it holds ${storage.array.length}; was its buffer transferred?`));
+  }
   return storage;
 }
 

@@ -22,7 +22,9 @@ export class DenseTarget {
     readonly kind: DenseKind,
     /** [..., cols] */
     readonly values: Tensor,
-  ) {}
+  ) {
+    if (!(values instanceof Tensor)) throw kindError('construct a DenseTarget', 'denseTarget(...) must be used', phrase('new DenseTarget was'));
+  }
 
   /** The target of a mini-batch: the rows asked for, in that order. */
   rows(indices: RowIndices): DenseTarget {
@@ -125,6 +127,7 @@ export class SparseTarget {
 
   /** @internal */
   constructor(parts: Pick<SparseTarget, 'indices' | 'logProbs' | 'weights' | 'temperature' | 'cols'> & { tailLogMass: Tensor | null }) {
+    if (!(parts?.indices instanceof Tensor)) throw kindError('construct a SparseTarget', 'sparseTarget(...) must be used', phrase('new SparseTarget was'));
     this.indices = parts.indices;
     this.logProbs = parts.logProbs;
     this.weights = parts.weights;
