@@ -41,5 +41,13 @@ export function copyInto(out: Tensor, from: Tensor, action: string): void {
 /** out = a + b, where out may be a or b. */
 export function addInto(out: Tensor, a: Tensor, b: Tensor): void {
   const action = 'add gradients';
-  binaryKernel(handleOf(a, action), handleOf(b, action), handleOf(out, action), 1, out.size, findCode('binary', 'add'), findCode('broadcast', 'same'));
+  binaryKernel(
+    handleOf(a, action),
+    handleOf(b, action),
+    handleOf(out, action),
+    1,
+    out.size,
+    findCode('binary', 'add'),
+    findCode('broadcast', 'same'),
+  );
 }

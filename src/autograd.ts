@@ -153,7 +153,11 @@ function step(pending: Map<Node, Tensor>, node: Node, gradient: Tensor, retain: 
     const result = results[i] ?? null;
     if (result === null) {
       if (!needs[i]) return null;
-      throw kindError('run backward', `${node.name} must have a gradient for its input ${i + 1}`, phrase('it has none; detach() that input'));
+      throw kindError(
+        'run backward',
+        `${node.name} must have a gradient for its input ${i + 1}`,
+        phrase('it has none; detach() that input'),
+      );
     }
     // The same object twice, or the gradient itself: each receiver gets a view of its own.
     if (!owned.has(result)) {
@@ -187,7 +191,14 @@ function reachable(root: Node): Node[] {
 }
 
 function freed(node: Node): LimbeckError {
-  return new LimbeckError('graph_freed', wording('run backward', 'the graph must be there', `${node.name} was freed by an earlier backward(); give that one { retainGraph: true }`));
+  return new LimbeckError(
+    'graph_freed',
+    wording(
+      'run backward',
+      'the graph must be there',
+      `${node.name} was freed by an earlier backward(); give that one { retainGraph: true }`,
+    ),
+  );
 }
 
 function free(node: Node): void {

@@ -16,7 +16,11 @@ export function checkOptions<T extends object>(action: string, value: T | undefi
   for (const key in value) {
     if (names.includes(key)) continue;
     const near = nearest(key, names);
-    throw kindError(action, `options must be among ${names.join(', ')}`, phrase(`'${key}' is not${near === undefined ? '' : `; did you mean '${near}'?`}`));
+    throw kindError(
+      action,
+      `options must be among ${names.join(', ')}`,
+      phrase(`'${key}' is not${near === undefined ? '' : `; did you mean '${near}'?`}`),
+    );
   }
   return value;
 }
@@ -50,7 +54,10 @@ export function checkComputed(action: string, name: string, value: unknown): Ten
 
 export function checkSameDevice(action: string, name: string, tensor: Tensor, otherName: string, other: Tensor): void {
   if (tensor.device !== other.device) {
-    throw new LimbeckError('wrong_device', wording(action, `${name} must be on ${other.device} like ${otherName}`, `it is on ${tensor.device}; to('${other.device}') moves it`));
+    throw new LimbeckError(
+      'wrong_device',
+      wording(action, `${name} must be on ${other.device} like ${otherName}`, `it is on ${tensor.device}; to('${other.device}') moves it`),
+    );
   }
 }
 
@@ -91,7 +98,11 @@ export function checkFinite(action: string, name: string, value: unknown): numbe
 export function checkWhole(action: string, name: string, value: unknown, least = 0, most = maxElements): number {
   const number = checkNumber(action, name, value);
   if (!Number.isSafeInteger(number) || number < least || number > most) {
-    throw valueError(action, `${name} must be a whole number ${most === maxElements ? `of at least ${least}` : `in [${least}, ${most}]`}`, number);
+    throw valueError(
+      action,
+      `${name} must be a whole number ${most === maxElements ? `of at least ${least}` : `in [${least}, ${most}]`}`,
+      number,
+    );
   }
   return number;
 }
@@ -106,7 +117,11 @@ export function checkOneOf<T extends string>(action: string, name: string, value
   if (typeof value !== 'string') throw kindError(action, `${name} must be ${listOf(names)}`, value);
   if (!names.includes(value as T)) {
     const near = nearest(value, names);
-    throw valueError(action, `${name} must be ${listOf(names)}`, phrase(`it is '${value.slice(0, 60)}'${near === undefined ? '' : `; did you mean '${near}'?`}`));
+    throw valueError(
+      action,
+      `${name} must be ${listOf(names)}`,
+      phrase(`it is '${value.slice(0, 60)}'${near === undefined ? '' : `; did you mean '${near}'?`}`),
+    );
   }
   return value as T;
 }
@@ -135,7 +150,8 @@ export function sizeOf(action: string, shape: readonly number[]): number {
 /** A shape as a frozen copy. */
 export function checkShape(action: string, value: unknown): readonly number[] {
   if (!Array.isArray(value)) throw kindError(action, 'shape must be an array of whole numbers', value);
-  if (value.length > maxDimensions) throw valueError(action, `shape must have at most ${maxDimensions} dimensions`, phrase(`it has ${value.length}`));
+  if (value.length > maxDimensions)
+    throw valueError(action, `shape must have at most ${maxDimensions} dimensions`, phrase(`it has ${value.length}`));
   const shape = Array.from(value as unknown[], (extent, i) => checkWhole(action, `shape[${i}]`, extent));
   sizeOf(action, shape);
   return Object.freeze(shape);
@@ -163,7 +179,12 @@ export function checkRows(action: string, name: string, tensor: Tensor, leastCol
   const { shape } = tensor;
   if (shape.length === 0) throw valueError(action, `${name} must have at least one dimension`, phrase('it is a single number'));
   const cols = shape[shape.length - 1]!;
-  if (cols < leastCols) throw valueError(action, `${name} must have at least ${leastCols} column${leastCols === 1 ? '' : 's'}`, phrase(`its shape is ${shapeText(shape)}`));
+  if (cols < leastCols)
+    throw valueError(
+      action,
+      `${name} must have at least ${leastCols} column${leastCols === 1 ? '' : 's'}`,
+      phrase(`its shape is ${shapeText(shape)}`),
+    );
   const leading = shape.slice(0, -1);
   return { rows: leading.reduce((product, extent) => product * extent, 1), cols, leading };
 }

@@ -72,15 +72,27 @@ function requireCuda(action: string, ordinal: Ordinal): void {
   }
   if (found !== undefined) throw new LimbeckError(found.code, wording(action, `${deviceName(ordinal)} must be usable`, found.reason));
   if (cuda.devices.length > 0) {
-    throw new LimbeckError('no_device', wording(action, `${deviceName(ordinal)} must be there`, `there ${cuda.devices.length === 1 ? 'is one CUDA device' : `are ${cuda.devices.length} CUDA devices`}`));
+    throw new LimbeckError(
+      'no_device',
+      wording(
+        action,
+        `${deviceName(ordinal)} must be there`,
+        `there ${cuda.devices.length === 1 ? 'is one CUDA device' : `are ${cuda.devices.length} CUDA devices`}`,
+      ),
+    );
   }
-  throw new LimbeckError(cuda.code || 'no_device', wording(action, `${deviceName(ordinal)} must be usable`, cuda.reason || 'no CUDA device was found'));
+  throw new LimbeckError(
+    cuda.code || 'no_device',
+    wording(action, `${deviceName(ordinal)} must be usable`, cuda.reason || 'no CUDA device was found'),
+  );
 }
 
 /** Every device this build knows of: the CPU first, then the CUDA devices, usable or not. */
 export function devices(): DeviceInfo[] {
   const { cuda, instructionSet, threads } = native().info();
-  const list: DeviceInfo[] = [{ device: 'cpu', name: `CPU, ${threads} thread${threads === 1 ? '' : 's'}`, usable: true, architecture: instructionSet }];
+  const list: DeviceInfo[] = [
+    { device: 'cpu', name: `CPU, ${threads} thread${threads === 1 ? '' : 's'}`, usable: true, architecture: instructionSet },
+  ];
   cuda.devices.forEach((found, ordinal) => {
     list.push({
       device: deviceName(ordinal),

@@ -1,5 +1,18 @@
 // limbeck: tensors, targets, losses and training. Everything public is named here.
-export { tensor, zeros, ones, full, arange, randn, rand, Tensor, type TensorOptions, type FillOptions, type RandomOptions, type NestedNumbers } from './tensor.js';
+export {
+  tensor,
+  zeros,
+  ones,
+  full,
+  arange,
+  randn,
+  rand,
+  Tensor,
+  type TensorOptions,
+  type FillOptions,
+  type RandomOptions,
+  type NestedNumbers,
+} from './tensor.js';
 export { noGrad, tidy } from './autograd.js';
 export type { DType, TypedArray } from './dtypes.js';
 export { LimbeckError, type ErrorCode } from './errors.js';

@@ -42,7 +42,11 @@ export interface DeviceBuffer {
 /** What a kernel takes for a tensor: an Int16Array stands for bfloat16; null where the tensor is absent. */
 export type Handle = TypedArray | Int16Array | DeviceBuffer;
 
-type ArgumentOf<P extends string> = P extends `${'Int' | 'Float'} ${string}` ? number : P extends `${'In' | 'Out' | 'InOut'} ${string}` ? Handle | null : never;
+type ArgumentOf<P extends string> = P extends `${'Int' | 'Float'} ${string}`
+  ? number
+  : P extends `${'In' | 'Out' | 'InOut'} ${string}`
+    ? Handle | null
+    : never;
 
 type ArgumentsOf<S extends string, A extends unknown[] = []> = S extends `${infer First}, ${infer Rest}`
   ? ArgumentsOf<Rest, [...A, ArgumentOf<First>]>

@@ -5,7 +5,16 @@ import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type Teacher
 import { labelArray, type LabelNumbers } from './losses/labels.js';
 import { massError, wrongRows } from './losses/masses.js';
 import { divergenceEntry } from './losses/divergences.js';
-import { hardOnly, isRenormalizing, rowLossNames, rowLossSettings, softNames, softSettings, type RowLossOptions, type SoftOptions } from './losses/settings.js';
+import {
+  hardOnly,
+  isRenormalizing,
+  rowLossNames,
+  rowLossSettings,
+  softNames,
+  softSettings,
+  type RowLossOptions,
+  type SoftOptions,
+} from './losses/settings.js';
 import { kernel } from './native.js';
 import { checkTemperatures } from './ops/temperature.js';
 import { checkK } from './ops/top_k.js';
@@ -88,7 +97,8 @@ function checkArray<T extends ArrayLike<number>>(action: string, name: string, v
 }
 
 function checkFloats(action: string, name: string, value: unknown): Floats {
-  if (!(value instanceof Float32Array) && !(value instanceof Float64Array)) throw kindError(action, `${name} must be a Float32Array or Float64Array`, value);
+  if (!(value instanceof Float32Array) && !(value instanceof Float64Array))
+    throw kindError(action, `${name} must be a Float32Array or Float64Array`, value);
   return value;
 }
 
@@ -127,9 +137,12 @@ function rowLoss(
   const type = student.constructor as ArrayType<Floats>;
   const given = checkOptions(action, out, ['loss', 'gradient']);
   const isWhole = settings.reduction !== 'none';
-  const loss = given.loss === undefined ? new type(isWhole ? 1 : rows) : checkArray(action, 'out.loss', given.loss, type, isWhole ? 1 : rows);
+  const loss =
+    given.loss === undefined ? new type(isWhole ? 1 : rows) : checkArray(action, 'out.loss', given.loss, type, isWhole ? 1 : rows);
   const gradient =
-    given.gradient === undefined ? null : checkArray(action, 'out.gradient', given.gradient, type, reach(action, 'gradientRowStride', gradientRowStride, rows, cols));
+    given.gradient === undefined
+      ? null
+      : checkArray(action, 'out.gradient', given.gradient, type, reach(action, 'gradientRowStride', gradientRowStride, rows, cols));
   if (rowWeights !== undefined) checkArray(action, 'rowWeights', rowWeights, Float32Array, rows);
   const part: StudentPart = {
     student,
@@ -149,7 +162,13 @@ function rowLoss(
 
 function checkStudent(action: string, value: unknown, { rows, cols, rowStride = cols }: RawCrossEntropyOptions): Floats {
   const student = checkFloats(action, 'student', value);
-  return checkArray(action, 'student', student, student.constructor as ArrayType<Floats>, reach(action, 'rowStride', rowStride, rows, cols));
+  return checkArray(
+    action,
+    'student',
+    student,
+    student.constructor as ArrayType<Floats>,
+    reach(action, 'rowStride', rowStride, rows, cols),
+  );
 }
 
 /**
@@ -169,7 +188,8 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
   sizes(action, options);
   const { rows, cols, rowStride = cols, temperature: given, labels: givenLabels } = options;
   const floats = checkStudent(action, student, options);
-  if (given !== undefined && typeof given !== 'number') checkTemperatures(action, checkArray(action, 'temperature', given, Float32Array, rows).subarray(0, rows));
+  if (given !== undefined && typeof given !== 'number')
+    checkTemperatures(action, checkArray(action, 'temperature', given, Float32Array, rows).subarray(0, rows));
   else if (given !== undefined) checkPositive(action, 'temperature', given);
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
   const soft = softSettings(action, options, isDense ? 'dense' : 'sparse_log_probs');
@@ -198,7 +218,8 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
     part = sparseTeacher(action, teacher, floats, options, soft.residual);
   }
   const labels = givenLabels === undefined ? null : labelArray(action, givenLabels, rows, [rows]);
-  if (labels === null && soft.hardWeight > 0) throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, givenLabels);
+  if (labels === null && soft.hardWeight > 0)
+    throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, givenLabels);
   if (typeof given === 'number') part.temperature = given;
   else if (given !== undefined) part.rowTemperature = given;
   return rowLoss(action, floats, options, labels, part, soft);
@@ -207,7 +228,8 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
 function denseTeacher(action: string, teacher: Exclude<RawTeacher, RawSparse>): ['logits' | 'probs' | 'log_probs', Floats] {
   if (ArrayBuffer.isView(teacher)) return ['logits', checkFloats(action, 'teacher', teacher)];
   const parts = checkOptions(action, teacher as { logits?: Floats; probs?: Floats; logProbs?: Floats }, ['logits', 'probs', 'logProbs']);
-  if (Object.keys(parts).length !== 1) throw kindError(action, 'teacher must give one of logits, probs, logProbs, or indices with logProbs', teacher);
+  if (Object.keys(parts).length !== 1)
+    throw kindError(action, 'teacher must give one of logits, probs, logProbs, or indices with logProbs', teacher);
   if (parts.logits !== undefined) return ['logits', checkFloats(action, 'teacher.logits', parts.logits)];
   if (parts.probs !== undefined) return ['probs', checkFloats(action, 'teacher.probs', parts.probs)];
   return ['log_probs', checkFloats(action, 'teacher.logProbs', parts.logProbs)];
@@ -220,7 +242,8 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
   if (!(student instanceof Float32Array)) throw kindError(action, 'student must be a Float32Array with a sparse target', student);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, 0);
   const k = sparse.k ?? (rows === 0 ? 0 : sparse.indices.length / rows);
-  if (!Number.isInteger(k)) throw valueError(action, `teacher.indices must hold k entries for each of ${rows} rows`, phrase(`it holds ${sparse.indices.length}`));
+  if (!Number.isInteger(k))
+    throw valueError(action, `teacher.indices must hold k entries for each of ${rows} rows`, phrase(`it holds ${sparse.indices.length}`));
   checkWhole(action, 'teacher.k', k, 0, cols);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, rows * k);
   checkArray(action, 'teacher.logProbs', sparse.logProbs, Float32Array, rows * k);
@@ -229,7 +252,10 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
   const { temperature: captured } = sparse;
   if (captured !== undefined) {
     checkPositive(action, 'teacher.temperature', captured);
-    const isSame = given === undefined || given === captured || (typeof given !== 'number' && given.subarray(0, rows).every((T) => T === Math.fround(captured)));
+    const isSame =
+      given === undefined ||
+      given === captured ||
+      (typeof given !== 'number' && given.subarray(0, rows).every((T) => T === Math.fround(captured)));
     if (!isSame) {
       if (!isRenormalizing(residual as 'renormalize') || typeof given !== 'number') {
         throw valueError(action, `temperature must be ${captured}, which the target was captured at, with residual '${residual}'`, given);
@@ -251,7 +277,11 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
   };
 }
 
-function checkRowMasses(action: string, masses: Float64Array, { temperature, labels, ignoreIndex = -100, rowWeights, rows }: RawKdLossOptions): void {
+function checkRowMasses(
+  action: string,
+  masses: Float64Array,
+  { temperature, labels, ignoreIndex = -100, rowWeights, rows }: RawKdLossOptions,
+): void {
   const wrong = wrongRows(masses);
   if (wrong.length === 0) return;
   const array = labels === undefined ? null : labelArray(action, labels, rows, [rows]);
@@ -318,8 +348,10 @@ export function topK(x: Float32Array, k: number, options: Sizes & { out?: Partia
   checkK(action, k, cols);
   checkArray(action, 'x', x, Float32Array, reach(action, 'cols', cols, rows, cols));
   const given = checkOptions(action, out, ['values', 'indices']);
-  const values = given.values === undefined ? new Float32Array(rows * k) : checkArray(action, 'out.values', given.values, Float32Array, rows * k);
-  const indices = given.indices === undefined ? new Int32Array(rows * k) : checkArray(action, 'out.indices', given.indices, Int32Array, rows * k);
+  const values =
+    given.values === undefined ? new Float32Array(rows * k) : checkArray(action, 'out.values', given.values, Float32Array, rows * k);
+  const indices =
+    given.indices === undefined ? new Int32Array(rows * k) : checkArray(action, 'out.indices', given.indices, Int32Array, rows * k);
   kernel('top_k', action)(x, values, indices, rows, cols, k);
   return { values, indices };
 }
@@ -347,9 +379,12 @@ export function captureTopK(
   checkArray(action, 'logits', logits, Float32Array, reach(action, 'cols', cols, rows, cols));
   const [value, perRow] = temperatures(action, temperature, rows);
   const given = checkOptions(action, out, ['indices', 'logProbs', 'tailLogMass', 'logSumExp']);
-  const indices = given.indices === undefined ? new Int32Array(rows * k) : checkArray(action, 'out.indices', given.indices, Int32Array, rows * k);
-  const logProbs = given.logProbs === undefined ? new Float32Array(rows * k) : checkArray(action, 'out.logProbs', given.logProbs, Float32Array, rows * k);
-  const tailLogMass = given.tailLogMass === undefined ? new Float32Array(rows) : checkArray(action, 'out.tailLogMass', given.tailLogMass, Float32Array, rows);
+  const indices =
+    given.indices === undefined ? new Int32Array(rows * k) : checkArray(action, 'out.indices', given.indices, Int32Array, rows * k);
+  const logProbs =
+    given.logProbs === undefined ? new Float32Array(rows * k) : checkArray(action, 'out.logProbs', given.logProbs, Float32Array, rows * k);
+  const tailLogMass =
+    given.tailLogMass === undefined ? new Float32Array(rows) : checkArray(action, 'out.tailLogMass', given.tailLogMass, Float32Array, rows);
   const logSumExp = given.logSumExp === undefined ? null : checkArray(action, 'out.logSumExp', given.logSumExp, Float32Array, rows);
   kernel('capture_top_k', action)(logits, perRow, indices, logProbs, tailLogMass, logSumExp, rows, cols, k, value);
   return logSumExp === null ? { indices, logProbs, tailLogMass } : { indices, logProbs, tailLogMass, logSumExp };

@@ -19,7 +19,14 @@ export interface SafetensorsFile {
   metadata: Record<string, string>;
 }
 
-const fileNames: Readonly<Record<DType, string>> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16', float64: 'F64', int32: 'I32', uint8: 'U8' };
+const fileNames: Readonly<Record<DType, string>> = {
+  float32: 'F32',
+  float16: 'F16',
+  bfloat16: 'BF16',
+  float64: 'F64',
+  int32: 'I32',
+  uint8: 'U8',
+};
 const dtypeOfName = new Map(Object.entries(fileNames).map(([dtype, name]) => [name, dtype as DType]));
 const maxHeaderBytes = 100_000_000;
 const metadataKey = '__metadata__';
@@ -92,7 +99,12 @@ export function writeSafetensors(
 function checkEntry(path: string, entry: unknown): void {
   const [name, stored] = Array.isArray(entry) ? (entry as [unknown, Partial<StoredTensor> | null | undefined]) : [undefined, null];
   const isStored = typeof name === 'string' && isDType(stored?.dtype) && isWholeNumbers(stored.shape) && ArrayBuffer.isView(stored.data);
-  if (!isStored) throw kindError(`write ${path}`, 'each tensor must be { dtype, shape, data } under a name', phrase(`${describe(name)}: ${describe(stored)}`));
+  if (!isStored)
+    throw kindError(
+      `write ${path}`,
+      'each tensor must be { dtype, shape, data } under a name',
+      phrase(`${describe(name)}: ${describe(stored)}`),
+    );
 }
 
 /**
@@ -122,7 +134,11 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   readAll(path, file, prefix, 0);
   const headerBytes = new DataView(prefix.buffer).getBigUint64(0, true);
   if (headerBytes < 2n || headerBytes > BigInt(maxHeaderBytes) || headerBytes > BigInt(fileBytes - 8)) {
-    throw badFile(path, `its header must fit the file's ${fileBytes} bytes`, `it says ${headerBytes} bytes; the file is truncated or not safetensors`);
+    throw badFile(
+      path,
+      `its header must fit the file's ${fileBytes} bytes`,
+      `it says ${headerBytes} bytes; the file is truncated or not safetensors`,
+    );
   }
   const headerData = new Uint8Array(Number(headerBytes));
   readAll(path, file, headerData, 8);
@@ -132,14 +148,16 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   } catch (error) {
     throw badFile(path, 'its header must be JSON', 'it is not; the file is not safetensors', error);
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw badFile(path, 'its header must be an object', 'it is not');
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw badFile(path, 'its header must be an object', 'it is not');
 
   const dataStart = 8 + Number(headerBytes);
   const dataBytes = fileBytes - dataStart;
   const metadata: Record<string, string> = {};
   const found: { name: string; dtype: DType; shape: readonly number[]; size: number; start: number; end: number }[] = [];
   for (const [name, entry] of Object.entries(header as Record<string, unknown>)) {
-    if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) throw badFile(path, `entry '${name}' must be an object`, 'it is not');
+    if (typeof entry !== 'object' || entry === null || Array.isArray(entry))
+      throw badFile(path, `entry '${name}' must be an object`, 'it is not');
     if (name === metadataKey) {
       for (const [key, value] of Object.entries(entry)) {
         if (typeof value !== 'string') throw badFile(path, `metadata '${key}' must be a string`, 'it is not');
@@ -149,12 +167,18 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
     }
     const { dtype: dtypeName, shape, data_offsets: offsets } = entry as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const dtype = dtypeOfName.get(String(dtypeName));
-    if (dtype === undefined) throw badFile(path, `tensor '${name}' must be of a dtype limbeck knows (${[...dtypeOfName.keys()].join(', ')})`, `it is ${String(dtypeName)}`);
+    if (dtype === undefined)
+      throw badFile(
+        path,
+        `tensor '${name}' must be of a dtype limbeck knows (${[...dtypeOfName.keys()].join(', ')})`,
+        `it is ${String(dtypeName)}`,
+      );
     if (!isWholeNumbers(shape)) throw badFile(path, `tensor '${name}' must have a shape of whole numbers`, 'it has not');
     if (!isWholeNumbers(offsets) || offsets.length !== 2) throw badFile(path, `tensor '${name}' must have two data offsets`, 'it has not');
     const size = shape.reduce((product, extent) => product * extent, 1);
     const [start, end] = offsets as [number, number];
-    if (end > dataBytes) throw badFile(path, `tensor '${name}' must lie inside the file`, `it ends ${end - dataBytes} bytes past it; the file is truncated`);
+    if (end > dataBytes)
+      throw badFile(path, `tensor '${name}' must lie inside the file`, `it ends ${end - dataBytes} bytes past it; the file is truncated`);
     if (!Number.isSafeInteger(size) || end - start !== size * bytesPerElement(dtype)) {
       throw badFile(path, `tensor '${name}' must hold as many bytes as its shape says`, `it holds ${end - start}`);
     }
@@ -163,7 +187,8 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   // The format asks for tensors without holes or overlaps; that also makes the last end the end of the file.
   let expected = 0;
   for (const { name, start, end } of [...found].sort((a, b) => a.start - b.start || a.end - b.end)) {
-    if (start !== expected) throw badFile(path, `tensor '${name}' must start where the one before it ends (${expected})`, `it starts at ${start}`);
+    if (start !== expected)
+      throw badFile(path, `tensor '${name}' must start where the one before it ends (${expected})`, `it starts at ${start}`);
     expected = end;
   }
   if (expected !== dataBytes) throw badFile(path, `its tensors must fill the file's ${dataBytes} bytes of data`, `they fill ${expected}`);
@@ -182,7 +207,7 @@ function isWholeNumbers(value: unknown): value is readonly number[] {
 }
 
 function readAll(path: string, file: number, into: Uint8Array, position: number): void {
-  for (let done = 0; done < into.length; ) {
+  for (let done = 0; done < into.length;) {
     const count = readSync(file, into, done, Math.min(into.length - done, maxChunkBytes), position + done);
     if (count === 0) throw badFile(path, 'it must not change while it is read', `it ended at byte ${position + done}`);
     done += count;
@@ -190,7 +215,7 @@ function readAll(path: string, file: number, into: Uint8Array, position: number)
 }
 
 function writeAll(file: number, from: Uint8Array): void {
-  for (let done = 0; done < from.length; ) done += writeSync(file, from, done, Math.min(from.length - done, maxChunkBytes));
+  for (let done = 0; done < from.length;) done += writeSync(file, from, done, Math.min(from.length - done, maxChunkBytes));
 }
 
 // Makes the rename itself durable; some file systems refuse, and then the rename is as durable as they offer.

@@ -120,7 +120,14 @@ export class Storage {
 
 /** Memory with unspecified contents. @throws LimbeckError `out_of_memory` */
 export function allocate(action: string, dtype: DType, size: number, ordinal: Ordinal): Storage {
-  if (ordinal >= 0) return new Storage(dtype, size, ordinal, null, attempt(action, (addon) => addon.allocate(ordinal, dtype, size)));
+  if (ordinal >= 0)
+    return new Storage(
+      dtype,
+      size,
+      ordinal,
+      null,
+      attempt(action, (addon) => addon.allocate(ordinal, dtype, size)),
+    );
   const bytes = size * bytesPerElement(dtype);
   let buffer: ArrayBuffer;
   try {
@@ -129,7 +136,11 @@ export function allocate(action: string, dtype: DType, size: number, ordinal: Or
     const { tensors, bytes: live } = usageOf(-1);
     throw new LimbeckError(
       'out_of_memory',
-      wording(action, `${bytes} bytes of memory are needed`, `${tensors} tensors hold ${live} bytes, the pool ${pooledBytes}; dispose() or tidy() frees what is done with`),
+      wording(
+        action,
+        `${bytes} bytes of memory are needed`,
+        `${tensors} tensors hold ${live} bytes, the pool ${pooledBytes}; dispose() or tidy() frees what is done with`,
+      ),
       { cause: error },
     );
   }

@@ -97,7 +97,8 @@ export class Tensor {
   set requiresGrad(value: boolean) {
     const action = 'set requiresGrad';
     checkBoolean(action, 'requiresGrad', value);
-    if (this.#state.node !== null && !value) throw kindError(action, 'the tensor must not be computed from others', phrase('it is; detach() gives a constant'));
+    if (this.#state.node !== null && !value)
+      throw kindError(action, 'the tensor must not be computed from others', phrase('it is; detach() gives a constant'));
     if (value && !isFloating(this.dtype)) throw kindError(action, 'the tensor must be of a floating dtype', this.dtype);
     this.#state.requiresGrad = value;
   }
@@ -117,7 +118,8 @@ export class Tensor {
    */
   get data(): TypedArray {
     const storage = live(this, 'get data');
-    if (storage.array === null) throw kindError('get data', 'the tensor must be on the cpu', phrase(`it is on ${this.device}; use await tensor.read()`));
+    if (storage.array === null)
+      throw kindError('get data', 'the tensor must be on the cpu', phrase(`it is on ${this.device}; use await tensor.read()`));
     storage.handedOut = true;
     return storage.array;
   }
@@ -188,7 +190,8 @@ export class Tensor {
       if (!Number.isInteger(extent)) throw valueError(action, `shape must hold ${this.size} elements`, phrase(`it is ${shapeText(shape)}`));
     }
     wanted = checkShape(action, wanted);
-    if (sizeOf(action, wanted) !== this.size) throw valueError(action, `shape must hold ${this.size} elements`, phrase(`it is ${shapeText(shape)}`));
+    if (sizeOf(action, wanted) !== this.size)
+      throw valueError(action, `shape must hold ${this.size} elements`, phrase(`it is ${shapeText(shape)}`));
     return record('reshape', create(storage, wanted), [this], (gradient) => [view(gradient, this.shape)]);
   }
 
@@ -216,13 +219,22 @@ export class Tensor {
     if (!this.#state.requiresGrad) throw kindError(action, 'the tensor must depend on one that requires grad', phrase('it does not'));
     let upstream: Tensor;
     if (grad == null) {
-      if (this.size !== 1) throw valueError(action, 'grad must be given for a tensor of more than one element', phrase(`its shape is ${shapeText(this.shape)}`));
+      if (this.size !== 1)
+        throw valueError(
+          action,
+          'grad must be given for a tensor of more than one element',
+          phrase(`its shape is ${shapeText(this.shape)}`),
+        );
       upstream = uniformLike(this, 1, action);
     } else {
       if (!(grad instanceof Tensor)) throw kindError(action, 'grad must be a Tensor', grad);
       live(grad, action);
       if (grad.dtype !== this.dtype || grad.device !== this.device) {
-        throw kindError(action, `grad must be ${this.dtype} on ${this.device} like the tensor`, phrase(`it is ${grad.dtype} on ${grad.device}`));
+        throw kindError(
+          action,
+          `grad must be ${this.dtype} on ${this.device} like the tensor`,
+          phrase(`it is ${grad.dtype} on ${grad.device}`),
+        );
       }
       checkShapeIs(action, 'grad', grad, this.shape, 'like the tensor');
       upstream = view(grad, this.shape);
@@ -280,7 +292,11 @@ function live(tensor: Tensor, action: string): Storage {
   if (storage === null) throw kindError(action, 'the tensor must not be disposed', phrase('it is'));
   // A user's own array may have been transferred or shrunk since.
   if (storage.array !== null && storage.array.length !== storage.size) {
-    throw valueError(action, `the tensor's array must still hold its ${storage.size} elements`, phrase(`it holds ${storage.array.length}; was its buffer transferred?`));
+    throw valueError(
+      action,
+      `the tensor's array must still hold its ${storage.size} elements`,
+      phrase(`it holds ${storage.array.length}; was its buffer transferred?`),
+    );
   }
   return storage;
 }
@@ -324,7 +340,14 @@ export function uniformLike(like: Tensor, value: number, action: string, shape: 
 }
 
 /** Elements in an array of the right dtype as a tensor; copied where the device is not the CPU. A user's own array is not ours. */
-export function fromArray(array: TypedArray, dtype: DType, shape: readonly number[], ordinal: Ordinal, action: string, isOurs = true): Tensor {
+export function fromArray(
+  array: TypedArray,
+  dtype: DType,
+  shape: readonly number[],
+  ordinal: Ordinal,
+  action: string,
+  isOurs = true,
+): Tensor {
   if (ordinal < 0) {
     const storage = adopt(dtype, array);
     storage.handedOut = !isOurs;
@@ -363,7 +386,8 @@ function moved(tensor: Tensor, ordinal: Ordinal, action: string): Tensor {
 function converted(action: string, from: TypedArray, fromType: DType, toType: DType): TypedArray {
   const to = new arrayOf[toType](from.length);
   const refused = convert(from, fromType, to, toType);
-  if (refused >= 0) throw valueError(action, `every element must fit ${toType}`, phrase(`element ${refused} is ${decode(fromType, from[refused]!)}`));
+  if (refused >= 0)
+    throw valueError(action, `every element must fit ${toType}`, phrase(`element ${refused} is ${decode(fromType, from[refused]!)}`));
   return to;
 }
 
@@ -406,7 +430,8 @@ export function tensor(data: TypedArray | NestedNumbers, options?: TensorOptions
   if (dtype !== undefined) checkDTypeName(action, dtype);
   if (requiresGrad !== undefined) {
     checkBoolean(action, 'requiresGrad', requiresGrad);
-    if (requiresGrad && dtype !== undefined && !isFloating(dtype)) throw kindError(action, 'dtype must be a floating one where requiresGrad is set', dtype);
+    if (requiresGrad && dtype !== undefined && !isFloating(dtype))
+      throw kindError(action, 'dtype must be a floating one where requiresGrad is set', dtype);
   }
   let array: TypedArray;
   let type: DType;
@@ -415,7 +440,10 @@ export function tensor(data: TypedArray | NestedNumbers, options?: TensorOptions
   if (ArrayBuffer.isView(data)) {
     const own = dtypeOfArray(data) ?? (data instanceof Uint16Array && (dtype === 'float16' || dtype === 'bfloat16') ? dtype : undefined);
     if (own === undefined) {
-      const hint = data instanceof Uint16Array ? "a Uint16Array needs dtype 'float16' or 'bfloat16'" : 'data must be a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array';
+      const hint =
+        data instanceof Uint16Array
+          ? "a Uint16Array needs dtype 'float16' or 'bfloat16'"
+          : 'data must be a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array';
       throw kindError(action, hint, data);
     }
     type = dtype ?? own;
@@ -431,7 +459,11 @@ export function tensor(data: TypedArray | NestedNumbers, options?: TensorOptions
     shape = givenShape === undefined ? Object.freeze(own) : checkShape(action, givenShape);
   }
   if (sizeOf(action, shape) !== array.length) {
-    throw valueError(action, `shape ${shapeText(shape)} must hold as many elements as the data (${array.length})`, phrase(`it holds ${sizeOf(action, shape)}`));
+    throw valueError(
+      action,
+      `shape ${shapeText(shape)} must hold as many elements as the data (${array.length})`,
+      phrase(`it holds ${sizeOf(action, shape)}`),
+    );
   }
   return finish(fromArray(array, type, shape, parseDevice(action, device), action, isOurs), requiresGrad);
 }
@@ -443,7 +475,8 @@ function shapeOfNested(action: string, data: unknown): number[] {
     if (shape.length > 32) throw valueError(action, 'data must be nested at most 32 deep', phrase('it is deeper'));
     if (at.length === 0) break;
   }
-  if (shape.length === 0 && typeof data !== 'number') throw kindError(action, 'data must be a typed array, a number or nested arrays of numbers', data);
+  if (shape.length === 0 && typeof data !== 'number')
+    throw kindError(action, 'data must be a typed array, a number or nested arrays of numbers', data);
   return shape;
 }
 
@@ -503,7 +536,12 @@ export function arange(size: number, options?: FillOptions): Tensor {
   return finish(fromArray(array, dtype, Object.freeze([size]), parseDevice(action, device), action), requiresGrad);
 }
 
-function random(action: string, shape: readonly number[], options: RandomOptions | undefined, generate: (into: Float32Array, seed: number) => void): Tensor {
+function random(
+  action: string,
+  shape: readonly number[],
+  options: RandomOptions | undefined,
+  generate: (into: Float32Array, seed: number) => void,
+): Tensor {
   const { dtype = 'float32', device, requiresGrad, seed } = checkOptions(action, options, [...fillNames, 'seed']);
   checkDTypeName(action, dtype);
   if (!isFloating(dtype)) throw kindError(action, 'dtype must be a floating one', dtype);

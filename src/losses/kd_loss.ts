@@ -24,7 +24,17 @@ import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinal
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './kernel.js';
 import { checkLabels, checkPerRow, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
-import { hardOnly, isRenormalizing, rowLossNames, rowLossSettings, softNames, softSettings, type RowLossOptions, type SoftOptions, type SoftSettings } from './settings.js';
+import {
+  hardOnly,
+  isRenormalizing,
+  rowLossNames,
+  rowLossSettings,
+  softNames,
+  softSettings,
+  type RowLossOptions,
+  type SoftOptions,
+  type SoftSettings,
+} from './settings.js';
 
 /** Options of {@link crossEntropy}. */
 export interface CrossEntropyOptions extends RowLossOptions {
@@ -70,7 +80,13 @@ class Temporaries {
   }
 }
 
-function labelHandle(action: string, labels: unknown, { tensor, rows, cols, leading }: Student, options: CrossEntropyOptions, temporaries: Temporaries): Handle | null {
+function labelHandle(
+  action: string,
+  labels: unknown,
+  { tensor, rows, cols, leading }: Student,
+  options: CrossEntropyOptions,
+  temporaries: Temporaries,
+): Handle | null {
   if (labels === undefined) return null;
   if (labels instanceof Tensor) {
     checkLive(action, 'labels', labels);
@@ -112,7 +128,11 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
   const { cols: teacherWidth, leading: teacherLeading } = checkRows(action, 'the teacher', teacher);
   const fits = teacherWidth === width || (options.cols !== undefined && teacherWidth >= cols);
   if (!fits || !(sameShape(teacherLeading, leading) || sameShape(teacherLeading, [rows]))) {
-    throw valueError(action, `the teacher must have shape ${shapeText(tensor.shape)} like student`, phrase(`it has ${shapeText(teacher.shape)}`));
+    throw valueError(
+      action,
+      `the teacher must have shape ${shapeText(tensor.shape)} like student`,
+      phrase(`it has ${shapeText(teacher.shape)}`),
+    );
   }
   const { temperature, rowTemperature } = checkTemperature(action, options.temperature ?? 1, rows, leading, tensor);
   return {
@@ -129,7 +149,14 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
   };
 }
 
-function sparsePart(action: string, target: SparseTarget, student: Student, options: KdLossOptions, soft: SoftSettings, temporaries: Temporaries): TeacherPart {
+function sparsePart(
+  action: string,
+  target: SparseTarget,
+  student: Student,
+  options: KdLossOptions,
+  soft: SoftSettings,
+  temporaries: Temporaries,
+): TeacherPart {
   const { tensor, rows, cols, leading } = student;
   const { indices, k, givenTail } = target;
   const logProbs = target.logProbs!;
@@ -137,10 +164,19 @@ function sparsePart(action: string, target: SparseTarget, student: Student, opti
   checkDType(action, 'student', tensor, 'float32');
   checkSameDevice(action, 'the target', indices, 'student', tensor);
   if (target.cols !== null && target.cols !== cols) {
-    throw new LimbeckError('wrong_target', wording(action, `the student must have the ${target.cols} columns the target was taken from`, `it has ${cols}; option 'cols' leaves padding out`));
+    throw new LimbeckError(
+      'wrong_target',
+      wording(
+        action,
+        `the student must have the ${target.cols} columns the target was taken from`,
+        `it has ${cols}; option 'cols' leaves padding out`,
+      ),
+    );
   }
-  if (indices.shape[0] !== rows) throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
-  if (k > cols) throw valueError(action, `the target must have at most ${cols} entries a row, the student's columns`, phrase(`it has ${k}`));
+  if (indices.shape[0] !== rows)
+    throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
+  if (k > cols)
+    throw valueError(action, `the target must have at most ${cols} entries a row, the student's columns`, phrase(`it has ${k}`));
   const captured = target.temperature;
   const wanted = options.temperature ?? captured;
   const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
@@ -150,7 +186,11 @@ function sparsePart(action: string, target: SparseTarget, student: Student, opti
     const ratio = temperatureRatio(action, captured, wanted, rows);
     if (ratio !== null && !isRenormalizing(soft.residual)) {
       const was = captured instanceof Tensor ? 'the ones it was captured at' : `${captured}, which it was captured at,`;
-      throw valueError(action, `temperature must be ${was} with residual '${soft.residual}'`, wanted instanceof Tensor ? phrase('it is another') : wanted);
+      throw valueError(
+        action,
+        `temperature must be ${was} with residual '${soft.residual}'`,
+        wanted instanceof Tensor ? phrase('it is another') : wanted,
+      );
     }
     if (typeof ratio === 'number') logProbScale = ratio;
     else if (ratio !== null) {
@@ -255,7 +295,8 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
   try {
     const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
     const labels = labelHandle(action, options.labels, student, options, temporaries);
-    if (labels === null && soft.hardWeight > 0) throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
+    if (labels === null && soft.hardWeight > 0)
+      throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
     }

@@ -31,7 +31,10 @@ export interface TeacherPart {
 }
 
 /** The numbers of the teacher's term. */
-export type SoftNumbers = Pick<SoftSettings, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'>;
+export type SoftNumbers = Pick<
+  SoftSettings,
+  'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
+>;
 
 export const noTeacher: TeacherPart = {
   target: 'none',

@@ -12,7 +12,8 @@ export function labelArray(action: string, labels: unknown, rows: number, leadin
   else if (labels instanceof BigInt64Array) array = fromBig(action, labels);
   else if (Array.isArray(labels) || (typeof labels === 'number' && leading.length === 0)) array = fromNumbers(action, labels);
   else throw kindError(action, 'labels must be an int32 Tensor, an Int32Array, a BigInt64Array or numbers', labels);
-  if (array.length !== rows) throw valueError(action, `labels must have shape [${rows}], one for each row`, phrase(`there are ${array.length}`));
+  if (array.length !== rows)
+    throw valueError(action, `labels must have shape [${rows}], one for each row`, phrase(`there are ${array.length}`));
   return array;
 }
 
@@ -35,7 +36,8 @@ function fromNumbers(action: string, labels: unknown): Int32Array {
       return;
     }
     if (typeof value !== 'number') throw kindError(action, 'labels must be numbers', value);
-    if ((value | 0) !== value) throw valueError(action, 'labels must be whole numbers that fit int32', phrase(`label ${flat.length} is ${value}`));
+    if ((value | 0) !== value)
+      throw valueError(action, 'labels must be whole numbers that fit int32', phrase(`label ${flat.length} is ${value}`));
     flat.push(value);
   };
   visit(labels, 0);
@@ -43,7 +45,12 @@ function fromNumbers(action: string, labels: unknown): Int32Array {
 }
 
 /** @throws RangeError for a label outside [0, cols) that has no meaning of its own */
-export function checkLabels(action: string, labels: Int32Array, cols: number, special: { ignoreIndex?: number; unlabelledIndex?: number }): void {
+export function checkLabels(
+  action: string,
+  labels: Int32Array,
+  cols: number,
+  special: { ignoreIndex?: number; unlabelledIndex?: number },
+): void {
   const { ignoreIndex = -100, unlabelledIndex } = special;
   const wrong = labels.findIndex((label) => (label < 0 || label >= cols) && label !== ignoreIndex && label !== unlabelledIndex);
   if (wrong >= 0) throw valueError(action, `labels must be in [0, ${cols})`, phrase(`label ${wrong} is ${labels[wrong]}`));

@@ -13,7 +13,14 @@ interface RowSelection {
 }
 
 /** @throws RangeError where a row that is read has a mass further than 1e-3 from 1 */
-export function checkMasses(action: string, target: DenseTarget, cols: number, options: RowSelection, divergence: DivergenceName, labelsOf: () => ArrayLike<number> | null): void {
+export function checkMasses(
+  action: string,
+  target: DenseTarget,
+  cols: number,
+  options: RowSelection,
+  divergence: DivergenceName,
+  labelsOf: () => ArrayLike<number> | null,
+): void {
   const { temperature = 1 } = options;
   const anyMass = divergenceEntry(divergence).anyMass === true;
   if (anyMass && temperature === 1) return;
@@ -33,7 +40,11 @@ export function checkMasses(action: string, target: DenseTarget, cols: number, o
 }
 
 export function massError(action: string, mass: number, row: number): RangeError {
-  return valueError(action, 'the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1', phrase(`they sum to ${mass} in row ${row}`));
+  return valueError(
+    action,
+    'the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1',
+    phrase(`they sum to ${mass} in row ${row}`),
+  );
 }
 
 /** Rows whose mass is known to be wrong; NaN and ∞ are left to the kernel, which gives such a row NaN. */

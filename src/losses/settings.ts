@@ -13,7 +13,15 @@ export type Denominator = 'rows' | 'weights' | number;
 /** How the mass outside a sparse target's entries is treated. The letters are those of the documentation. */
 export type Residual = 'renormalize' | 'renormalize_both' | 'truncate' | 'tail_bucket' | 'uniform' | 'label' | 'sampled';
 
-export const residualNames: readonly Residual[] = ['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform', 'label', 'sampled'];
+export const residualNames: readonly Residual[] = [
+  'renormalize',
+  'renormalize_both',
+  'truncate',
+  'tail_bucket',
+  'uniform',
+  'label',
+  'sampled',
+];
 
 /** Options that do not depend on how tensors are given. */
 export interface RowLossOptions {
@@ -149,7 +157,11 @@ function residualOf(action: string, residual: unknown, target: TargetKind, diver
     }
   } else {
     if (residual === undefined) {
-      throw kindError(action, "residual must be given with a sparse target ('tail_bucket' keeps the mass outside its entries)", phrase('it is missing'));
+      throw kindError(
+        action,
+        "residual must be given with a sparse target ('tail_bucket' keeps the mass outside its entries)",
+        phrase('it is missing'),
+      );
     }
     if (checkOneOf(action, 'residual', residual, residualNames) === 'sampled') {
       throw kindError(action, "residual must not be 'sampled' for a target of probabilities", residual);
@@ -167,7 +179,10 @@ function residualOf(action: string, residual: unknown, target: TargetKind, diver
 }
 
 /** The settings of a loss that has no teacher. */
-export function hardOnly(): Pick<SoftSettings, 'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'> {
+export function hardOnly(): Pick<
+  SoftSettings,
+  'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
+> {
   const divergenceCode = findCode('divergence', 'forward_kl');
   return { divergenceCode, parameterA: 0, parameterB: 0, residualCode: findCode('residual', 'none'), temperatureSquared: 0, hardWeight: 1 };
 }

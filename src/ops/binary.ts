@@ -67,7 +67,11 @@ function pair(action: string, a: unknown, b: unknown): { a: Tensor; b: Tensor; p
   checkSameDevice(action, 'b', right, 'a', left);
   const plan = planOf(left.shape, right.shape);
   if (plan === null) {
-    throw valueError(action, `b must have the shape of a ${shapeText(left.shape)}, of one of its rows or columns, or one element`, phrase(`it has ${shapeText(right.shape)}`));
+    throw valueError(
+      action,
+      `b must have the shape of a ${shapeText(left.shape)}, of one of its rows or columns, or one element`,
+      phrase(`it has ${shapeText(right.shape)}`),
+    );
   }
   return { a: left, b: right, plan };
 }

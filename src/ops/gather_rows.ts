@@ -13,13 +13,15 @@ function indexTensor(action: string, indices: unknown, rows: number, x: Tensor):
   if (indices instanceof Tensor) {
     checkLive(action, 'indices', indices);
     checkDType(action, 'indices', indices, 'int32');
-    if (indices.shape.length !== 1) throw valueError(action, 'indices must have one dimension', phrase(`their shape is ${shapeText(indices.shape)}`));
+    if (indices.shape.length !== 1)
+      throw valueError(action, 'indices must have one dimension', phrase(`their shape is ${shapeText(indices.shape)}`));
     checkSameDevice(action, 'indices', indices, 'x', x);
     const { array } = stateOf(indices).storage!;
     if (array !== null) checkIndices(action, array, rows);
     return { tensor: indices, isOurs: false };
   }
-  if (!(indices instanceof Int32Array) && !Array.isArray(indices)) throw kindError(action, 'indices must be an int32 Tensor, an Int32Array or numbers', indices);
+  if (!(indices instanceof Int32Array) && !Array.isArray(indices))
+    throw kindError(action, 'indices must be an int32 Tensor, an Int32Array or numbers', indices);
   checkIndices(action, indices as ArrayLike<unknown>, rows);
   const array = indices instanceof Int32Array ? indices : Int32Array.from(indices as number[]);
   return { tensor: fromArray(array, 'int32', [array.length], ordinalOf(x, action), action, array !== indices), isOurs: true };
@@ -29,7 +31,8 @@ function checkIndices(action: string, indices: ArrayLike<unknown>, rows: number)
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i];
     if (typeof index !== 'number') throw kindError(action, 'indices must be numbers', index);
-    if (!Number.isInteger(index) || index < 0 || index >= rows) throw valueError(action, `indices must be in [0, ${rows})`, phrase(`index ${i} is ${index}`));
+    if (!Number.isInteger(index) || index < 0 || index >= rows)
+      throw valueError(action, `indices must be in [0, ${rows})`, phrase(`index ${i} is ${index}`));
   }
 }
 
@@ -53,7 +56,8 @@ export const gatherRows = defineOp({
     const { tensor: chosen, isOurs } = indexTensor(action, indices, rows, x);
     const count = chosen.size;
     const out = emptyLike(x, action, [count, ...x.shape.slice(1)]);
-    if (out.size > 0) kernel('gather_rows', action)(handleOf(x, action), handleOf(chosen, action), handleOf(out, action), rows, cols, count);
+    if (out.size > 0)
+      kernel('gather_rows', action)(handleOf(x, action), handleOf(chosen, action), handleOf(out, action), rows, cols, count);
     const order = x.requiresGrad ? Int32Array.from(hostCopy(chosen, action)) : null;
     if (isOurs) chosen.dispose();
     return {

@@ -16,10 +16,30 @@ export interface MatmulOptions {
 }
 
 /** op(a)·op(b) as `shape`, outside the graph; m, n and k are those of the product. */
-function product(action: string, a: Tensor, b: Tensor, shape: readonly number[], m: number, n: number, k: number, transposeA: boolean, transposeB: boolean): Tensor {
+function product(
+  action: string,
+  a: Tensor,
+  b: Tensor,
+  shape: readonly number[],
+  m: number,
+  n: number,
+  k: number,
+  transposeA: boolean,
+  transposeB: boolean,
+): Tensor {
   const out = emptyLike(a, action, shape);
   if (out.size > 0) {
-    kernel('matmul', action)(handleOf(a, action), handleOf(b, action), handleOf(out, action), m, n, k, Number(transposeA), Number(transposeB), 0);
+    kernel('matmul', action)(
+      handleOf(a, action),
+      handleOf(b, action),
+      handleOf(out, action),
+      m,
+      n,
+      k,
+      Number(transposeA),
+      Number(transposeB),
+      0,
+    );
   }
   return out;
 }
@@ -52,7 +72,11 @@ export const matmul = defineOp({
     const [m, k] = transposeA ? [a.shape[1]!, a.shape[0]!] : [a.shape[0]!, a.shape[1]!];
     const [inner, n] = transposeB ? [b.shape[1]!, b.shape[0]!] : [b.shape[0]!, b.shape[1]!];
     if (inner !== k) {
-      throw valueError(action, `the inner extents must be equal (a gives ${k})`, phrase(`b gives ${inner}: shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`));
+      throw valueError(
+        action,
+        `the inner extents must be equal (a gives ${k})`,
+        phrase(`b gives ${inner}: shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`),
+      );
     }
     return {
       out: product(action, a, b, [m, n], m, n, k, transposeA, transposeB),
@@ -94,7 +118,11 @@ export const linear = defineOp({
     const { rows, cols: inputs, leading } = checkRows(action, 'x', x);
     const outputs = weight.shape[0]!;
     if (weight.shape[1] !== inputs) {
-      throw valueError(action, `weight must have shape [outputs, ${inputs}] for x ${shapeText(x.shape)}`, phrase(`it has ${shapeText(weight.shape)}`));
+      throw valueError(
+        action,
+        `weight must have shape [outputs, ${inputs}] for x ${shapeText(x.shape)}`,
+        phrase(`it has ${shapeText(weight.shape)}`),
+      );
     }
     const out = product(action, x, weight, [...leading, outputs], rows, outputs, inputs, false, true);
     const operands = [x, weight];

@@ -16,7 +16,15 @@ export interface ReduceOptions {
 }
 
 /** Reduces [rows, cols] along axis 0 to [cols] or along axis 1 to [rows], outside the graph. */
-export function applyReduce(action: string, name: string, x: Tensor, rows: number, cols: number, axis: 0 | 1, shape: readonly number[]): Tensor {
+export function applyReduce(
+  action: string,
+  name: string,
+  x: Tensor,
+  rows: number,
+  cols: number,
+  axis: 0 | 1,
+  shape: readonly number[],
+): Tensor {
   const out = emptyLike(x, action, shape);
   kernel('reduce', action)(handleOf(x, action), handleOf(out, action), rows, cols, findCode('reduce', name), axis);
   return out;

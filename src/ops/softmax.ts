@@ -56,4 +56,7 @@ function runSoftmax(name: string, isLog: number, input: unknown, options: Softma
 export const softmax = defineOp({ name: 'softmax', run: (x: Tensor, options?: SoftmaxOptions) => runSoftmax('softmax', 0, x, options) });
 
 /** x/T − ln Σ e^{x/T} over the last dimension; exact where softmax would underflow. Shapes and errors as {@link softmax}. */
-export const logSoftmax = defineOp({ name: 'logSoftmax', run: (x: Tensor, options?: SoftmaxOptions) => runSoftmax('logSoftmax', 1, x, options) });
+export const logSoftmax = defineOp({
+  name: 'logSoftmax',
+  run: (x: Tensor, options?: SoftmaxOptions) => runSoftmax('logSoftmax', 1, x, options),
+});

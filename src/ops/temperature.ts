@@ -31,6 +31,7 @@ export function checkTemperature(action: string, value: unknown, rows: number, l
 export function checkTemperatures(action: string, values: ArrayLike<number>): void {
   for (let r = 0; r < values.length; r++) {
     const value = values[r]!;
-    if (!(value > 0 && value < Infinity)) throw valueError(action, 'temperature must be positive and finite in each row', phrase(`it is ${value} in row ${r}`));
+    if (!(value > 0 && value < Infinity))
+      throw valueError(action, 'temperature must be positive and finite in each row', phrase(`it is ${value} in row ${r}`));
   }
 }

@@ -20,7 +20,15 @@ function runUnary(action: string, name: string, input: unknown, parameter = 0): 
       const gradientX = emptyLike(x, action);
       if (x.size > 0) {
         const code = findCode('unary', name);
-        kernel('unary_backward', action)(handleOf(x, action), handleOf(out, action), handleOf(gradient, action), handleOf(gradientX, action), x.size, code, parameter);
+        kernel('unary_backward', action)(
+          handleOf(x, action),
+          handleOf(out, action),
+          handleOf(gradient, action),
+          handleOf(gradientX, action),
+          x.size,
+          code,
+          parameter,
+        );
       }
       return [gradientX];
     },

@@ -69,33 +69,53 @@ export function loadTargets(path: string, options?: LoadTargetsOptions): Target 
   const ordinal = parseDevice(action, device);
   const { tensors, metadata } = readSafetensors(path);
   if (metadata.format !== formatName) {
-    throw badFile(path, `it must be a file of saveTargets ('${formatName}')`, metadata.format === undefined ? 'it names no format' : `its format is '${metadata.format}'`);
+    throw badFile(
+      path,
+      `it must be a file of saveTargets ('${formatName}')`,
+      metadata.format === undefined ? 'it names no format' : `its format is '${metadata.format}'`,
+    );
   }
   const take = (name: string, dtype: string, shape: (number | null)[]): Tensor => {
     const { dtype: type, shape: extents, data } = found(path, tensors, name);
-    const fits = type === dtype && extents.length === shape.length && extents.every((extent, i) => shape[i] === null || extent === shape[i]);
-    if (!fits) throw badFile(path, `tensor '${name}' must be ${dtype} [${shape.map((extent) => extent ?? '*').join(', ')}]`, `it is ${type} [${extents.join(', ')}]`);
+    const fits =
+      type === dtype && extents.length === shape.length && extents.every((extent, i) => shape[i] === null || extent === shape[i]);
+    if (!fits)
+      throw badFile(
+        path,
+        `tensor '${name}' must be ${dtype} [${shape.map((extent) => extent ?? '*').join(', ')}]`,
+        `it is ${type} [${extents.join(', ')}]`,
+      );
     return fromArray(data, type, Object.freeze([...extents]), ordinal, action);
   };
   const { kind } = metadata;
   if (kind === 'logits' || kind === 'probs' || kind === 'log_probs') {
     const values = found(path, tensors, 'values');
-    if ((values.dtype !== 'float32' && values.dtype !== 'float64') || values.shape.length === 0) throw badFile(path, "tensor 'values' must be float32 or float64 rows", `it is ${values.dtype}`);
-    return new DenseTarget(kind satisfies DenseKind, fromArray(values.data, values.dtype, Object.freeze([...values.shape]), ordinal, action));
+    if ((values.dtype !== 'float32' && values.dtype !== 'float64') || values.shape.length === 0)
+      throw badFile(path, "tensor 'values' must be float32 or float64 rows", `it is ${values.dtype}`);
+    return new DenseTarget(
+      kind satisfies DenseKind,
+      fromArray(values.data, values.dtype, Object.freeze([...values.shape]), ordinal, action),
+    );
   }
   if (kind !== 'sparse_log_probs' && kind !== 'sparse_weights') {
-    throw new LimbeckError('wrong_target', wording(`read ${path}`, 'its kind must be one this version knows', `it is '${kind}', written by limbeck ${metadata.limbeck}`));
+    throw new LimbeckError(
+      'wrong_target',
+      wording(`read ${path}`, 'its kind must be one this version knows', `it is '${kind}', written by limbeck ${metadata.limbeck}`),
+    );
   }
   const indices = take('indices', 'int32', [null, null]);
   const [rows, k] = indices.shape as [number, number];
-  if (wholeNumber(path, metadata, 'k') !== k) throw badFile(path, `metadata 'k' must be the entries of a row (${k})`, `it is ${metadata.k}`);
+  if (wholeNumber(path, metadata, 'k') !== k)
+    throw badFile(path, `metadata 'k' must be the entries of a row (${k})`, `it is ${metadata.k}`);
   const cols = metadata.cols === undefined ? null : wholeNumber(path, metadata, 'cols');
   return new SparseTarget({
     indices,
     logProbs: kind === 'sparse_log_probs' ? take('log_probs', 'float32', [rows, k]) : null,
     weights: kind === 'sparse_weights' ? take('weights', 'float32', [rows, k]) : null,
     tailLogMass: tensors.has('tail_log_mass') ? take('tail_log_mass', 'float32', [rows]) : null,
-    temperature: tensors.has('temperature') ? rowTemperatures(path, tensors, take('temperature', 'float32', [rows])) : temperatureOf(path, metadata),
+    temperature: tensors.has('temperature')
+      ? rowTemperatures(path, tensors, take('temperature', 'float32', [rows]))
+      : temperatureOf(path, metadata),
     cols,
   });
 }
@@ -108,13 +128,15 @@ function found(path: string, tensors: SafetensorsFile['tensors'], name: string):
 
 function wholeNumber(path: string, metadata: Record<string, string>, key: string): number {
   const value = Number(metadata[key]);
-  if (!/^\d{1,15}$/.test(metadata[key] ?? '')) throw badFile(path, `metadata '${key}' must be a whole number`, `it is ${metadata[key] ?? 'missing'}`);
+  if (!/^\d{1,15}$/.test(metadata[key] ?? ''))
+    throw badFile(path, `metadata '${key}' must be a whole number`, `it is ${metadata[key] ?? 'missing'}`);
   return value;
 }
 
 function temperatureOf(path: string, metadata: Record<string, string>): number {
   const value = Number(metadata.temperature);
-  if (!(value > 0 && value < Infinity)) throw badFile(path, "metadata 'temperature' must be a positive number", `it is ${metadata.temperature ?? 'missing'}`);
+  if (!(value > 0 && value < Infinity))
+    throw badFile(path, "metadata 'temperature' must be a positive number", `it is ${metadata.temperature ?? 'missing'}`);
   return value;
 }
 

@@ -1,5 +1,16 @@
 // What the teacher says about each row: dense targets, and sparse ones of k entries.
-import { checkComputed, checkConstant, checkDType, checkOptions, checkPositive, checkRows, checkSameDevice, checkTensor, checkWhole, sameShape } from '../check.js';
+import {
+  checkComputed,
+  checkConstant,
+  checkDType,
+  checkOptions,
+  checkPositive,
+  checkRows,
+  checkSameDevice,
+  checkTensor,
+  checkWhole,
+  sameShape,
+} from '../check.js';
 import { keep } from '../autograd.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { gatherRows, type RowIndices } from '../ops/gather_rows.js';
@@ -23,7 +34,8 @@ export class DenseTarget {
     /** [..., cols] */
     readonly values: Tensor,
   ) {
-    if (!(values instanceof Tensor)) throw kindError('construct a DenseTarget', 'denseTarget(...) must be used', phrase('new DenseTarget was'));
+    if (!(values instanceof Tensor))
+      throw kindError('construct a DenseTarget', 'denseTarget(...) must be used', phrase('new DenseTarget was'));
   }
 
   /** The target of a mini-batch: the rows asked for, in that order. */
@@ -103,7 +115,12 @@ export function denseTarget(from: { logits: Tensor } | { probs: Tensor } | { log
 function oneOf<N extends string, K extends string>(action: string, given: object, kinds: Record<N, K>): [N, K] {
   const names = Object.keys(kinds) as N[];
   const found = names.filter((name) => (given as Record<string, unknown>)[name] !== undefined);
-  if (found.length !== 1) throw kindError(action, `exactly one of ${names.join(', ')} must be given`, phrase(found.length === 0 ? 'there is none' : `there are ${found.join(' and ')}`));
+  if (found.length !== 1)
+    throw kindError(
+      action,
+      `exactly one of ${names.join(', ')} must be given`,
+      phrase(found.length === 0 ? 'there is none' : `there are ${found.join(' and ')}`),
+    );
   return [found[0]!, kinds[found[0]!]];
 }
 
@@ -127,7 +144,8 @@ export class SparseTarget {
 
   /** @internal */
   constructor(parts: Pick<SparseTarget, 'indices' | 'logProbs' | 'weights' | 'temperature' | 'cols'> & { tailLogMass: Tensor | null }) {
-    if (!(parts?.indices instanceof Tensor)) throw kindError('construct a SparseTarget', 'sparseTarget(...) must be used', phrase('new SparseTarget was'));
+    if (!(parts?.indices instanceof Tensor))
+      throw kindError('construct a SparseTarget', 'sparseTarget(...) must be used', phrase('new SparseTarget was'));
     this.indices = parts.indices;
     this.logProbs = parts.logProbs;
     this.weights = parts.weights;
@@ -196,7 +214,8 @@ function missingTail(indices: Tensor, logProbs: Tensor): Tensor {
   for (let r = 0; r < rows; r++) {
     let mass = 0;
     for (let j = r * k; j < (r + 1) * k; j++) if (ids[j] !== -1) mass += Math.exp(logs[j]!);
-    if (mass > 1 + 1e-3) throw valueError(action, 'the probabilities of a row must sum to at most 1', phrase(`they sum to ${mass} in row ${r}`));
+    if (mass > 1 + 1e-3)
+      throw valueError(action, 'the probabilities of a row must sum to at most 1', phrase(`they sum to ${mass} in row ${r}`));
     tail[r] = mass > 1 ? -Infinity : Math.log1p(-mass);
   }
   return fromArray(tail, 'float32', [rows], ordinalOf(indices, action), action);
@@ -241,13 +260,18 @@ export function sparseTarget(parts: SparseTargetParts): SparseTarget {
   const rows = indices.shape[0]!;
   const values = flat(action, name, given[name], 'float32', indices);
   if (!sameShape(values.shape, indices.shape)) {
-    throw valueError(action, `${name} must have the shape of the indices ${shapeText(indices.shape)}`, phrase(`it has ${shapeText(values.shape)}`));
+    throw valueError(
+      action,
+      `${name} must have the shape of the indices ${shapeText(indices.shape)}`,
+      phrase(`it has ${shapeText(values.shape)}`),
+    );
   }
   let tail: Tensor | null = null;
   if (given.tailLogMass !== undefined) {
     if (name === 'weights') throw kindError(action, 'tailLogMass must not be given with weights', phrase('it is'));
     const column = part(action, 'tailLogMass', given.tailLogMass, 'float32', indices);
-    if (column.size !== rows) throw valueError(action, `tailLogMass must have shape [${rows}], one for each row`, phrase(`it has ${shapeText(column.shape)}`));
+    if (column.size !== rows)
+      throw valueError(action, `tailLogMass must have shape [${rows}], one for each row`, phrase(`it has ${shapeText(column.shape)}`));
     tail = view(column, [rows]);
   }
   const { temperature = 1 } = given;
