@@ -16,7 +16,10 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function limbeck(args: string[], environment: NodeJS.ProcessEnv = {}) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8', env: { ...process.env, ...environment } });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, ...environment },
+  });
   return { status, stdout, stderr };
 }
 
@@ -39,7 +42,11 @@ describe('limbeck info', () => {
     const { status, stdout } = limbeck(['info', '--json']);
     expect(status).toBe(0);
     const report = JSON.parse(stdout);
-    expect(report).toMatchObject({ limbeck: expect.stringMatching(/^\d+\.\d+\.\d+/), node: process.versions.node, binary: { loaded: true } });
+    expect(report).toMatchObject({
+      limbeck: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      node: process.versions.node,
+      binary: { loaded: true },
+    });
     expect(report.cpu.available).toContain(report.cpu.instructionSet);
     expect(report.cpu.threads).toBeGreaterThan(0);
     expect(report.cpu.matrixProduct).toBeTruthy();
@@ -93,10 +100,26 @@ describe('what is mistyped', () => {
 
 describe('broken recipes', () => {
   it.each<[string, (recipe: never) => void, string]>([
-    ['a misspelt field', (r: { stages: { training: Record<string, unknown> }[] }) => (r.stages[0]!.training['epoch'] = 3), 'stages[0].training has no field "epoch": did you mean "epochs"?'],
-    ['a misspelt kind', (r: { stages: { kind: string }[] }) => (r.stages[0]!.kind = 'trian'), 'stages[0].kind must be one of the kinds there are: it is "trian": did you mean "train"?'],
-    ['a stage that is not there', (r: { stages: { from: string }[] }) => (r.stages[1]!.from = 'techer'), 'stages[1].from must name an earlier train or prune stage: it is "techer", did you mean "teacher"?'],
-    ['a number out of range', (r: { stages: { sparsity: number[] }[] }) => (r.stages[4]!.sparsity = [0.5, 1]), 'stages[4].sparsity[1] must be < 1: it is 1'],
+    [
+      'a misspelt field',
+      (r: { stages: { training: Record<string, unknown> }[] }) => (r.stages[0]!.training['epoch'] = 3),
+      'stages[0].training has no field "epoch": did you mean "epochs"?',
+    ],
+    [
+      'a misspelt kind',
+      (r: { stages: { kind: string }[] }) => (r.stages[0]!.kind = 'trian'),
+      'stages[0].kind must be one of the kinds there are: it is "trian": did you mean "train"?',
+    ],
+    [
+      'a stage that is not there',
+      (r: { stages: { from: string }[] }) => (r.stages[1]!.from = 'techer'),
+      'stages[1].from must name an earlier train or prune stage: it is "techer", did you mean "teacher"?',
+    ],
+    [
+      'a number out of range',
+      (r: { stages: { sparsity: number[] }[] }) => (r.stages[4]!.sparsity = [0.5, 1]),
+      'stages[4].sparsity[1] must be < 1: it is 1',
+    ],
     ['more classes than there are', (r: { stages: { k: number }[] }) => (r.stages[1]!.k = 11), 'must be at most the 10 classes: it is 11'],
   ])('%s', (_, change, text) => {
     const { status, stderr } = limbeck(['distill', recipeFile(change as never), '--quick', '--out', join(folder, 'broken')]);
@@ -133,7 +156,15 @@ describe('where results cannot go', () => {
   });
 
   it('a device that is not there', () => {
-    const { status, stderr } = limbeck(['distill', 'recipes/digits.json', '--quick', '--device', 'cuda:99', '--out', join(folder, 'no-device')]);
+    const { status, stderr } = limbeck([
+      'distill',
+      'recipes/digits.json',
+      '--quick',
+      '--device',
+      'cuda:99',
+      '--out',
+      join(folder, 'no-device'),
+    ]);
     expect(status).toBe(1);
     expectOneLine(stderr);
   });
@@ -142,7 +173,17 @@ describe('where results cannot go', () => {
 describe('progress', () => {
   const unit = { key: 'a', title: 'Student, seed 1', seed: 1, steps: 100 };
   const events: RunEvent[] = [
-    { type: 'start', recipe: { name: 'x' } as never, units: [unit], finished: 0, device: 'cpu', reason: 'it was asked for', folder: 'runs/x', trainRows: 10, testRows: 5 },
+    {
+      type: 'start',
+      recipe: { name: 'x' } as never,
+      units: [unit],
+      finished: 0,
+      device: 'cpu',
+      reason: 'it was asked for',
+      folder: 'runs/x',
+      trainRows: 10,
+      testRows: 5,
+    },
     { type: 'unit', index: 0, unit, step: 0 },
     ...Array.from({ length: 50 }, (_, i): RunEvent => ({ type: 'step', index: 0, step: i + 1, rows: 10, loss: 0.5 })),
     { type: 'epoch', index: 0, epoch: 1, epochs: 2, loss: 0.5, accuracy: 0.9, nll: 0.3 },
@@ -160,7 +201,7 @@ describe('progress', () => {
   it('draws a line with rate and time left that fits the terminal', () => {
     for (const columns of [40, 80, 200]) {
       const text = shown(true, columns);
-      // eslint-disable-next-line no-control-regex
+
       const frames = text.split('\r').map((frame) => frame.replaceAll(/\u001b\[[0-9;]*[A-Za-z]/g, ''));
       for (const frame of frames.slice(1)) expect(frame.split('\n')[0]!.length).toBeLessThanOrEqual(columns);
       if (columns >= 80) {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { crossEntropy, memory, tensor, tidy, type Device, type Tensor } from '../src/index.js';
 import { AdamW, clipGradNorm, gradNorm, SGD, type Optimizer } from '../src/optim/index.js';
-import { Dropout, Linear, Module, ReLU, Sequential } from '../src/nn/index.js';
+import type { Module } from '../src/nn/index.js';
+import { Dropout, Linear, ReLU, Sequential } from '../src/nn/index.js';
 import { magnitudeMasks } from '../src/distill/prune.js';
 import { Trainer } from '../src/distill/trainer.js';
 import { readSafetensors } from '../src/safetensors.js';
@@ -18,7 +19,16 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const xorInputs = () => tensor([[0, 0], [0, 1], [1, 0], [1, 1]], { device });
+const xorInputs = () =>
+  tensor(
+    [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+      [1, 1],
+    ],
+    { device },
+  );
 const xorLabels = Int32Array.from([0, 1, 1, 0]);
 
 function perceptron(seed = 1, hidden = 16): Sequential {
@@ -78,10 +88,16 @@ describe(`training on ${device}`, () => {
   it.each(['sgd', 'adamw'] as const)('%s holds masked weights and their momentum at exactly zero', async (kind) => {
     const model = perceptron(9);
     const parameters = model.parameters();
-    const optimizer = kind === 'sgd' ? new SGD(parameters, { learningRate: 0.1, momentum: 0.9, weightDecay: 0.01 }) : new AdamW(parameters, { learningRate: 0.05 });
+    const optimizer =
+      kind === 'sgd'
+        ? new SGD(parameters, { learningRate: 0.1, momentum: 0.9, weightDecay: 0.01 })
+        : new AdamW(parameters, { learningRate: 0.05 });
     trainXor(model, optimizer, 5);
     const weights = parameters.filter((p) => p.shape.length === 2);
-    const masks = magnitudeMasks((await values(weights)).map((w) => Float32Array.from(w)), 0.5);
+    const masks = magnitudeMasks(
+      (await values(weights)).map((w) => Float32Array.from(w)),
+      0.5,
+    );
     weights.forEach((w, i) => optimizer.setMask(w, tensor(masks[i]!, { shape: w.shape, device })));
     const check = async () => {
       for (const [i, w] of (await values(weights)).entries()) w.forEach((v, j) => expect(v === 0).toBe(masks[i]![j] === 0));
@@ -149,15 +165,33 @@ describe(`training on ${device}`, () => {
 
   it('a trainer goes on from its file with the same bits, and its memory does not grow', async () => {
     const rows = 64;
-    const inputs = tensor(Float32Array.from({ length: rows * 2 }, (_, i) => Math.sin(i * 12.9898) * 2), { shape: [rows, 2], device });
+    const inputs = tensor(
+      Float32Array.from({ length: rows * 2 }, (_, i) => Math.sin(i * 12.9898) * 2),
+      { shape: [rows, 2], device },
+    );
     const labels = Int32Array.from({ length: rows }, (_, i) => (Math.sin(i * 2 * 12.9898) > 0 ? 1 : 0));
     const start = () => {
-      const model = new Sequential(new Linear(2, 8, { seed: 1, device }), new ReLU(), new Dropout(0.3, { seed: 2 }), new Linear(8, 2, { seed: 3, device }));
+      const model = new Sequential(
+        new Linear(2, 8, { seed: 1, device }),
+        new ReLU(),
+        new Dropout(0.3, { seed: 2 }),
+        new Linear(8, 2, { seed: 3, device }),
+      );
       const trainer = new Trainer({
         model,
         inputs,
-        loss: (logits, _, batch) => crossEntropy(logits, Int32Array.from(batch, (row) => labels[row]!)),
-        training: { epochs: 4, batchSize: 24, optimizer: { kind: 'adamw', learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 }, schedule: { kind: 'cosine', warmup: 0.1, floor: 0 }, clipNorm: 1 },
+        loss: (logits, _, batch) =>
+          crossEntropy(
+            logits,
+            Int32Array.from(batch, (row) => labels[row]!),
+          ),
+        training: {
+          epochs: 4,
+          batchSize: 24,
+          optimizer: { kind: 'adamw', learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 },
+          schedule: { kind: 'cosine', warmup: 0.1, floor: 0 },
+          clipNorm: 1,
+        },
         steps: 12,
         seed: 7,
       });

@@ -34,7 +34,9 @@ async function smallRecipe(): Promise<Recipe> {
 
 /** All numbers of a run that do not measure time. */
 function numbers(results: Results): string {
-  return JSON.stringify([results.models, results.captures, results.gallery], (key, value: unknown) => (key === 'seconds' ? undefined : value));
+  return JSON.stringify([results.models, results.captures, results.gallery], (key, value: unknown) =>
+    key === 'seconds' ? undefined : value,
+  );
 }
 
 describe('metrics', () => {
@@ -138,11 +140,23 @@ describe('recipes', () => {
     ['no models', (r) => delete (r as Partial<Recipe>).models, 'models must be given: it is absent'],
     ['an unknown field', (r) => Object.assign(r, { sed: 1 }), 'the recipe has no field "sed": did you mean "seed"?'],
     ['a name that is a path', (r) => (r.name = '../x'), 'name must hold a name'],
-    ['a model that is not there', (r) => Object.assign(r.stages[2]!, { model: 'studnet' }), 'stages[2].model must name one of the models: it is "studnet", did you mean "student"?'],
+    [
+      'a model that is not there',
+      (r) => Object.assign(r.stages[2]!, { model: 'studnet' }),
+      'stages[2].model must name one of the models: it is "studnet", did you mean "student"?',
+    ],
     ['two stages of one name', (r) => (r.stages[3]!.name = 'distilled'), 'stages[3].name must differ'],
     ['falling sparsity', (r) => Object.assign(r.stages[4]!, { sparsity: [0.5, 0.4] }), 'stages[4].sparsity must rise'],
-    ['targets from a student of each seed', (r) => Object.assign(r.stages[0]!, { once: false }), 'stages[1].from must name a stage that runs once'],
-    ['a misspelt residual', (r) => Object.assign((r.stages[2] as { target: object }).target, { residual: 'tailbucket' }), 'did you mean "tail_bucket"?'],
+    [
+      'targets from a student of each seed',
+      (r) => Object.assign(r.stages[0]!, { once: false }),
+      'stages[1].from must name a stage that runs once',
+    ],
+    [
+      'a misspelt residual',
+      (r) => Object.assign((r.stages[2] as { target: object }).target, { residual: 'tailbucket' }),
+      'did you mean "tail_bucket"?',
+    ],
   ];
   it.each(broken)('refuses %s', async (_, change, text) => {
     const recipe = JSON.parse(readFileSync(digits, 'utf8')) as Recipe;
@@ -176,7 +190,11 @@ describe('a run', () => {
     const recipe = await smallRecipe();
     const out = join(folder, 'whole');
     const steps = new Map<number, number>();
-    const { results, report } = await runRecipe(recipe, { folder: out, recipePath: digits, listen: (e) => e.type === 'step' && steps.set(e.index, (steps.get(e.index) ?? 0) + 1) });
+    const { results, report } = await runRecipe(recipe, {
+      folder: out,
+      recipePath: digits,
+      listen: (e) => e.type === 'step' && steps.set(e.index, (steps.get(e.index) ?? 0) + 1),
+    });
     whole = results;
     expect(results.table.map((row) => [row.stage, row.level, row.seeds])).toEqual([
       ['teacher', undefined, 1],
@@ -200,7 +218,8 @@ describe('a run', () => {
         for (const value of data) if (value === 0) zeros++;
       }
       expect(zeros / weights).toBeCloseTo(model.sparsity, 10);
-      if (model.kind === 'prune') expect(zeros).toBe(Math.round([0.5, 0.75, 0.875][model.stage === 'staged' ? model.level! : 2]! * weights));
+      if (model.kind === 'prune')
+        expect(zeros).toBe(Math.round([0.5, 0.75, 0.875][model.stage === 'staged' ? model.level! : 2]! * weights));
       else expect(zeros).toBe(0);
     }
     const unitSteps = [...steps.values()];
@@ -261,7 +280,14 @@ describe('a run', () => {
     const recipe = await smallRecipe();
     const out = join(folder, 'unfinished');
     const controller = new AbortController();
-    await expect(runRecipe(recipe, { folder: out, recipePath: digits, signal: controller.signal, listen: (e) => e.type === 'step' && controller.abort() })).rejects.toThrow(Interrupted);
+    await expect(
+      runRecipe(recipe, {
+        folder: out,
+        recipePath: digits,
+        signal: controller.signal,
+        listen: (e) => e.type === 'step' && controller.abort(),
+      }),
+    ).rejects.toThrow(Interrupted);
     await expect(runRecipe(recipe, { folder: out, recipePath: digits })).rejects.toThrow(/must not hold an unfinished run.*--resume/);
     const other = { ...recipe, seed: 99 };
     await expect(runRecipe(other, { folder: out, recipePath: digits, resume: true })).rejects.toThrow('recipe.seed was 1, is 99');
@@ -272,7 +298,9 @@ describe('Ctrl-C', () => {
   /** Starts the small demo as a process and sends SIGINT when a text appears. */
   function interrupted(out: string, text: string): Promise<{ code: number | null; stderr: string }> {
     return new Promise((done, fail) => {
-      const child = spawn(process.execPath, [resolve('dist/cli.js'), 'distill', digits, '--quick', '--epochs', '4', '--out', out], { stdio: ['ignore', 'ignore', 'pipe'] });
+      const child = spawn(process.execPath, [resolve('dist/cli.js'), 'distill', digits, '--quick', '--epochs', '4', '--out', out], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
       let stderr = '';
       let isSent = false;
       child.stderr.setEncoding('utf8').on('data', (part: string) => {

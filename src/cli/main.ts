@@ -112,7 +112,9 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
   } catch (error) {
     progress.clear();
     if (!(error instanceof Interrupted)) throw error;
-    process.stderr.write(`limbeck: interrupted; what is done is in ${relative(process.cwd(), error.folder)}, and the same command with --resume goes on\n`);
+    process.stderr.write(
+      `limbeck: interrupted; what is done is in ${relative(process.cwd(), error.folder)}, and the same command with --resume goes on\n`,
+    );
     process.exitCode = INTERRUPTED;
   } finally {
     process.off('SIGINT', onSignal);

@@ -39,7 +39,9 @@ export class Progress {
       case 'start':
         this.units = event.units;
         this.line(`${event.recipe.title ?? event.recipe.name}`, 'bold');
-        this.line(`device ${event.device} (${event.reason}), ${count(event.trainRows)} training and ${count(event.testRows)} test rows, into ${event.folder}`);
+        this.line(
+          `device ${event.device} (${event.reason}), ${count(event.trainRows)} training and ${count(event.testRows)} test rows, into ${event.folder}`,
+        );
         if (event.finished > 0) this.line(`goes on after ${event.finished} of ${event.units.length} parts that are done`);
         break;
       case 'unit':
@@ -49,7 +51,10 @@ export class Progress {
         this.rowsDone = 0;
         this.loss = undefined;
         this.epochText = '';
-        if (!this.live) this.line(`${this.place()} ${event.unit.title}: ${count(event.unit.steps)} steps${event.step > 0 ? `, from step ${count(event.step)}` : ''}`);
+        if (!this.live)
+          this.line(
+            `${this.place()} ${event.unit.title}: ${count(event.unit.steps)} steps${event.step > 0 ? `, from step ${count(event.step)}` : ''}`,
+          );
         else this.draw();
         break;
       case 'step':
@@ -60,17 +65,24 @@ export class Progress {
         break;
       case 'epoch':
         this.epochText = `epoch ${event.epoch}/${event.epochs}  accuracy ${percent(event.accuracy)}`;
-        if (!this.live) this.line(`${this.place()}   epoch ${event.epoch}/${event.epochs}  loss ${event.loss.toFixed(4)}  accuracy ${percent(event.accuracy)}  NLL ${event.nll.toFixed(4)}  ${this.rate()}  ${this.remaining()} left`);
+        if (!this.live)
+          this.line(
+            `${this.place()}   epoch ${event.epoch}/${event.epochs}  loss ${event.loss.toFixed(4)}  accuracy ${percent(event.accuracy)}  NLL ${event.nll.toFixed(4)}  ${this.rate()}  ${this.remaining()} left`,
+          );
         break;
       case 'model': {
         const { title, once, seed, evaluation, agreement, seconds } = event.result;
         const agrees = agreement === undefined ? '' : `, agrees with the teacher on ${percent(agreement)}`;
-        this.line(`${this.place()} ${title}${once ? '' : `, seed ${seed}`}: accuracy ${percent(evaluation.accuracy)}, NLL ${evaluation.nll.toFixed(4)}, ECE ${percent(evaluation.ece)}${agrees}  (${seconds.toFixed(1)} s)`);
+        this.line(
+          `${this.place()} ${title}${once ? '' : `, seed ${seed}`}: accuracy ${percent(evaluation.accuracy)}, NLL ${evaluation.nll.toFixed(4)}, ECE ${percent(evaluation.ece)}${agrees}  (${seconds.toFixed(1)} s)`,
+        );
         break;
       }
       case 'capture': {
         const { rows, k, temperature, file, bytes, seconds } = event.result;
-        this.line(`${this.place()} Targets: ${count(rows)} rows, the ${k} best of ${event.result.cols} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`);
+        this.line(
+          `${this.place()} Targets: ${count(rows)} rows, the ${k} best of ${event.result.cols} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`,
+        );
         break;
       }
       case 'end':
@@ -114,7 +126,13 @@ export class Progress {
     const unit = this.units[this.index]!;
     const share = unit.steps > 0 ? Math.min(1, this.step / unit.steps) : 0;
     const head = `${this.place()} ${unit.title} `;
-    const details = [`${Math.floor(share * 100)} %`, this.rate(), `${this.remaining()} left`, this.loss === undefined ? '' : `loss ${this.loss.toFixed(4)}`, this.epochText].filter((text) => text !== '');
+    const details = [
+      `${Math.floor(share * 100)} %`,
+      this.rate(),
+      `${this.remaining()} left`,
+      this.loss === undefined ? '' : `loss ${this.loss.toFixed(4)}`,
+      this.epochText,
+    ].filter((text) => text !== '');
     const columns = this.screen.columns ?? 80;
     // What does not fit is left out from the right; a line that wraps could not be cleared.
     const barWidth = Math.max(8, Math.min(28, columns - head.length - 34));

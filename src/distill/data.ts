@@ -41,12 +41,16 @@ export async function loadData(spec: DataSpec, recipePath?: string): Promise<Dat
   const folder = spec.directory === undefined ? packageFolder(base) : resolve(base, spec.directory);
   const [train, test] = await Promise.all([readSplit(folder, FILES.train, spec.trainRows), readSplit(folder, FILES.test, spec.testRows)]);
   if (train.width !== test.width || train.height !== test.height) {
-    throw new LimbeckError('bad_file', `Cannot read ${folder}: training and test images must have one size: they are ${train.width} × ${train.height} and ${test.width} × ${test.height}`);
+    throw new LimbeckError(
+      'bad_file',
+      `Cannot read ${folder}: training and test images must have one size: they are ${train.width} × ${train.height} and ${test.width} × ${test.height}`,
+    );
   }
   let classes = 0;
   for (const label of train.labels) classes = Math.max(classes, label + 1);
   for (const label of test.labels) {
-    if (label >= classes) throw new LimbeckError('bad_file', `Cannot read ${folder}: test labels must appear in training too: ${label} does not`);
+    if (label >= classes)
+      throw new LimbeckError('bad_file', `Cannot read ${folder}: test labels must appear in training too: ${label} does not`);
   }
   let sum = 0;
   let squares = 0;
@@ -77,14 +81,27 @@ function packageFolder(base: string): string {
   );
 }
 
-async function readSplit(folder: string, [imagesName, labelsName]: readonly [string, string], limit?: number): Promise<Split & { width: number; height: number }> {
+async function readSplit(
+  folder: string,
+  [imagesName, labelsName]: readonly [string, string],
+  limit?: number,
+): Promise<Split & { width: number; height: number }> {
   const [images, labels] = await Promise.all([readIdx(join(folder, imagesName)), readIdx(join(folder, labelsName))]);
   const [count = 0, height = 0, width = 0] = images.shape;
   if (images.shape.length !== 3 || labels.shape.length !== 1 || labels.shape[0] !== count || count === 0 || width * height === 0) {
-    throw new LimbeckError('bad_file', `Cannot read ${join(folder, imagesName)}: there must be as many images as labels: shapes are [${images.shape.join(', ')}] and [${labels.shape.join(', ')}]`);
+    throw new LimbeckError(
+      'bad_file',
+      `Cannot read ${join(folder, imagesName)}: there must be as many images as labels: shapes are [${images.shape.join(', ')}] and [${labels.shape.join(', ')}]`,
+    );
   }
   const rows = Math.min(count, limit ?? count);
-  return { rows, width, height, pixels: images.data.subarray(0, rows * width * height), labels: Int32Array.from(labels.data.subarray(0, rows)) };
+  return {
+    rows,
+    width,
+    height,
+    pixels: images.data.subarray(0, rows * width * height),
+    labels: Int32Array.from(labels.data.subarray(0, rows)),
+  };
 }
 
 /** Rows as the models see them: (pixel/255 − mean) / deviation of the training pixels, [rows, inputs]. */

@@ -13,7 +13,17 @@ export interface Unit {
 }
 
 export type RunEvent =
-  | { type: 'start'; recipe: Recipe; units: Unit[]; finished: number; device: string; reason: string; folder: string; trainRows: number; testRows: number }
+  | {
+      type: 'start';
+      recipe: Recipe;
+      units: Unit[];
+      finished: number;
+      device: string;
+      reason: string;
+      folder: string;
+      trainRows: number;
+      testRows: number;
+    }
   | { type: 'unit'; index: number; unit: Unit; step: number }
   | { type: 'step'; index: number; step: number; rows: number; loss?: number }
   | { type: 'epoch'; index: number; epoch: number; epochs: number; loss: number; accuracy: number; nll: number }

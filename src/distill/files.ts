@@ -53,5 +53,7 @@ function writeError(path: string, error: unknown): LimbeckError {
     ENOENT: 'its folder must exist: it does not',
     EISDIR: 'it must be a file: it is a folder',
   };
-  return new LimbeckError('bad_file', `Cannot write ${path}: ${must[code] ?? `it must be writable: ${(error as Error).message}`}`, { cause: error });
+  return new LimbeckError('bad_file', `Cannot write ${path}: ${must[code] ?? `it must be writable: ${(error as Error).message}`}`, {
+    cause: error,
+  });
 }

@@ -32,7 +32,11 @@ export function buildGallery(data: Data, sources: readonly GallerySource[]): Gal
       probability: rowProbabilities(logits, row, classes)[chosen[row]!]!,
     })),
   });
-  const group = (title: string, right: (typeof answers)[number] | undefined, wrong: (typeof answers)[number] | undefined): GalleryGroup[] => {
+  const group = (
+    title: string,
+    right: (typeof answers)[number] | undefined,
+    wrong: (typeof answers)[number] | undefined,
+  ): GalleryGroup[] => {
     if (!right || !wrong) return [];
     const rows: number[] = [];
     for (let row = 0; row < test.rows; row++) {

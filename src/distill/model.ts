@@ -34,7 +34,14 @@ export function allLogits(model: Module, x: Tensor, cols: number): Float32Array 
   const wasTraining = model.training;
   model.eval();
   for (let from = 0; from < rows; from += EVALUATION_ROWS) {
-    tidy(() => noGrad(() => logits.set(hostCopy(model.forward(rowsFrom(x, from, Math.min(EVALUATION_ROWS, rows - from))), 'evaluate') as Float32Array, from * cols)));
+    tidy(() =>
+      noGrad(() =>
+        logits.set(
+          hostCopy(model.forward(rowsFrom(x, from, Math.min(EVALUATION_ROWS, rows - from))), 'evaluate') as Float32Array,
+          from * cols,
+        ),
+      ),
+    );
   }
   model.train(wasTraining);
   return logits;
@@ -52,14 +59,14 @@ export function prunable(model: Module): [string, Tensor][] {
 }
 
 /** Masks by parameter name that leave the largest weights. */
-export function pruningMasks(model: Module, sparsity: number, earlier: ReadonlyMap<string, Float32Array> | null): Map<string, Float32Array> {
+export function pruningMasks(
+  model: Module,
+  sparsity: number,
+  earlier: ReadonlyMap<string, Float32Array> | null,
+): Map<string, Float32Array> {
   const weights = prunable(model);
   const values = weights.map(([, parameter]) => hostCopy(parameter, 'prune') as Float32Array);
-  const masks = magnitudeMasks(
-    values,
-    sparsity,
-    earlier ? weights.map(([name]) => earlier.get(name)!) : undefined,
-  );
+  const masks = magnitudeMasks(values, sparsity, earlier ? weights.map(([name]) => earlier.get(name)!) : undefined);
   return new Map(weights.map(([name], i) => [name, masks[i]!]));
 }
 

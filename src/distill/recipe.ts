@@ -151,9 +151,15 @@ let compiled: ValidateFunction | undefined;
 async function validator(): Promise<ValidateFunction> {
   if (!compiled) {
     const { Ajv } = await import('ajv');
-    compiled = new Ajv({ allErrors: true, discriminator: true, useDefaults: true, verbose: true, strict: true, strictRequired: false, strictTypes: false }).compile(
-      schema,
-    );
+    compiled = new Ajv({
+      allErrors: true,
+      discriminator: true,
+      useDefaults: true,
+      verbose: true,
+      strict: true,
+      strictRequired: false,
+      strictTypes: false,
+    }).compile(schema);
   }
   return compiled;
 }
@@ -199,11 +205,16 @@ function describeErrors(errors: readonly ErrorObject[], recipe: unknown): string
       const tag = params['tag'] as string;
       const value = params['tagValue'];
       const legal = tagValues(error);
-      const text = value === undefined ? `it is absent: legal values are ${legal.join(', ')}` : `it is ${JSON.stringify(value)}: ${suggestion(String(value), legal)}`;
+      const text =
+        value === undefined
+          ? `it is absent: legal values are ${legal.join(', ')}`
+          : `it is ${JSON.stringify(value)}: ${suggestion(String(value), legal)}`;
       texts.push(`${fieldPath(path, tag)} must be one of the kinds there are: ${text}`);
     } else if (error.keyword === 'enum' || error.keyword === 'const') {
       const legal = (params['allowedValues'] ?? [params['allowedValue']]) as unknown[];
-      texts.push(`${fieldPath(path)} must be one of ${legal.join(', ')}: ${was}${typeof error.data === 'string' && nearest(error.data, legal.map(String)) ? `, ${suggestion(error.data, legal.map(String))}` : ''}`);
+      texts.push(
+        `${fieldPath(path)} must be one of ${legal.join(', ')}: ${was}${typeof error.data === 'string' && nearest(error.data, legal.map(String)) ? `, ${suggestion(error.data, legal.map(String))}` : ''}`,
+      );
     } else if (error.keyword === 'pattern' || error.keyword === 'propertyNames') {
       const subject = error.propertyName ?? error.data;
       if (error.keyword === 'propertyNames') continue;
@@ -260,7 +271,8 @@ function checkReferences(recipe: Recipe, what: string): void {
       }
       if (stage.kind === 'prune') {
         stage.sparsity.forEach((s, l) => {
-          if (l > 0 && !(s > stage.sparsity[l - 1]!)) refuse(`${at}.sparsity must rise from level to level: it is [${stage.sparsity.join(', ')}]`);
+          if (l > 0 && !(s > stage.sparsity[l - 1]!))
+            refuse(`${at}.sparsity must rise from level to level: it is [${stage.sparsity.join(', ')}]`);
         });
       }
     }

@@ -176,7 +176,12 @@ export function count(n: number): string {
 export function tableText(rows: readonly TableRow[]): string {
   const cells = [tableColumns.map((c) => c.title), ...rows.map((row) => tableColumns.map((c) => c.text(row)))];
   const widths = tableColumns.map((_, c) => Math.max(...cells.map((line) => line[c]!.length)));
-  const lines = cells.map((line) => line.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!))).join('  ').trimEnd());
+  const lines = cells.map((line) =>
+    line
+      .map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!)))
+      .join('  ')
+      .trimEnd(),
+  );
   lines.splice(1, 0, widths.map((w) => '─'.repeat(w)).join('  '));
   return lines.join('\n');
 }

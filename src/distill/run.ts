@@ -111,7 +111,9 @@ class Run {
     this.data = await loadData(this.recipe.data, this.options.recipePath);
     for (const stage of this.recipe.stages) {
       if (stage.kind === 'capture' && stage.k > this.data.classes) {
-        throw new RangeError(`Cannot use recipe ${this.recipe.name}: k of stage "${stage.name}" must be at most the ${this.data.classes} classes: it is ${stage.k}`);
+        throw new RangeError(
+          `Cannot use recipe ${this.recipe.name}: k of stage "${stage.name}" must be at most the ${this.data.classes} classes: it is ${stage.k}`,
+        );
       }
     }
     this.makePlan();
@@ -172,7 +174,10 @@ class Run {
     if (resume && earlier) {
       const difference = firstDifference({ recipe: earlier.recipe, device: earlier.device }, { recipe: this.recipe, device: this.device });
       if (difference) {
-        throw new LimbeckError('wrong_run', `Cannot resume ${shown}: recipe, seed, epochs and device must be those it was started with: ${difference}`);
+        throw new LimbeckError(
+          'wrong_run',
+          `Cannot resume ${shown}: recipe, seed, epochs and device must be those it was started with: ${difference}`,
+        );
       }
       this.state = { ...earlier, isComplete: false };
       for (const folder of [this.folder, this.path('checkpoints'), this.path('targets')]) await removeUnfinished(folder);
@@ -180,12 +185,16 @@ class Run {
     }
     if (earlier && !earlier.isComplete && !fresh) {
       const done = earlier.finished.length;
-      throw new LimbeckError('unfinished_run', `Cannot start in ${shown}: it must not hold an unfinished run: ${done} part${done === 1 ? ' is' : 's are'} done; --resume goes on with it, --fresh starts over`);
+      throw new LimbeckError(
+        'unfinished_run',
+        `Cannot start in ${shown}: it must not hold an unfinished run: ${done} part${done === 1 ? ' is' : 's are'} done; --resume goes on with it, --fresh starts over`,
+      );
     }
     await makeFolder(this.path('checkpoints'));
     await makeFolder(this.path('targets'));
     // An old report beside new numbers would lie.
-    for (const name of ['report.html', 'results.json', 'run.json', 'checkpoints', 'targets']) await rm(this.path(name), { recursive: true, force: true });
+    for (const name of ['report.html', 'results.json', 'run.json', 'checkpoints', 'targets'])
+      await rm(this.path(name), { recursive: true, force: true });
     await makeFolder(this.path('checkpoints'));
     await makeFolder(this.path('targets'));
     await this.writeState();
@@ -204,7 +213,10 @@ class Run {
     } catch {
       // Said below.
     }
-    throw new LimbeckError('bad_file', `Cannot read ${this.path('run.json')}: it must be the state of a run: it is not (--fresh does not need it; remove the file)`);
+    throw new LimbeckError(
+      'bad_file',
+      `Cannot read ${this.path('run.json')}: it must be the state of a run: it is not (--fresh does not need it; remove the file)`,
+    );
   }
 
   private writeState(): Promise<void> {
@@ -278,7 +290,16 @@ class Run {
   private async trainLevel(
     index: number,
     unit: UnitPlan,
-    at: { trainer: Trainer; model: Sequential; before: number; spec: TrainStage | PruneStage; level: number; results: ModelResult[]; masks: Map<string, Float32Array> | null; seconds: number },
+    at: {
+      trainer: Trainer;
+      model: Sequential;
+      before: number;
+      spec: TrainStage | PruneStage;
+      level: number;
+      results: ModelResult[];
+      masks: Map<string, Float32Array> | null;
+      seconds: number;
+    },
   ): Promise<number> {
     const { trainer, before, spec } = at;
     const started = performance.now();
@@ -293,10 +314,22 @@ class Run {
       const { rows, loss } = trainer.takeStep();
       this.listen({ type: 'step', index, step: before + trainer.step, rows, loss });
       if (trainer.isAtEpochEnd) {
-        const { accuracy, nll } = evaluateLogits(allLogits(at.model, this.testInputs, this.data.classes), this.data.test.labels, this.data.classes);
+        const { accuracy, nll } = evaluateLogits(
+          allLogits(at.model, this.testInputs, this.data.classes),
+          this.data.test.labels,
+          this.data.classes,
+        );
         const point = trainer.addPoint(accuracy, nll);
         save();
-        this.listen({ type: 'epoch', index, epoch: Math.round((before + trainer.step) / trainer.stepsPerEpoch), epochs: spec.training.epochs, loss: point.loss, accuracy, nll });
+        this.listen({
+          type: 'epoch',
+          index,
+          epoch: Math.round((before + trainer.step) / trainer.stepsPerEpoch),
+          epochs: spec.training.epochs,
+          loss: point.loss,
+          accuracy,
+          nll,
+        });
       }
       if (await this.isStopped()) {
         save();
@@ -317,7 +350,14 @@ class Run {
     return this.options.signal?.aborted === true;
   }
 
-  private measure(unit: UnitPlan, spec: TrainStage | PruneStage, model: Sequential, level: number, trainer: Trainer, seconds: number): ModelResult {
+  private measure(
+    unit: UnitPlan,
+    spec: TrainStage | PruneStage,
+    model: Sequential,
+    level: number,
+    trainer: Trainer,
+    seconds: number,
+  ): ModelResult {
     const isPruning = spec.kind === 'prune';
     const name = isPruning && spec.sparsity.length > 1 ? `${unit.key}-level${level + 1}` : unit.key;
     const checkpoint = `checkpoints/${name}.safetensors`;
@@ -454,8 +494,15 @@ class Run {
     model.dispose();
     const file = `targets/${spec.name}.safetensors`;
     tidy(() => {
-      const host = (data: Int32Array | Float32Array, cols?: number) => tensor(data, { shape: cols === undefined ? [train.rows] : [train.rows, cols], device: 'cpu' });
-      const target = sparseTarget({ indices: host(indices, k), logProbs: host(logProbs, k), tailLogMass: host(tailLogMass), temperature, cols: classes });
+      const host = (data: Int32Array | Float32Array, cols?: number) =>
+        tensor(data, { shape: cols === undefined ? [train.rows] : [train.rows, cols], device: 'cpu' });
+      const target = sparseTarget({
+        indices: host(indices, k),
+        logProbs: host(logProbs, k),
+        tailLogMass: host(tailLogMass),
+        temperature,
+        cols: classes,
+      });
       saveTargets(this.path(file), target);
     });
     let tail = 0;
@@ -487,7 +534,8 @@ class Run {
     }
     const capture = this.state.captures.find((each) => each.stage === spec.from)!;
     const target = loadTargets(this.path(capture.file), { device: this.device });
-    if (!(target instanceof SparseTarget)) throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
+    if (!(target instanceof SparseTarget))
+      throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
     const { residual, divergence, hardWeight } = spec;
     const of: BatchLoss = (logits, batch, rows) => {
       const hard = hardWeight > 0 ? { labels: labelsOf(rows), hardWeight } : {};
@@ -537,7 +585,8 @@ class Run {
       const model = this.loadModel(last.key);
       const logits = allLogits(model, this.testInputs, this.data.classes);
       model.dispose();
-      const role = stage.name === teacherStage ? 'teacher' : stage.kind === 'prune' ? 'pruned' : last.target === 'captured' ? 'distilled' : 'labels';
+      const role =
+        stage.name === teacherStage ? 'teacher' : stage.kind === 'prune' ? 'pruned' : last.target === 'captured' ? 'distilled' : 'labels';
       return { role, title: last.title, logits };
     });
   }
@@ -571,7 +620,9 @@ function maskTensors(masks: ReadonlyMap<string, Float32Array> | null, model: Seq
 }
 
 function readMasks(tensors: ReadonlyMap<string, StoredTensor>): Map<string, Float32Array> | null {
-  const masks = [...tensors].filter(([name]) => name.startsWith(MASK)).map(([name, { data }]) => [name.slice(MASK.length), Float32Array.from(data)] as const);
+  const masks = [...tensors]
+    .filter(([name]) => name.startsWith(MASK))
+    .map(([name, { data }]) => [name.slice(MASK.length), Float32Array.from(data)] as const);
   return masks.length > 0 ? new Map(masks) : null;
 }
 
@@ -583,7 +634,11 @@ function percentText(share: number): string {
 function firstDifference(was: unknown, is: unknown, path = ''): string | undefined {
   if (was !== null && is !== null && typeof was === 'object' && typeof is === 'object') {
     for (const key of new Set([...Object.keys(was), ...Object.keys(is)])) {
-      const found = firstDifference((was as Record<string, unknown>)[key], (is as Record<string, unknown>)[key], path === '' ? key : `${path}.${key}`);
+      const found = firstDifference(
+        (was as Record<string, unknown>)[key],
+        (is as Record<string, unknown>)[key],
+        path === '' ? key : `${path}.${key}`,
+      );
       if (found) return found;
     }
     return undefined;

@@ -6,7 +6,8 @@ import { deriveSeed } from '../nn/seed.js';
 import { AdamW, clipGradNorm, schedule, SGD, type Optimizer } from '../optim/index.js';
 import { gatherRows } from '../ops/index.js';
 import { shuffledOrder } from '../random.js';
-import { readSafetensors, writeSafetensors, type StoredTensor } from '../safetensors.js';
+import type { readSafetensors } from '../safetensors.js';
+import { writeSafetensors, type StoredTensor } from '../safetensors.js';
 import { tensor, type Tensor } from '../tensor.js';
 import type { TrainingSpec } from './recipe.js';
 import type { CurvePoint } from './results.js';
@@ -52,7 +53,10 @@ export class Trainer {
     this.stepsPerEpoch = stepsPerEpoch(this.rows, training);
     const { kind, ...settings } = training.optimizer;
     const parameters = model.parameters();
-    this.optimizer = kind === 'sgd' ? new SGD(parameters, settings as ConstructorParameters<typeof SGD>[1]) : new AdamW(parameters, settings as ConstructorParameters<typeof AdamW>[1]);
+    this.optimizer =
+      kind === 'sgd'
+        ? new SGD(parameters, settings as ConstructorParameters<typeof SGD>[1])
+        : new AdamW(parameters, settings as ConstructorParameters<typeof AdamW>[1]);
     for (const [name, parameter] of model.namedParameters()) {
       const mask = masks?.get(name);
       if (mask) {
@@ -90,7 +94,11 @@ export class Trainer {
       return batchLoss.item();
     });
     if (!Number.isFinite(loss)) {
-      throw valueError(`train step ${this.step + 1}`, 'the loss must be a finite number (a smaller learning rate may help)', phrase(`it is ${loss}`));
+      throw valueError(
+        `train step ${this.step + 1}`,
+        'the loss must be a finite number (a smaller learning rate may help)',
+        phrase(`it is ${loss}`),
+      );
     }
     if (training.clipNorm !== undefined) clipGradNorm(model.parameters(), training.clipNorm);
     this.optimizer.learningRate = training.optimizer.learningRate * this.factor(this.step);
@@ -140,7 +148,13 @@ export class Trainer {
     };
     this.options.model.loadStateDict(part('model.'));
     this.optimizer.loadStateDict(part('optimizer.'));
-    const place = JSON.parse(saved.metadata['place']!) as { step: number; lossSum: number; lossCount: number; curve: CurvePoint[]; offsets: Record<string, number> };
+    const place = JSON.parse(saved.metadata['place']!) as {
+      step: number;
+      lossSum: number;
+      lossCount: number;
+      curve: CurvePoint[];
+      offsets: Record<string, number>;
+    };
     this.step = place.step;
     this.lossSum = place.lossSum;
     this.lossCount = place.lossCount;

@@ -89,7 +89,11 @@ export abstract class Module {
       const stored = state[name];
       if (stored === undefined) throw valueError(action, `the state must hold '${name}'`, phrase('it does not'));
       if (stored.dtype !== parameter.dtype || shapeText(stored.shape) !== shapeText(parameter.shape)) {
-        throw valueError(action, `'${name}' must be ${parameter.dtype} of shape ${shapeText(parameter.shape)}`, phrase(`it is ${stored.dtype} of shape ${shapeText(stored.shape)}`));
+        throw valueError(
+          action,
+          `'${name}' must be ${parameter.dtype} of shape ${shapeText(parameter.shape)}`,
+          phrase(`it is ${stored.dtype} of shape ${shapeText(stored.shape)}`),
+        );
       }
     }
     for (const [name, parameter] of own) {

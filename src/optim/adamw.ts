@@ -34,7 +34,13 @@ export class AdamW extends Optimizer {
 
   constructor(parameters: Iterable<Tensor>, options: AdamWOptions) {
     const making = 'make AdamW';
-    const { learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = checkOptions(making, options, ['learningRate', 'beta1', 'beta2', 'epsilon', 'weightDecay']);
+    const {
+      learningRate,
+      beta1 = 0.9,
+      beta2 = 0.999,
+      epsilon = 1e-8,
+      weightDecay = 0.01,
+    } = checkOptions(making, options, ['learningRate', 'beta1', 'beta2', 'epsilon', 'weightDecay']);
     checkShare(making, 'beta1', beta1);
     checkShare(making, 'beta2', beta2);
     checkDecay(making, weightDecay);

@@ -73,10 +73,15 @@ export abstract class Optimizer {
     if (!slot) throw valueError(action, 'the parameter must belong to this optimiser', phrase('it does not'));
     if (mask !== null) {
       if (mask.size !== parameter.size || mask.dtype !== 'float32') {
-        throw valueError(action, `the mask must be float32 of shape ${shapeText(parameter.shape)}`, phrase(`it is ${mask.dtype} of shape ${shapeText(mask.shape)}`));
+        throw valueError(
+          action,
+          `the mask must be float32 of shape ${shapeText(parameter.shape)}`,
+          phrase(`it is ${mask.dtype} of shape ${shapeText(mask.shape)}`),
+        );
       }
       const values = hostCopy(mask, action);
-      if (values.some((v) => v !== 0 && v !== 1)) throw valueError(action, 'the mask must hold 0 and 1 only', phrase('it holds other numbers'));
+      if (values.some((v) => v !== 0 && v !== 1))
+        throw valueError(action, 'the mask must hold 0 and 1 only', phrase('it holds other numbers'));
       for (const each of [parameter, ...Object.values(slot.buffers)]) {
         const kept = Float32Array.from(hostCopy(each, action), (v, i) => (values[i] === 0 ? 0 : v));
         assign(each, kept, action);
@@ -106,7 +111,11 @@ export abstract class Optimizer {
       for (const [name, buffer] of Object.entries(buffers)) {
         const stored = state[`${i}.${name}`];
         if (stored === undefined || stored.data.length !== buffer.size) {
-          throw valueError(action, `the state must hold '${i}.${name}' with ${buffer.size} elements`, phrase(stored === undefined ? 'it does not' : `it holds ${stored.data.length}`));
+          throw valueError(
+            action,
+            `the state must hold '${i}.${name}' with ${buffer.size} elements`,
+            phrase(stored === undefined ? 'it does not' : `it holds ${stored.data.length}`),
+          );
         }
         assign(buffer, Float32Array.from(stored.data), action);
       }

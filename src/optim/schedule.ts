@@ -24,10 +24,12 @@ export interface ScheduleOptions {
  */
 export function schedule(kind: ScheduleKind, options: ScheduleOptions): (step: number) => number {
   const action = 'make a schedule';
-  if (kind !== 'constant' && kind !== 'linear' && kind !== 'cosine') throw kindError(action, "kind must be 'constant', 'linear' or 'cosine'", kind);
+  if (kind !== 'constant' && kind !== 'linear' && kind !== 'cosine')
+    throw kindError(action, "kind must be 'constant', 'linear' or 'cosine'", kind);
   const { steps, warmupSteps = 0, floor = 0 } = checkOptions(action, options, ['steps', 'warmupSteps', 'floor']);
   if (!Number.isInteger(steps) || steps < 1) throw valueError(action, 'steps must be a whole number ≥ 1', steps);
-  if (!Number.isInteger(warmupSteps) || warmupSteps < 0 || warmupSteps >= steps + 1) throw valueError(action, `warmupSteps must be a whole number from 0 to ${steps}`, warmupSteps);
+  if (!Number.isInteger(warmupSteps) || warmupSteps < 0 || warmupSteps >= steps + 1)
+    throw valueError(action, `warmupSteps must be a whole number from 0 to ${steps}`, warmupSteps);
   if (!(floor >= 0 && floor <= 1)) throw valueError(action, 'floor must be in [0, 1]', floor);
   return (step) => {
     if (step < warmupSteps) return (step + 1) / (warmupSteps + 1);

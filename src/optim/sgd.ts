@@ -29,7 +29,12 @@ export class SGD extends Optimizer {
   readonly weightDecay: number;
 
   constructor(parameters: Iterable<Tensor>, options: SGDOptions) {
-    const { learningRate, momentum = 0, nesterov = false, weightDecay = 0 } = checkOptions('make SGD', options, ['learningRate', 'momentum', 'nesterov', 'weightDecay']);
+    const {
+      learningRate,
+      momentum = 0,
+      nesterov = false,
+      weightDecay = 0,
+    } = checkOptions('make SGD', options, ['learningRate', 'momentum', 'nesterov', 'weightDecay']);
     checkShare('make SGD', 'momentum', momentum);
     checkDecay('make SGD', weightDecay);
     super(parameters, learningRate, momentum > 0 ? ['momentum'] : []);

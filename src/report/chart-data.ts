@@ -42,7 +42,12 @@ function spread(values: readonly number[]): { mean: number; low: number; high: n
   return { mean: meanAndDeviation(values).mean, low: Math.min(...values), high: Math.max(...values) };
 }
 
-function curve(models: readonly ModelResult[], series: string, read: (point: ModelResult['curve'][number]) => number, offset = 0): CurveMark[] {
+function curve(
+  models: readonly ModelResult[],
+  series: string,
+  read: (point: ModelResult['curve'][number]) => number,
+  offset = 0,
+): CurveMark[] {
   const first = models[0];
   if (!first) return [];
   return first.curve.map((point, i) => ({
@@ -81,14 +86,19 @@ export function chartData(results: Results): ChartData {
     const before = from ? of(from) : [];
     const isStaged = levelsOf(stage).length > 1;
     const origin = isStaged && before.length > 0 ? [{ sparsity: 0, group: before }] : [];
-    return [...origin, ...levelsOf(stage).map((row) => ({ sparsity: row.sparsity, group: of(stage, row.level) }))].map(({ sparsity, group }) => ({
-      series: stageTitle(stage),
-      sparsity: percent(sparsity),
-      ...spread(group.map((m) => percent(m.evaluation.accuracy))),
-    }));
+    return [...origin, ...levelsOf(stage).map((row) => ({ sparsity: row.sparsity, group: of(stage, row.level) }))].map(
+      ({ sparsity, group }) => ({
+        series: stageTitle(stage),
+        sparsity: percent(sparsity),
+        ...spread(group.map((m) => percent(m.evaluation.accuracy))),
+      }),
+    );
   });
   const origins = new Set(pruned.map(start));
-  const shown = [...trained.map((stage) => ({ stage, level: undefined as number | undefined })), ...pruned.map((stage) => ({ stage, level: levelsOf(stage).at(-1)?.level }))];
+  const shown = [
+    ...trained.map((stage) => ({ stage, level: undefined as number | undefined })),
+    ...pruned.map((stage) => ({ stage, level: levelsOf(stage).at(-1)?.level })),
+  ];
 
   return {
     series: [...trained, ...pruned].map(stageTitle),
@@ -107,6 +117,8 @@ export function chartData(results: Results): ChartData {
       return { title: row.title, ece: row.ece.mean, bins: bins.filter((bin) => bin.count > 0) };
     }),
     sparsity,
-    levels: trained.filter((stage) => !origins.has(stage)).map((stage) => ({ title: stageTitle(stage), mean: percent(meanAndDeviation(of(stage).map((m) => m.evaluation.accuracy)).mean) })),
+    levels: trained
+      .filter((stage) => !origins.has(stage))
+      .map((stage) => ({ title: stageTitle(stage), mean: percent(meanAndDeviation(of(stage).map((m) => m.evaluation.accuracy)).mean) })),
   };
 }

@@ -64,16 +64,26 @@ function verdictText(subject: string, against: string, comparisons: readonly Com
   if (seeds === 1) {
     const better = comparisons.filter((c) => c.gain > 0).map((c) => c.text);
     const worse = comparisons.filter((c) => c.gain < 0).map((c) => c.text);
-    const parts = [better.length > 0 ? `is better in ${list(better)}` : '', worse.length > 0 ? `is worse in ${list(worse)}` : ''].filter((t) => t !== '');
-    return [`On one seed ${subject} ${parts.length > 0 ? list(parts) : 'is no different'} against ${against}; one seed cannot tell that from chance.`];
+    const parts = [better.length > 0 ? `is better in ${list(better)}` : '', worse.length > 0 ? `is worse in ${list(worse)}` : ''].filter(
+      (t) => t !== '',
+    );
+    return [
+      `On one seed ${subject} ${parts.length > 0 ? list(parts) : 'is no different'} against ${against}; one seed cannot tell that from chance.`,
+    ];
   }
   const texts: string[] = [];
   const of = (verdict: Comparison['verdict']) => comparisons.filter((c) => c.verdict === verdict);
-  if (of('wins').length > 0) texts.push(`Against ${against}, ${subject} is better in ${list(of('wins').map((c) => c.text))}, for every one of ${seedsText(seeds)}.`);
-  if (of('loses').length > 0) texts.push(`${capital(subject)} does not win everywhere: it is worse than ${against} in ${list(of('loses').map((c) => c.text))}, for every seed.`);
+  if (of('wins').length > 0)
+    texts.push(`Against ${against}, ${subject} is better in ${list(of('wins').map((c) => c.text))}, for every one of ${seedsText(seeds)}.`);
+  if (of('loses').length > 0)
+    texts.push(
+      `${capital(subject)} does not win everywhere: it is worse than ${against} in ${list(of('loses').map((c) => c.text))}, for every seed.`,
+    );
   if (of('undecided').length > 0) {
     const details = of('undecided').map((c) => `${c.name} (better for ${c.wins} of ${c.seeds})`);
-    texts.push(`The ${seedsText(seeds)} do not decide between ${subject} and ${against} in ${list(details)}: the difference is within the spread of the seeds.`);
+    texts.push(
+      `The ${seedsText(seeds)} do not decide between ${subject} and ${against} in ${list(details)}: the difference is within the spread of the seeds.`,
+    );
   }
   if (of('wins').length === 0) texts.push(`On this data, ${subject} has no measurable advantage over ${against}.`);
   return texts;
@@ -86,7 +96,12 @@ function capital(text: string): string {
 const percent = (share: number, digits = 2) => `${(share * 100).toFixed(digits)} %`;
 
 /** The findings of a run, one sentence or two each. */
-export function findings(models: readonly ModelResult[], captures: readonly CaptureResult[], table: readonly TableRow[], trainRows: number): string[] {
+export function findings(
+  models: readonly ModelResult[],
+  captures: readonly CaptureResult[],
+  table: readonly TableRow[],
+  trainRows: number,
+): string[] {
   const texts: string[] = [];
   const stagesOf = (stage: string, level?: number) => models.filter((m) => m.stage === stage && (level === undefined || m.level === level));
   const rowOf = (stage: string, level?: number) => table.find((r) => r.stage === stage && r.level === level);
@@ -120,9 +135,12 @@ export function findings(models: readonly ModelResult[], captures: readonly Capt
       if (teacher) {
         const gap = teacher.accuracy.mean - second.accuracy.mean;
         const closed = (first.accuracy.mean - second.accuracy.mean) / gap;
-        if (gap > 0 && closed > 0) texts.push(`Distilling closes ${percent(closed, 0)} of the gap in accuracy between that student and the teacher.`);
+        if (gap > 0 && closed > 0)
+          texts.push(`Distilling closes ${percent(closed, 0)} of the gap in accuracy between that student and the teacher.`);
         if (first.accuracy.mean < teacher.accuracy.mean) {
-          texts.push(`It does not replace the teacher: ${percent(teacher.accuracy.mean - first.accuracy.mean)} of the test digits lie between the two.`);
+          texts.push(
+            `It does not replace the teacher: ${percent(teacher.accuracy.mean - first.accuracy.mean)} of the test digits lie between the two.`,
+          );
         }
       }
     }
@@ -137,8 +155,11 @@ export function findings(models: readonly ModelResult[], captures: readonly Capt
     const before = distilled.map((stage) => rowOf(stage)!).find((row) => row.parameters === end.parameters);
     if (before) {
       const loss = before.accuracy.mean - end.accuracy.mean;
-      const change = loss > 0 ? `costs ${(loss * 100).toFixed(2)} points of accuracy` : `costs no accuracy (${(-loss * 100).toFixed(2)} points more)`;
-      texts.push(`Pruning in ${levels.length} levels to ${percent(end.sparsity, 1)} zeros leaves ${count(end.nonZero)} of ${count(end.parameters)} parameters and ${change}.`);
+      const change =
+        loss > 0 ? `costs ${(loss * 100).toFixed(2)} points of accuracy` : `costs no accuracy (${(-loss * 100).toFixed(2)} points more)`;
+      texts.push(
+        `Pruning in ${levels.length} levels to ${percent(end.sparsity, 1)} zeros leaves ${count(end.nonZero)} of ${count(end.parameters)} parameters and ${change}.`,
+      );
     }
     for (const once of pruned) {
       const other = rowOf(once, 0);

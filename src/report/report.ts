@@ -23,7 +23,10 @@ async function clientScript(): Promise<string> {
     }
     folder = dirname(folder);
   }
-  throw new LimbeckError('not_built', 'Cannot write the report: its script dist/report-client.js must be built: it is not there (npm run build)');
+  throw new LimbeckError(
+    'not_built',
+    'Cannot write the report: its script dist/report-client.js must be built: it is not there (npm run build)',
+  );
 }
 
 function escape(text: string): string {
@@ -119,7 +122,9 @@ const palette = ['#6b7280', '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00
 
 function legend(charts: ChartData, marks: readonly { series: string }[]): string {
   const shown = charts.series.filter((series) => marks.some((m) => m.series === series));
-  const entries = shown.map((series) => `<li><i style="background:${palette[charts.series.indexOf(series) % palette.length]}"></i>${escape(series)}</li>`);
+  const entries = shown.map(
+    (series) => `<li><i style="background:${palette[charts.series.indexOf(series) % palette.length]}"></i>${escape(series)}</li>`,
+  );
   return `<ul class="legend">${entries.join('')}</ul>`;
 }
 
@@ -158,11 +163,17 @@ function facts(results: Results): [string, string][] {
   const { machine, recipe, captures } = results;
   return [
     ['Device', `${machine.device} (${machine.deviceReason}): ${machine.deviceName}`],
-    ['CPU code', `${machine.instructionSet}, ${machine.threads} thread${machine.threads === 1 ? '' : 's'}, matrix products by ${machine.matrixProduct}`],
+    [
+      'CPU code',
+      `${machine.instructionSet}, ${machine.threads} thread${machine.threads === 1 ? '' : 's'}, matrix products by ${machine.matrixProduct}`,
+    ],
     ['Software', `limbeck ${machine.limbeck}, Node ${machine.node}, ${machine.platform}`],
     ['Data', `${count(results.trainRows)} training and ${count(results.testRows)} test rows`],
     ['Seeds', `${recipe.seed}${recipe.repeats > 1 ? ` to ${recipe.seed + recipe.repeats - 1}` : ''}`],
-    ...captures.map((c): [string, string] => ['Targets', `${c.file}, ${(c.bytes / 1e6).toFixed(2)} MB, ${c.k} of ${c.cols} classes at temperature ${c.temperature}`]),
+    ...captures.map((c): [string, string] => [
+      'Targets',
+      `${c.file}, ${(c.bytes / 1e6).toFixed(2)} MB, ${c.k} of ${c.cols} classes at temperature ${c.temperature}`,
+    ]),
     ['Time', `${results.seconds.toFixed(0)} s`],
   ];
 }
