@@ -113,6 +113,8 @@ void release(Thread* first, int count) {
   }
 }
 
+bool same_place(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
+
 void wait_at(const char* what, Site site) {
   current->waits_at = what;
   current->wait_site = site;
@@ -161,7 +163,7 @@ void arrive_block(Site site, int vote, bool is_vote) {
   if (b->arrived == 0) {
     b->site = site;
     b->votes = 0;
-  } else if (b->site.line != site.line || strcmp(b->site.file, site.file) != 0) {
+  } else if (!same_place(b->site, site)) {
     fail(site, cudaErrorLaunchFailure, "divergent barrier: other threads of the block wait at %s:%d", short_path(b->site.file), b->site.line);
   }
   b->votes += vote;
@@ -432,7 +434,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
   if (w->arrived == 0) {
     w->kind = kind;
     w->site = site;
-  } else if (w->kind != kind || w->site.line != site.line || (w->site.file != site.file && strcmp(w->site.file, site.file) != 0)) {
+  } else if (w->kind != kind || !same_place(w->site, site)) {
     fail(site, cudaErrorLaunchFailure, "divergent warp: other lanes wait at %s:%d", short_path(w->site.file), w->site.line);
   }
   w->values[t->lane] = value;
@@ -470,7 +472,7 @@ void sync_cluster(Site site) {
   if (skipped(site)) return;
   if (cluster_arrived == 0) {
     cluster_site = site;
-  } else if (cluster_site.line != site.line || strcmp(cluster_site.file, site.file) != 0) {
+  } else if (!same_place(cluster_site, site)) {
     fail(site, cudaErrorLaunchFailure, "divergent barrier: other threads of the cluster wait at %s:%d", short_path(cluster_site.file), cluster_site.line);
   }
   if (++cluster_arrived < thread_count) {

@@ -98,41 +98,60 @@ bool ordered(Stamp s, bool shared) {
        (thread >> 10) != (current->id >> 10) || other.tick < state.cluster_tick ? " of another block" : "", other_wrote ? "wrote" : "read", (other.where >> 6) & 4095u);
 }
 
-// One word of the shadow, touched by `me`.
-inline void watch_word(Cell& cell, Stamp me, Access access, bool shared, const char* memory, const char* file, int line) {
-  const bool writes = access == Access::store || access == Access::atomic;
+// One access of the running thread, and what its last barriers settle without a closer look.
+struct Look {
+  Stamp me;
+  Access access;
+  bool shared;
+  uint32_t low, from, below;  // ticks below `low`, and those in [from, below), are ordered before this access
+  const char* file;
+  int line;
+
+  bool settled(Stamp s) const { return s.tick < low || (s.tick >= from && s.tick < below) || ordered(s, shared); }
+  const char* memory() const { return shared ? "shared" : "global"; }
+};
+
+inline __attribute__((always_inline)) void watch_word(Cell& cell, const Look& l) {
+  const bool writes = l.access == Access::store || l.access == Access::atomic;
   if (cell.writer.tick >= state.launch_tick) {
-    if (overlap(cell.writer, me) && !ordered(cell.writer, shared) && !(is_atomic(cell.writer) && is_atomic(me))) report_race(memory, access, cell.writer, true, file, line);
-    if (access == Access::load_readonly && overlap(cell.writer, me))
-      fail({file, line}, cudaErrorLaunchFailure, "ld_readonly must not read what the same launch writes: line %u wrote it", (cell.writer.where >> 6) & 4095u);
+    if (!l.settled(cell.writer) && overlap(cell.writer, l.me) && !(is_atomic(cell.writer) && is_atomic(l.me)))
+      report_race(l.memory(), l.access, cell.writer, true, l.file, l.line);
+    if (l.access == Access::load_readonly && overlap(cell.writer, l.me))
+      fail({l.file, l.line}, cudaErrorLaunchFailure, "ld_readonly must not read what the same launch writes: line %u wrote it", (cell.writer.where >> 6) & 4095u);
   }
   if (writes) {
     for (const Stamp& r : {cell.reader, cell.other}) {
-      if (r.tick < state.launch_tick || !overlap(r, me)) continue;
-      if (is_readonly(r)) fail({file, line}, cudaErrorLaunchFailure, "what ld_readonly reads must not be written by the same launch: line %u read it", (r.where >> 6) & 4095u);
-      if (!ordered(r, shared)) report_race(memory, access, r, false, file, line);
+      if (r.tick < state.launch_tick || !overlap(r, l.me)) continue;
+      if (is_readonly(r))
+        fail({l.file, l.line}, cudaErrorLaunchFailure, "what ld_readonly reads must not be written by the same launch: line %u read it", (r.where >> 6) & 4095u);
+      if (!l.settled(r)) report_race(l.memory(), l.access, r, false, l.file, l.line);
     }
-    cell.writer = me;
+    cell.writer = l.me;
     return;
   }
   // Two readers, of two warps where possible, stand for all of them.
-  if (same_thread(cell.reader, me) && cell.reader.tick == me.tick) {
-    cell.reader.where |= me.where & 0x3du;
-  } else if (same_thread(cell.reader, me) || ordered(cell.reader, shared)) {
-    cell.reader = me;
-  } else if (same_thread(cell.other, me) || ordered(cell.other, shared) || ((cell.reader.where ^ cell.other.where) >> 23) == 0) {
-    cell.other = me;
+  if (same_thread(cell.reader, l.me) && cell.reader.tick == l.me.tick) {
+    cell.reader.where |= l.me.where & 0x3du;
+  } else if (same_thread(cell.reader, l.me) || l.settled(cell.reader)) {
+    cell.reader = l.me;
+  } else if (same_thread(cell.other, l.me) || l.settled(cell.other) || ((cell.reader.where ^ cell.other.where) >> 23) == 0) {
+    cell.other = l.me;
   }
 }
 
-inline void watch(Cell* cells, uintptr_t offset, unsigned bytes, Access access, bool shared, const char* memory, const char* file, int line) {
-  if (bytes >= 4) {
-    const Stamp me{state.tick, stamp_place(line, 15, access)};
-    for (unsigned i = 0; i < bytes / 4; ++i) watch_word(cells[offset / 4 + i], me, access, shared, memory, file, line);
-  } else {
-    const Stamp me{state.tick, stamp_place(line, ((1u << bytes) - 1) << (offset & 3u), access)};
-    watch_word(cells[offset / 4], me, access, shared, memory, file, line);
-  }
+inline __attribute__((always_inline)) void watch(Cell* cells, uintptr_t offset, unsigned bytes, Access access, bool shared, const char* file, int line) {
+  const unsigned mask = bytes >= 4 ? 15u : ((1u << bytes) - 1) << (offset & 3u);
+  const Look look{{state.tick, stamp_place(line, mask, access)},
+                  access,
+                  shared,
+                  shared ? state.cluster_tick : state.launch_tick,
+                  state.cluster_tick,
+                  current_cluster_size == 1 ? current->block_tick : current->cluster_tick,
+                  file,
+                  line};
+  Cell* cell = cells + offset / 4;
+  watch_word(*cell, look);
+  for (unsigned i = 1; i < bytes / 4; ++i) watch_word(cell[i], look);
 }
 
 // ---- traffic ----
@@ -229,7 +248,7 @@ void* global_access(const void* data, unsigned bytes, Access access, const char*
   if (state.options.sectors) note_sectors(offset, bytes, access, file, line);
   if (state.options.races) {
     if (a.shadow == nullptr) a.shadow = static_cast<Cell*>(reserve((a.capacity - a.begin + 4) / 4 * sizeof(Cell), PROT_READ | PROT_WRITE));
-    if (a.shadow != nullptr) watch(a.shadow, address - a.begin, bytes, access, false, "global", file, line);
+    if (a.shadow != nullptr) watch(a.shadow, address - a.begin, bytes, access, false, file, line);
   }
   return reinterpret_cast<void*>(address + uintptr_t(arena.delta));
 }
@@ -246,7 +265,7 @@ void shared_access(const void* data, unsigned bytes, unsigned alignment, Access 
     other.remote_tick = state.tick;
     other.remote_site = {file, line};
   }
-  if (state.options.races) watch(shared_shadow, offset, bytes, access, true, "shared", file, line);
+  if (state.options.races) watch(shared_shadow, offset, bytes, access, true, file, line);
 }
 
 void shared_out_of_bounds(int64_t index, int64_t size, const char* file, int line) {
