@@ -48,8 +48,10 @@ export function deviceName(ordinal: Ordinal): Device {
   return ordinal < 0 ? 'cpu' : ordinal === 0 ? 'cuda' : `cuda:${ordinal}`;
 }
 
-/** The ordinal behind a name; a CUDA device must be usable. */
+/** The ordinal behind a name, or the default one; a CUDA device must be usable. */
 export function parseDevice(action: string, device: unknown): Ordinal {
+  // The first use of anything says that there is no binary, not the first kernel after an hour of preparation.
+  native();
   if (device === undefined) return defaultOrdinal;
   if (device === 'cpu') return -1;
   if (typeof device !== 'string') throw kindError(action, "device must be 'cpu', 'cuda' or 'cuda:<number>'", device);
