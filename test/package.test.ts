@@ -167,6 +167,13 @@ console.log('alive');`,
     expect(JSON.parse(result.stdout)).toMatchObject({ limbeck: version, binary: { loaded: true } });
   });
 
+  it('does what the README says', () => {
+    const readme = readFileSync(path.join(installed, 'README.md'), 'utf8');
+    const [, source, output] = /```js\n([^`]*)```\n\n```text\n([^`]*)```/.exec(readme) ?? [];
+    expect(source).toBeDefined();
+    expect(node('readme.mjs', source as string)).toMatchObject({ status: 0, stdout: output, stderr: '' });
+  });
+
   it('imports without a binary, and says how to get one on first use', () => {
     const prebuilds = path.join(installed, 'prebuilds');
     renameSync(prebuilds, `${prebuilds}.away`);
