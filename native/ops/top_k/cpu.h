@@ -15,11 +15,42 @@ struct TopK {
   Ranked* kept;    // room for `room` candidates; the k best come first
   float* maxima;   // of `groups` interleaved groups
   Int k, room, groups;
+  // Up to this many are ranked by counting.
+  static constexpr Int kPlaced = 256;
+  float value[kPlaced], place[kPlaced];
+  Ranked order[kPlaced];
 
   static Int groups_for(Int k) { return (2 * k + 127) / 128 * 128; }
   static size_t bytes(Int k) { return static_cast<size_t>(2 * k + 4096) * sizeof(Ranked) + static_cast<size_t>(groups_for(k)) * sizeof(float); }
   TopK(void* memory, Int count) : kept(static_cast<Ranked*>(memory)), k(count), room(2 * count + 4096), groups(groups_for(count)) {
     maxima = reinterpret_cast<float*>(kept + room);
+  }
+
+  // How many of the first `count` values beat each one, where ties go to the earlier: its place in the order, found without a branch.
+  // Values are padded to a whole vector with -inf; none is NaN.
+  static void places(const float* value, float* place, Int count) {
+    constexpr Int W = lane<F32>::width;
+    static constexpr float kPositions[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const F32 one = splat<F32>(1), zero = splat<F32>(0), position = vec<F32>::load(kPositions);
+    for (Int block = 0; block < count; block += W) {
+      const F32 mine = vec<F32>::load(value + block);
+      F32 part[4] = {zero, zero, zero, zero};
+      // Four sums, because one would wait for itself; steps of four end at whole vectors, behind which the padding beats nothing.
+      constexpr Int kStep = W < 4 ? 1 : 4;
+      for (Int i = 0; i < block; i += kStep)
+#pragma GCC unroll 4
+        for (Int j = 0; j < kStep; ++j) part[j] = part[j] + select_(lt_(spread<F32>(value[i + j]), mine), zero, one);
+      for (Int i = block + W; i < count; i += kStep)
+#pragma GCC unroll 4
+        for (Int j = 0; j < kStep; ++j) part[j] = part[j] + select_(lt_(mine, spread<F32>(value[i + j])), one, zero);
+      F32 beaten = (part[0] + part[1]) + (part[2] + part[3]);
+      for (Int i = 0; i < W && block + i < count; ++i) {
+        const F32 other = spread<F32>(value[block + i]);
+        const F32 before = select_(lt_(other, mine), zero, one), behind = select_(lt_(mine, other), one, zero);
+        beaten = beaten + select_(lt_(splat<F32>(static_cast<double>(i)), position), before, behind);
+      }
+      vec<F32>::store(place + block, beaten);
+    }
   }
 
   // At least k elements that are not NaN reach the result, if there are that many; -inf says nothing.
@@ -30,10 +61,14 @@ struct TopK {
     for (Int i = 0; i + groups <= cols; i += groups)
       for (Int g = 0; g < groups; g += W)
         vec<F32>::store(maxima + g, max_(vec<F32>::load(x + i + g), vec<F32>::load(maxima + g)));
+    if (groups <= kPlaced) {
+      places(maxima, place, groups);
+      for (Int g = 0; g < groups; ++g)
+        if (place[g] == static_cast<float>(k - 1)) return maxima[g];
+    }
     for (Int g = 0; g < groups; ++g) kept[g].rank = top_k_key_(maxima[g]);
     std::nth_element(kept, kept + (k - 1), kept + groups);
-    const uint32_t key = static_cast<uint32_t>(kept[k - 1].rank);
-    return top_k_value(key);
+    return top_k_value(static_cast<uint32_t>(kept[k - 1].rank));
   }
 
   static float top_k_value(uint32_t key) {
@@ -48,13 +83,14 @@ struct TopK {
     if (k == 0) return;
     constexpr Int W = lane<F32>::width;
     float bound = lower_bound(x, cols);
-    bool strict = false, full = false;
+    bool strict = false, full = false, in_order = true;
     Int count = 0;
     const auto add = [&](Int i) {
       kept[count++].rank = top_k_rank_(top_k_key_(x[i]), static_cast<uint32_t>(i));
       if (count < room) return;
       std::nth_element(kept, kept + (k - 1), kept + count);
       count = k;
+      in_order = false;
       // What comes later loses every tie, and nothing beats a NaN.
       const uint32_t key = static_cast<uint32_t>(kept[k - 1].rank >> 32);
       strict = true;
@@ -87,8 +123,25 @@ struct TopK {
     }
     for (; i < cols && !full; ++i)
       if (!(x[i] < bound) && !(strict && x[i] <= bound)) add(i);
+    if (in_order && count <= kPlaced && place_all(x, count)) return;
     if (count > k) std::nth_element(kept, kept + (k - 1), kept + count);
     std::sort(kept, kept + k);
+  }
+
+  // The final order of few candidates, which stand in order of their indices. Not where a NaN is among them.
+  bool place_all(const float* x, Int count) {
+    constexpr Int W = lane<F32>::width;
+    bool usable = true;
+    for (Int i = 0; i < count; ++i) {
+      value[i] = x[index(i)];
+      usable &= value[i] == value[i];
+    }
+    if (!usable) return false;
+    for (Int i = count; i < (count + W - 1) / W * W; ++i) value[i] = -INFINITY;
+    places(value, place, count);
+    for (Int i = 0; i < count; ++i) order[static_cast<Int>(place[i])] = kept[i];
+    memcpy(kept, order, static_cast<size_t>(k) * sizeof(Ranked));
+    return true;
   }
 
   Int index(Int j) const { return top_k_index_(kept[j].rank); }
