@@ -287,7 +287,8 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     if (Number.isNaN(tail) || tail === Infinity) return null;
     if (tail === undefined) {
       const kept = logSumExp(stored);
-      tail = kept >= 0 ? -Infinity : Math.log(-Math.expm1(kept));
+      // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+      tail = kept >= 0 || ids.length === cols ? -Infinity : Math.log(-Math.expm1(kept));
     }
     const ofColumn = new Int32Array(cols).fill(ids.length);
     ids.forEach((id, j) => (ofColumn[id] = j));

@@ -180,6 +180,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   check('tail_bucket: a tail that is not given is what the log-probs leave', (subject) => {
     for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual: 'tail_bucket', noTail: true }));
+    for (const cols of [1, 2, 9, 300]) checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual: 'tail_bucket', noTail: true }));
   });
 
   check('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {

@@ -139,9 +139,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (g && !wants) fill_row<V>(g, call.cols, 0);
   }
 
+  static double exact_rest(const S* x, S max, Int cols) { return exact_scaled_sum(x, static_cast<double>(max), 1, cols); }
+
   // CE = −(1−ε)·ln q_y − ε/V·Σ ln q. Needs the student untouched.
   void hard_loss(const S* x, S max, double sum, HardTerm& hard) const {
     hard.log_sum = log(sum);
+    // A confident row: the digits of its small rest went into the rounding of 1 + rest.
+    if (x[hard.label] == max && sum < 1.5) hard.log_sum = log1p(exact_rest(x, max, hard.label) + exact_rest(x + hard.label + 1, max, call.cols - hard.label - 1));
     hard.uniform = call.label_smoothing / static_cast<double>(call.cols);
     hard.target = 1 - call.label_smoothing;
     double loss = 0;
@@ -383,7 +387,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, mass);
         return 0;
       } else {
-        log_tail = log_mass < 0 ? log(-expm1(log_mass)) : -INFINITY;
+        // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+        log_tail = log_mass < 0 && count < call.cols ? log(-expm1(log_mass)) : -INFINITY;
       }
       all = mass + exp(log_tail);
     }
@@ -402,6 +407,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (!truncated) {
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
+    } else {
+      // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
+      sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     }
     const double log_sum = log(sum);
     hard_beside(x, max, sum, temperature, hard);

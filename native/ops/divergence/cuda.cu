@@ -32,10 +32,9 @@ struct Rows {
 
 // A divergence with its parameters, for outcomes in float and in double.
 template <template <class> class F> struct Formula {
-  static constexpr bool needs_mean = F<float>::needs_mean;
+  static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
   template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
-  template <class V> LIMBECK_DEVICE static V slope(const Outcome<V>& o, const Rows& a) { return F<V>::slope(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
 };
 
 // What the labels, weights and temperatures say about one row; the same in all threads of the group.
@@ -66,7 +65,7 @@ LIMBECK_DEVICE Head head_of(const Rows& a, int64_t row, double scale) {
     h.temperature = ld_warp(a.row_temperature, row);
     if (!(h.temperature > 0 && h.temperature < INFINITY)) h.poison = true;
   }
-  if (!h.soft && !h.hard) h.zero = true;
+  if ((!h.soft && !h.hard) || a.cols == 0) h.zero = true;
   const double factor = a.temperature_squared ? h.temperature : 1 / h.temperature;
   h.soft_coefficient = float(h.weight * (1 - a.hard_weight) * factor * scale);
   h.hard_coefficient = float(h.weight * a.hard_weight * scale);
@@ -137,15 +136,17 @@ struct Teacher {
   float log_ratio = 0;          // ln(student's sum / teacher's sum)
 };
 
-LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
+template <bool needs_logs> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
   Outcome<float> o;
   const float a = x - s.max;
   o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
-  o.log_q = log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum);
-  if (p.kind == TeacherKind::logits || p.kind == TeacherKind::probs_to_a_power) {
+  const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
+  o.log_q = needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
+  if (!exact) {
     const float b = t - p.max, difference = a - b;
     o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
-    o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
+    if constexpr (needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
+    else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
   } else {
     o.p = p.kind == TeacherKind::probs ? t : exp_(t);
@@ -284,8 +285,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           load_teacher(c, t);
           for (int i = 0; i < 4; i++)
             if (c + i < a.cols) {
-              const Outcome<float> o = outcome(x[i], t[i], s, p, inverse);
-              part += mul0_(o.q, D::slope(o, a));
+              const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
+              part += mul0_(o.q, D::gradient(o, a));
             }
         }
         mean = float(merge_one(group, double(part), Add{}, 0.0));
@@ -301,10 +302,10 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int i = 0; i < 4; i++) {
         if (c + i >= a.cols) continue;
         if (soft) {
-          const Outcome<float> o = outcome(x[i], t[i], s, p, inverse);
+          const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
           part[i] = D::loss(o, a);
           float slope;
-          if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - mean);
+          if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
           else slope = D::gradient(o, a);
           g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
         }
@@ -441,7 +442,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     Support support;
     double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
     Outcome<double> bucket{};
-    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize;
+    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = a.residual != Residual::truncate;
     bool valid = true;
     if (head.soft) {
       float top[2] = {off.max, -INFINITY};
@@ -483,9 +484,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           else if (log_on < 0) log_p_tail = log_(-expm1_(log_on));
           valid = valid && log_p_tail < INFINITY && !(a.tail_log_mass == nullptr && mass > 1 + 1e-3);
           target_mass = mass + exp_(log_p_tail);
-          bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
-          bucket_loss = D::loss(bucket, a);
         }
+      }
+      // The columns off the support are one outcome; where the target is renormalized its probability is 0.
+      if (bucketed) {
+        bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
+        bucket_loss = D::loss(bucket, a);
       }
     }
     if (!valid) {
@@ -502,59 +506,39 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           const int64_t id = ld(a.indices, first_kept + j);
           if (id < 0) continue;
           const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
-          part += mul0_(o.q, D::slope(o, a));
+          part += mul0_(o.q, D::gradient(o, a));
         }
-        if (tail && group.rank() == 0) part += mul0_(bucket.q, D::slope(bucket, a));
-        // No teacher mass off the support: one slope for all those columns.
-        if (renormalized && group.rank() == 0) {
-          const Outcome<double> o{mass_off, 0, log_q_off, -INFINITY, INFINITY};
-          part += mul0_(o.q, D::slope(o, a));
-        }
+        if (bucketed && group.rank() == 0) part += mul0_(bucket.q, D::gradient(bucket, a));
         mean = merge_one(group, part, Add{}, 0.0);
       }
     }
     if (head.soft) {
-      if (tail) {
-        if constexpr (D::needs_mean) off_factor = mul0_(bucket.q, D::slope(bucket, a) - mean);
+      if (bucketed) {
+        if constexpr (D::needs_mean) off_factor = mul0_(bucket.q, D::gradient(bucket, a) - mean);
         else off_factor = D::gradient(bucket, a);
         off_factor += excess * mass_off;
-      } else if (!renormalized) {
+      } else {
         off_factor = target_mass * mass_off;
       }
     }
 
-    // Second pass: the columns off the support. Each takes its share of the bucket, or is an outcome of probability 0.
-    const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, off_log_sum = off.sum() > 0 ? off.log_sum() : 0.0f;
-    const float off_mass = float(mass_off), factor = head.soft_coefficient * float(off_factor);
-    float loss = 0, centred = 0;
+    // Second pass: each column off the support takes its share of the bucket's gradient.
+    const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, factor = head.soft_coefficient * float(off_factor);
+    float centred = 0;
     for (int64_t window = 0; window < a.cols; window += kWindow) {
       if (a.cols > kWindow) mark(window);
       const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
       for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
-        float x[4], g[4] = {0, 0, 0, 0}, part[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
+        float x[4], g[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
         load_student(c, x);
         const unsigned in = members(window, c);
         for (int i = 0; i < 4; i++) {
           if (c + i >= a.cols) continue;
           if (hard.on) far[i] = x[i] - hard.max;
           if (in >> i & 1u) continue;
-          if (head.soft) {
-            const float share = x[i] == -INFINITY ? 0.0f : exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse;
-            if (renormalized) {
-              const float log_q = x[i] == -INFINITY ? -INFINITY : log_softmax_(x[i], off.max, inverse.hi, inverse.lo, off_log_sum) + float(log_q_off);
-              const Outcome<float> o{share * off_mass, 0.0f, log_q, -INFINITY, INFINITY};
-              part[i] = D::loss(o, a);
-              float slope;
-              if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - float(mean));
-              else slope = D::gradient(o, a);
-              g[i] = head.soft_coefficient * slope;
-            } else {
-              g[i] = share * factor;
-            }
-          }
+          if (head.soft && x[i] > -INFINITY) g[i] = exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse * factor;
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
-        loss += (part[0] + part[1]) + (part[2] + part[3]);
         centred += (far[0] + far[1]) + (far[2] + far[3]);
         if (gradient == nullptr) continue;
         if (gradient_aligned && in == 0) {
@@ -580,7 +564,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       on_loss += D::loss(o, a);
       q_on += o.q;
       double slope;
-      if constexpr (D::needs_mean) slope = mul0_(o.q, D::slope(o, a) - mean);
+      if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
       else slope = D::gradient(o, a);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
@@ -588,13 +572,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       if (through) student_row[int(id)] = g;
       else st(gradient, id, g);
     }
-    double totals[4] = {loss, centred, on_loss, q_on};
+    double totals[3] = {on_loss, q_on, centred};
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
-      const double outcomes_mass = a.residual == Residual::truncate ? totals[3] : 1.0;
-      const double soft = totals[0] + totals[2] + bucket_loss + (target_mass - outcomes_mass);
-      st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
+      const double outcomes_mass = bucketed ? 1.0 : totals[1];
+      const double soft = totals[0] + bucket_loss + (target_mass - outcomes_mass);
+      st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient != nullptr && through) {
       group.sync();

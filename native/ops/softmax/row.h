@@ -62,6 +62,17 @@ template <class S> double exact_exp_row(const S* x, S* e, Int cols) {
   return sum;
 }
 
+// Σ e^{(x − max)·inverse} to double precision.
+template <class S> double exact_scaled_sum(const S* x, double max, double inverse, Int cols) {
+  double part[16] = {}, sum = 0;
+  Int i = 0;
+  for (; i + 16 <= cols; i += 16)
+    for (int j = 0; j < 16; ++j) part[j] += exact_exp((static_cast<double>(x[i + j]) - max) * inverse);
+  for (; i < cols; ++i) part[0] += exact_exp((static_cast<double>(x[i]) - max) * inverse);
+  for (double term : part) sum += term;
+  return sum;
+}
+
 template <class S> double exact_sum_row(const S* x, Int cols) {
   double part[16] = {}, sum = 0;
   Int i = 0;
