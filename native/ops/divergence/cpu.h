@@ -124,6 +124,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
       const S* t = call.teacher.as<S>() + r * call.teacher_stride;
       const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
+      if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
       finish(r, soft_loss * loss);
       if (g && !wants) fill_row<V>(g, call.cols, 0);
       return;
@@ -135,9 +136,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     else if (call.target == Target::sparse_log_probs) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
+    if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
     if (g && !wants) fill_row<V>(g, call.cols, 0);
   }
+
+  // An infinite loss has no gradient, except where each outcome knows its own.
+  static bool no_gradient(double loss) { return Formula<V>::needs_mean && loss == INFINITY; }
 
   static double exact_rest(const S* x, S max, Int cols) { return exact_scaled_sum(x, static_cast<double>(max), 1, cols); }
 
@@ -197,7 +202,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       given = t;
       t = logs;
     }
-    if (call.target == Target::logits || temperature != 1) {
+    if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
       const S max = largest<V>(t, call.cols);
       const double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
       teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
@@ -226,7 +231,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
-    return loss + (teacher.mass - 1);
+    return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
   }
 
   // A dense row of logits that fits N vectors never leaves the registers. NaN fills the gradient by itself.
@@ -265,7 +270,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
       }
       sum = sum + Formula<V>::loss(o[k], a, b);
-      if constexpr (Formula<V>::needs_mean) mean = mean + mul0_(o[k].q, Formula<V>::gradient(o[k], a, b));
+      if constexpr (Formula<V>::needs_mean) mean = mean + Formula<V>::gradient(o[k], a, b);
     }
     const double loss = vec<V>::total(sum + nothing);
     if (!g) return loss;
@@ -273,7 +278,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
     for (int k = 0; k < N; ++k) {
       V slope = Formula<V>::gradient(o[k], a, b);
-      if constexpr (Formula<V>::needs_mean) slope = mul0_(o[k].q, slope - mean);
+      if constexpr (Formula<V>::needs_mean) slope = slope - o[k].q * mean;
       slope = fma_(slope, factor, nothing);
       if (k + 1 < N) vec<V>::store(g + k * W, slope);
       else vec<V>::store(g + k * W, slope, last);
@@ -315,12 +320,12 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const Sums<2> sums = sum_each<V, 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
-        part[1] = part[1] + mul0_(o.q, Formula<V>::gradient(o, a, b));
+        part[1] = part[1] + Formula<V>::gradient(o, a, b);
       });
       const V mean = splat<V>(sums.sum[1]);
       each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
-        finish_gradient(i, span, o, mul0_(o.q, Formula<V>::gradient(o, a, b) - mean));
+        finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
       });
       return sums.sum[0];
     }
@@ -416,12 +421,24 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
     using D = Formula<double>;
     const double pa = call.parameter_a, pb = call.parameter_b;
-    double loss = 0, factor = coefficient * all / sum;
+    double loss = 0, factor = coefficient * all / sum, mean = 0;
+    const auto outcome = [&](Int j) {
+      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
+      return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+    };
+    const auto slope = [&](const Outcome<double>& o) {
+      if constexpr (D::needs_mean) return D::gradient(o, pa, pb) - o.q * mean;
+      else return D::gradient(o, pa, pb) + (all - 1) * o.q;
+    };
     if (!truncated) {
       const double log_q = rest.log_mass() - log_sum;
       const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, log_q - log_tail};
-      loss = D::loss(o, pa, pb) + (all - 1);
-      factor = rest.sum > 0 ? coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) / rest.sum : 0;
+      loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
+      if constexpr (D::needs_mean) {
+        mean = D::gradient(o, pa, pb);
+        for (Int j = 0; j < count; ++j) mean += D::gradient(outcome(j), pa, pb);
+      }
+      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
     }
     if (g) {
       const V scale = splat<V>(factor), m = splat<V>(max), hard_log = splat<V>(hard.log_sum);
@@ -435,14 +452,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, span.load(e + i, 0) * scale); });
     }
     for (Int j = 0; j < count; ++j) {
-      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
-      const Outcome<double> o{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+      const Outcome<double> o = outcome(j);
       const double part = D::loss(o, pa, pb);
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
-      loss += truncated ? part - o.q + o.p : part;
+      loss += truncated && D::adds_mass ? part - o.q + o.p : part;
       if (g) {
         const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] - hard.log_sum) - hard.uniform) : 0;
-        g[ids[j]] = static_cast<S>(coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) + beside);
+        g[ids[j]] = static_cast<S>(coefficient * slope(o) + beside);
       }
     }
     if (g) label_gradient(g, hard);

@@ -33,6 +33,7 @@ struct Rows {
 // A divergence with its parameters, for outcomes in float and in double.
 template <template <class> class F> struct Formula {
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
+  static constexpr bool any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
   template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
 };
@@ -179,13 +180,15 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const bool student_aligned = aligned16(student), teacher_aligned = aligned16(teacher), gradient_aligned = aligned16(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const bool soft = head.soft, tempered = head.temperature != 1;
+    // Probabilities that are softened, or whose divergence knows no mass but 1, are normalised.
+    const bool normalised = tempered || !D::any_mass;
     // The label's logit before the gradient may take its place.
     float label_logit = 0;
     if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
 
     Teacher p;
-    if (a.target == Target::log_probs && !tempered) p.kind = TeacherKind::log_probs;
-    if (a.target == Target::probs) p.kind = tempered ? TeacherKind::probs_to_a_power : TeacherKind::probs;
+    if (a.target == Target::log_probs && !normalised) p.kind = TeacherKind::log_probs;
+    if (a.target == Target::probs) p.kind = normalised ? TeacherKind::probs_to_a_power : TeacherKind::probs;
     const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
 
     if (staged) {
@@ -276,9 +279,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
 
     float mean = 0;
+    double soft_loss = 0;
+    const bool summed = D::needs_mean && soft && gradient != nullptr;
     if constexpr (D::needs_mean) {
-      if (soft && gradient != nullptr) {
-        float part = 0;
+      if (summed) {
+        float part = 0, part_loss = 0;
         for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
           float x[4], t[4];
           load_student(c, x);
@@ -286,10 +291,15 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           for (int i = 0; i < 4; i++)
             if (c + i < a.cols) {
               const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
-              part += mul0_(o.q, D::gradient(o, a));
+              part += D::gradient(o, a);
+              part_loss += D::loss(o, a);
             }
         }
-        mean = float(merge_one(group, double(part), Add{}, 0.0));
+        double sums_of_row[2] = {part, part_loss};
+        group.merge(sums_of_row, Add{}, 0.0);
+        // An infinite loss has no gradient.
+        mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
+        soft_loss = sums_of_row[1];
       }
     }
 
@@ -303,11 +313,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (c + i >= a.cols) continue;
         if (soft) {
           const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
-          part[i] = D::loss(o, a);
+          if (!summed) part[i] = D::loss(o, a);
           float slope;
-          if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
+          if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
           else slope = D::gradient(o, a);
-          g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
+          g[i] = head.soft_coefficient * (D::any_mass ? fma_(excess_share, o.q, slope) : slope);
         }
         if (hard.on) {
           g[i] += hard.gradient(x[i], c + i);
@@ -327,7 +337,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     double totals[2] = {loss, centred};
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0)
-      st(a.row_loss, row, float(row_loss_of(a, head, totals[0] + excess, hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
+      st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient != nullptr && staged && !gradient_aligned) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
@@ -496,25 +506,30 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       constant_row(group, a, row, NAN);
       continue;
     }
-    const double excess = target_mass - 1, mass_off = exp_(log_q_off);
+    const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
 
     double mean = 0;
     if constexpr (D::needs_mean) {
       if (head.soft && gradient != nullptr) {
-        double part = 0;
+        double part[2] = {0, 0};
         for (int64_t j = group.rank(); j < kept; j += group.size()) {
           const int64_t id = ld(a.indices, first_kept + j);
           if (id < 0) continue;
           const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
-          part += mul0_(o.q, D::gradient(o, a));
+          part[0] += D::gradient(o, a);
+          part[1] += D::loss(o, a);
         }
-        if (bucketed && group.rank() == 0) part += mul0_(bucket.q, D::gradient(bucket, a));
-        mean = merge_one(group, part, Add{}, 0.0);
+        if (bucketed && group.rank() == 0) {
+          part[0] += D::gradient(bucket, a);
+          part[1] += bucket_loss;
+        }
+        group.merge(part, Add{}, 0.0);
+        mean = part[1] < INFINITY ? part[0] : NAN;
       }
     }
     if (head.soft) {
       if (bucketed) {
-        if constexpr (D::needs_mean) off_factor = mul0_(bucket.q, D::gradient(bucket, a) - mean);
+        if constexpr (D::needs_mean) off_factor = D::gradient(bucket, a) - bucket.q * mean;
         else off_factor = D::gradient(bucket, a);
         off_factor += excess * mass_off;
       } else {
@@ -564,7 +579,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       on_loss += D::loss(o, a);
       q_on += o.q;
       double slope;
-      if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
+      if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
       else slope = D::gradient(o, a);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
@@ -577,7 +592,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = bucketed ? 1.0 : totals[1];
-      const double soft = totals[0] + bucket_loss + (target_mass - outcomes_mass);
+      const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0);
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient != nullptr && through) {

@@ -40,8 +40,8 @@ template <class V> LIMBECK_FN V difference_(const Outcome<V>& o) {
   return select_(lt_(abs_(o.d), splat<V>(0.5)), o.p * (o.d + phi_series_(o.d)), o.q - o.p);
 }
 
-// What every divergence says that is not known outcome by outcome: its gradient is pull − q·Σ pull, with pull = q·∂D/∂q up to
-// a constant times q. The schedule sums first. Mass must be 1, and the logarithms themselves may be asked for.
+// A divergence whose gradient needs the whole row: it is g − q·Σ g, where gradient() gives g = q·∂D/∂q up to a constant times q.
+// The schedule sums first. Mass must be 1, and the logarithms themselves may be asked for.
 struct WithMean {
   static constexpr bool needs_mean = true;
   static constexpr bool any_mass = false;

@@ -5,7 +5,7 @@
 namespace limbeck {
 
 template <class V> struct forward_kl {
-  // The gradient is known outcome by outcome.
+  // The gradient is known outcome by outcome; see WithMean for the other kind.
   static constexpr bool needs_mean = false;
   // A teacher of mass a ≠ 1 gives the gradient a·q − p, and adds a − 1 to the loss; the schedule does both.
   static constexpr bool any_mass = true;

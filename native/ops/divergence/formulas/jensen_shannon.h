@@ -11,7 +11,7 @@ template <class V> struct jensen_shannon : WithMean {
            mul0_(rest, p_phi_(toward_(o.q, o.log_q, m, log_mixture_(-o.d, rest, beta))));
   }
   // ∂D/∂q = (1 − β)·ln(q/m).
-  LIMBECK_FN static V pull(const Outcome<V>& o, V beta, V) {
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V beta, V) {
     const V rest = splat<V>(1) - beta;
     return mul0_(o.q, -rest * log_mixture_(-o.d, rest, beta));
   }

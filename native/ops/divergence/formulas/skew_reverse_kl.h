@@ -10,7 +10,7 @@ template <class V> struct skew_reverse_kl : WithMean {
     return p_phi_(toward_(o.q, o.log_q, mixture_(o.q, alpha, o.p, rest), log_mixture_(-o.d, alpha, rest)));
   }
   // ∂D/∂q = ln(q/m) − α·q/m, and the constant α added.
-  LIMBECK_FN static V pull(const Outcome<V>& o, V alpha, V) {
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V alpha, V) {
     const V v = log_mixture_(-o.d, alpha, splat<V>(1) - alpha);
     return mul0_(o.q, -v - mul0_(alpha, expm1_(-v)));
   }

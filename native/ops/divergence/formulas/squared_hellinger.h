@@ -12,7 +12,7 @@ template <class V> struct squared_hellinger : WithMean {
     return splat<V>(0.5) * gap * gap;
   }
   // ∂D/∂q = −½·√(p/q), and the constant ½ added.
-  LIMBECK_FN static V pull(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (o.q - sqrt_(o.p) * sqrt_(o.q)); }
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (o.q - sqrt_(o.p) * sqrt_(o.q)); }
 };
 
 }  // namespace limbeck

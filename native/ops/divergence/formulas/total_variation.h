@@ -7,7 +7,7 @@ namespace limbeck {
 template <class V> struct total_variation : WithMean {
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return splat<V>(0.5) * abs_(difference_(o)); }
   // ∂D/∂q = ½·sign(q − p). The two normalisers leave a tie's d within their rounding of 0.
-  LIMBECK_FN static V pull(const Outcome<V>& o, V, V) {
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) {
     const V tie = splat<V>(sizeof(typename lane<V>::scalar) == 8 ? 1e-15 : 0x1p-22), half = splat<V>(0.5) * o.q;
     return select_(lt_(tie, o.d), half, select_(lt_(o.d, -tie), -half, splat<V>(0) * o.q));
   }
