@@ -1,8 +1,8 @@
 // The memory behind tensors: V8-owned and pooled on the CPU, device buffers on CUDA, and the count of what is live.
 import { totalmem } from 'node:os';
-import { arrayOf, bytesPerElement, type DType, type TypedArray } from './dtypes.js';
-import { LimbeckError, wording } from './errors.js';
-import { attempt, type DeviceBuffer, type Handle } from './native.js';
+import { arrayOf, bytesPerElement, encode, type DType, type TypedArray } from './dtypes.js';
+import { LimbeckError, valueError, wording } from './errors.js';
+import { attempt, kernel, type DeviceBuffer, type Handle } from './native.js';
 
 /** -1 is the CPU, otherwise the CUDA ordinal. */
 export type Ordinal = number;
@@ -87,34 +87,83 @@ function giveBuffer(buffer: ArrayBuffer): void {
   }
 }
 
+const fillKernel = kernel('fill', 'fill a tensor');
+
 /** One piece of memory; tensors that are views of each other share it. */
 export class Storage {
   readonly share: Share;
   /** Set where someone outside holds the array: it then never goes to the pool. */
   handedOut = false;
+  readonly #array: TypedArray | null;
+  readonly #buffer: DeviceBuffer | null;
   #bits: Int16Array | undefined;
+  #pending: number | null = null;
 
   constructor(
     readonly dtype: DType,
     readonly size: number,
     readonly ordinal: Ordinal,
-    readonly array: TypedArray | null,
-    readonly buffer: DeviceBuffer | null,
+    array: TypedArray | null,
+    buffer: DeviceBuffer | null,
   ) {
+    this.#array = array;
+    this.#buffer = buffer;
     this.share = { ordinal, bytes: size * bytesPerElement(dtype), references: 0 };
+  }
+
+  /** The elements on the CPU, null on a device. */
+  get array(): TypedArray | null {
+    if (this.#pending !== null) this.#fill();
+    return this.#array;
+  }
+
+  /** The memory on a device, null on the CPU. */
+  get buffer(): DeviceBuffer | null {
+    if (this.#pending !== null) this.#fill();
+    return this.#buffer;
+  }
+
+  /** Elements there are now: the owner of an array may have transferred or shrunk it. */
+  get lengthNow(): number {
+    return this.#array === null ? this.size : this.#array.length;
   }
 
   /** What a kernel takes for this memory. */
   get handle(): Handle {
-    if (this.buffer !== null) return this.buffer;
-    const array = this.array!;
+    if (this.#pending !== null) this.#fill();
+    if (this.#buffer !== null) return this.#buffer;
+    const array = this.#array!;
     if (this.dtype !== 'bfloat16') return array;
     return (this.#bits ??= new Int16Array(array.buffer, array.byteOffset, array.length));
   }
 
+  /** Sets every element, once someone looks: an upstream gradient of 1 is seldom read. */
+  fillLater(value: number): void {
+    this.#pending = value;
+  }
+
+  #fill(): void {
+    const value = this.#pending!;
+    this.#pending = null;
+    fillStorage(this, value, 'fill a tensor');
+  }
+
   free(): void {
-    if (this.buffer !== null) this.buffer.free();
-    else if (!this.handedOut) giveBuffer(this.array!.buffer as ArrayBuffer);
+    if (this.#buffer !== null) this.#buffer.free();
+    else if (!this.handedOut) giveBuffer(this.#array!.buffer as ArrayBuffer);
+  }
+}
+
+/** Sets every element. @throws RangeError where an integer type has no such value */
+export function fillStorage(storage: Storage, value: number, action: string): void {
+  const { dtype, size, array, buffer } = storage;
+  const stored = encode(dtype, value);
+  if (stored === undefined) throw valueError(action, `value must fit ${dtype}`, value);
+  if (array !== null) array.fill(stored);
+  else if (dtype === 'float32' || dtype === 'int32') fillKernel(buffer!, size, stored);
+  else {
+    const host = new arrayOf[dtype](size).fill(stored);
+    attempt(action, (addon) => addon.upload(buffer!, host));
   }
 }
 

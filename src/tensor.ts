@@ -290,12 +290,11 @@ export { stateOf };
 function live(tensor: Tensor, action: string): Storage {
   const { storage } = stateOf(tensor);
   if (storage === null) throw kindError(action, 'the tensor must not be disposed', phrase('it is'));
-  // A user's own array may have been transferred or shrunk since.
-  if (storage.array !== null && storage.array.length !== storage.size) {
+  if (storage.lengthNow !== storage.size) {
     throw valueError(
       action,
       `the tensor's array must still hold its ${storage.size} elements`,
-      phrase(`it holds ${storage.array.length}; was its buffer transferred?`),
+      phrase(`it holds ${storage.lengthNow}; was its buffer transferred?`),
     );
   }
   return storage;
@@ -334,7 +333,7 @@ export function view(of: Tensor, shape: readonly number[] = of.shape): Tensor {
 /** A tensor whose elements are all `value`, and known to be. */
 export function uniformLike(like: Tensor, value: number, action: string, shape: readonly number[] = like.shape): Tensor {
   const out = emptyLike(like, action, shape);
-  fill(out, value, action);
+  stateOf(out).storage!.fillLater(value);
   stateOf(out).uniform = value;
   return out;
 }

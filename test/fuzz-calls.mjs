@@ -27,7 +27,8 @@ const optionNames = ['shape', 'dtype', 'device', 'requiresGrad', 'temperature', 
 const live = [];
 function keep(value) {
   if (value === null || typeof value !== 'object') return;
-  if (value instanceof limbeck.Tensor || value instanceof limbeck.SparseTarget || value instanceof limbeck.DenseTarget) {
+  const kinds = [limbeck.Tensor, limbeck.SparseTarget, limbeck.DenseTarget, limbeck.nn.Module, limbeck.optim.Optimizer];
+  if (kinds.some((kind) => value instanceof kind)) {
     if (live.length < 60) live.push(value);
     else live[below(60)] = value;
   }
@@ -105,7 +106,7 @@ function argumentsOf(name) {
 
 const skipped = /^(setThreads)$/;
 const functions = [];
-for (const [prefix, module] of [['', limbeck], ['raw.', raw]])
+for (const [prefix, module] of [['', limbeck], ['raw.', raw], ['nn.', limbeck.nn], ['optim.', limbeck.optim], ['distill.', limbeck.distill]])
   for (const [name, value] of Object.entries(module)) if (typeof value === 'function' && !skipped.test(name)) functions.push([prefix + name, value]);
 
 function documented(error) {
@@ -129,8 +130,10 @@ for (let i = 0; i < calls; i++) {
   let run;
   if (next() < 0.3 && live.length > 0) {
     const object = pick(live);
-    const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(object)).filter((name) => name !== 'constructor');
-    const method = pick(methods);
+    const methods = new Set();
+    for (let at = Object.getPrototypeOf(object); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) for (const name of Object.getOwnPropertyNames(at)) methods.add(name);
+    methods.delete('constructor');
+    const method = pick([...methods]);
     what = `${object.constructor.name}.${method}`;
     run = () => {
       const value = object[method];

@@ -59,7 +59,8 @@ describe('schema', () => {
 
 describe('sources', () => {
   test('no op is named by the binding, the autograd engine or the case runner', () => {
-    const names = Object.keys(declared()).filter((name) => !['fill', 'binary', 'unary', 'reduce'].includes(name));
+    // These words also name lists of codes, or say what a buffer needs.
+    const names = Object.keys(declared()).filter((name) => !['fill', 'binary', 'unary', 'reduce', 'divergence'].includes(name));
     for (const file of ['native/binding.cpp', 'src/autograd.ts', 'test/run-cases.ts', 'test/ops.device.test.ts', 'CMakeLists.txt', 'binding.gyp']) {
       if (!existsSync(path.join(root, file))) continue;
       const text = readFileSync(path.join(root, file), 'utf8');
@@ -91,13 +92,14 @@ describe('sources', () => {
     }
   });
 
-  test('the objects of the instruction sets hold no weak symbols', () => {
+  test('the objects of the instruction sets hold no weak functions', () => {
     const objects = files('build', '.o').filter((file) => /isa_\w+\.cpp\.o$/.test(file));
     if (objects.length === 0) return;
     for (const file of objects) {
       const weak = execFileSync('nm', [file], { encoding: 'utf8', maxBuffer: 1 << 28 })
         .split('\n')
-        .filter((line) => / [WV] /.test(line) && !/DW\.ref\.__gxx_personality/.test(line));
+        // Weak data (V) is the same whatever the instruction set; a weak function (W) may not run on the machine that gets it.
+        .filter((line) => / W /.test(line));
       expect(weak, file).toEqual([]);
     }
   });

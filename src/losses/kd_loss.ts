@@ -163,6 +163,10 @@ function sparsePart(
   checkLive(action, 'the target', indices);
   checkDType(action, 'student', tensor, 'float32');
   checkSameDevice(action, 'the target', indices, 'student', tensor);
+  if (indices.shape[0] !== rows)
+    throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
+  if (k > cols)
+    throw valueError(action, `the target must have at most ${cols} entries a row, the student's columns`, phrase(`it has ${k}`));
   if (target.cols !== null && target.cols !== cols) {
     throw new LimbeckError(
       'wrong_target',
@@ -173,10 +177,6 @@ function sparsePart(
       ),
     );
   }
-  if (indices.shape[0] !== rows)
-    throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
-  if (k > cols)
-    throw valueError(action, `the target must have at most ${cols} entries a row, the student's columns`, phrase(`it has ${k}`));
   const captured = target.temperature;
   const wanted = options.temperature ?? captured;
   const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
