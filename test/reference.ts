@@ -110,6 +110,8 @@ export function phi(d: number): number {
 /** What a divergence is, for the references: over outcomes with log-probabilities of teacher (logP) and student (logQ). */
 export interface DivergenceReference {
   name: string;
+  /** What the kernel is told beside the name. */
+  parameters?: readonly [number, number];
   /** Contribution of one outcome to D. d is ln q − ln p, more exactly than their difference where the caller knows it so. */
   loss(logP: number, logQ: number, d: number): number;
   /** What the mass a = Σp adds to the sum of the contributions. */
@@ -118,6 +120,8 @@ export interface DivergenceReference {
   pull(logP: number, logQ: number): number;
   /** Does the row take targets whose mass is not 1? */
   anyMass: boolean;
+  /** Part of the pull that the rounding of the inputs decides. */
+  undecided?(logP: number, logQ: number, d: number): number;
 }
 
 /** Σ p ln(p/q) = Σ p·φ(ln q − ln p) + a − 1 (Σq = 1). */
@@ -243,7 +247,7 @@ function denseOutcomes(call: LossCall, logQ: Float64Array, student: ArrayLike<nu
   } else {
     const given = call.target === 'probs' ? Float64Array.from(teacher, Math.log) : Float64Array.from(teacher);
     if (unusable(given)) return null;
-    if (temperature === 1) {
+    if (temperature === 1 && (call.divergence ?? forwardKl).anyMass) {
       logP = given;
       mass = sum(call.target === 'probs' ? Float64Array.from(teacher) : given.map(Math.exp));
     } else {
@@ -330,8 +334,10 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
   const loss = sum(terms) + formula.massTerm(mass);
   const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));
-  // Σ of the pulls of forward KL is −a; a summed from the outcomes would lose the digits that mass keeps.
-  const total = formula === forwardKl ? -mass : sum(pulls);
+  // Σ of the pulls t is −a; a summed from the outcomes would lose the digits that mass keeps.
+  const total = formula.anyMass ? -mass : sum(pulls);
+  const undecided = logP.map((p, i) => formula.undecided?.(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p) ?? 0);
+  const allUndecided = sum(undecided);
   const gradient = new Float64Array(cols);
   const size = new Float64Array(cols);
   const depth = new Float64Array(cols);
@@ -342,9 +348,13 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
     const p = Math.exp(logP[outcome] as number) * share;
     gradient[i] = (share * (pulls[outcome] as number) - q * total) / temperature;
     const larger = Math.max(p, q * Math.max(1, mass));
-    size[i] = larger / temperature;
-    depth[i] = withDepth(larger) / temperature;
+    // Scales are multiplied by 1e-5 of DESIGN.md 4.2; what nobody can know counts in full.
+    const unknown = (share * (undecided[outcome] as number) + q * allUndecided) * 1e5;
+    size[i] = (larger + unknown) / temperature;
+    depth[i] = (withDepth(larger) + unknown) / temperature;
   }
+  // An infinite loss has no gradient, except where each outcome knows its own.
+  if (loss === Infinity && !formula.anyMass) gradient.fill(NaN);
   return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
 }
 

@@ -285,15 +285,16 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       if (summed) {
         float part = 0, part_loss = 0;
         for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
-          float x[4], t[4];
+          float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
           load_teacher(c, t);
-          for (int i = 0; i < 4; i++)
-            if (c + i < a.cols) {
-              const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
-              part += D::gradient(o, a);
-              part_loss += D::loss(o, a);
-            }
+          for (int i = 0; i < 4; i++) {
+            if (c + i >= a.cols) continue;
+            const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
+            part += D::gradient(o, a);
+            losses[i] = D::loss(o, a);
+          }
+          part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
         }
         double sums_of_row[2] = {part, part_loss};
         group.merge(sums_of_row, Add{}, 0.0);
