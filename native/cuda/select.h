@@ -9,6 +9,7 @@ namespace limbeck::cuda {
 inline constexpr int kSelectBuffer = 4096;  // ranks in shared memory
 inline constexpr int kSelectBatch = 1024;   // the most that one walk over the row finds
 inline constexpr int kSelectBlock = 256;
+inline constexpr int kSelectTile = 4 * kSelectBlock;  // columns per step
 
 LIMBECK_DEVICE float rank_value(uint64_t rank) {
   const uint32_t key = uint32_t(rank >> 32), bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
@@ -37,7 +38,7 @@ LIMBECK_DEVICE void sort_ranks(const Shared<uint64_t>& ranks, int n) {
 // Finds the `wanted` best ranks below `bound` and leaves them at the front of `ranks`, best first; needs wanted <= kSelectBatch and
 // as many columns below the bound. drop(x) gets every element below the bound that is not among them, once; -inf fills its four places.
 template <class Drop>
-LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint64_t bound, const Shared<uint64_t>& ranks, const Shared<int>& count, Drop drop) {
+LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint64_t bound, const Shared<uint64_t>& ranks, const Shared<float>& tile, const Shared<int>& count, Drop drop) {
   const bool aligned = aligned16(row);
   uint64_t threshold = 0;  // the wanted-th best so far: below it nothing can win
   if (thread_index() == 0) count[0] = 0;
@@ -60,14 +61,17 @@ LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint
     }
     sync_block();
   };
-  const int64_t tile = int64_t(kSelectBlock) * 4;
-  for (int64_t base = 0; base < cols; base += tile) {
+  for (int64_t base = 0; base < cols; base += kSelectTile) {
     const int held = count[0];
-    if (held + tile > kSelectBuffer) trim();
+    // A row that is not aligned comes through shared memory: neighbours read neighbours, and a thread still gets the same columns.
+    if (!aligned)
+      for (int i = thread_index(); i < kSelectTile; i += kSelectBlock) tile[i] = base + i < cols ? ld(row, base + i) : 0.0f;
+    if (held + kSelectTile > kSelectBuffer) trim();
     else sync_block();
     const int64_t first = base + int64_t(thread_index()) * 4;
     float x[4];
-    load_chunk(row, first, cols, aligned, 0.0f, x);
+    if (aligned) load_chunk(row, first, cols, true, 0.0f, x);
+    else load_chunk(tile, thread_index() * 4, kSelectTile, 0.0f, x);
     for (int i = 0; i < 4; i++) {
       const uint64_t rank = first + i < cols ? top_k_rank_(top_k_key_(x[i]), uint32_t(first + i)) : bound;
       const bool kept = rank < bound && wanted > 0 && rank > threshold;

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // The command line: limbeck info, limbeck distill.
-import { relative, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { shortPath } from '../distill/files.js';
 import { packageVersion } from '../native.js';
 import type { RunOptions } from '../distill/run.js';
 
@@ -108,12 +109,12 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
     progress.clear();
     process.stdout.write(`\n${tableText(results.table)}\n\n`);
     for (const text of results.findings) process.stdout.write(`• ${text}\n`);
-    process.stdout.write(`\n${results.seconds.toFixed(0)} s in all. Report: ${relative(process.cwd(), report)}\n`);
+    process.stdout.write(`\n${results.seconds.toFixed(0)} s in all. Report: ${shortPath(report)}\n`);
   } catch (error) {
     progress.clear();
     if (!(error instanceof Interrupted)) throw error;
     process.stderr.write(
-      `limbeck: interrupted; what is done is in ${relative(process.cwd(), error.folder)}, and the same command with --resume goes on\n`,
+      `limbeck: interrupted; what is done is in ${shortPath(error.folder)}, and the same command with --resume goes on\n`,
     );
     process.exitCode = INTERRUPTED;
   } finally {

@@ -1,7 +1,7 @@
 // Whole files only: text is written beside its place, flushed, and renamed over it; interrupted writes are cleared away.
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { LimbeckError } from '../errors.js';
 
 // The names that safetensors.ts gives to unfinished files too.
@@ -32,6 +32,12 @@ export async function makeFolder(path: string): Promise<void> {
   } catch (error) {
     throw writeError(path, error);
   }
+}
+
+/** A path as people read it: from where they are, or whole where that leads out. */
+export function shortPath(path: string): string {
+  const short = relative(process.cwd(), path) || '.';
+  return short.startsWith('..') ? path : short;
 }
 
 /** Removes what an interrupted write left in a folder. */

@@ -1,6 +1,6 @@
 // Runs a recipe: stages in order, each from files to files, so that a run can stop anywhere and go on with the same numbers.
 import { readFile, rm, stat } from 'node:fs/promises';
-import { join, relative, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { devices, info, setDevice, type Device, type DeviceChoice } from '../device.js';
 import { LimbeckError } from '../errors.js';
 import { noGrad, tidy } from '../autograd.js';
@@ -15,7 +15,7 @@ import { findings } from '../report/findings.js';
 import { reportPage } from '../report/report.js';
 import { inputTensor, loadData, type Data } from './data.js';
 import type { RunListener, Unit } from './events.js';
-import { makeFolder, removeUnfinished, writeWhole } from './files.js';
+import { makeFolder, removeUnfinished, shortPath, writeWhole } from './files.js';
 import { buildGallery, type GallerySource } from './gallery.js';
 import { agreement, evaluateLogits, predictions } from './metrics.js';
 import { allLogits, buildModel, countZeros, prunable, pruningMasks, rowsFrom } from './model.js';
@@ -126,7 +126,7 @@ class Run {
       finished: finished.length,
       device: this.choice.device,
       reason: this.choice.reason,
-      folder: relative(process.cwd(), this.folder) || '.',
+      folder: shortPath(this.folder),
       trainRows: this.data.train.rows,
       testRows: this.data.test.rows,
     });
@@ -169,7 +169,7 @@ class Run {
 
   private async openFolder(): Promise<void> {
     const { resume, fresh } = this.options;
-    const shown = relative(process.cwd(), this.folder) || '.';
+    const shown = shortPath(this.folder);
     const earlier = await this.readState();
     if (resume && earlier) {
       const difference = firstDifference({ recipe: earlier.recipe, device: earlier.device }, { recipe: this.recipe, device: this.device });
@@ -324,7 +324,7 @@ class Run {
         this.listen({
           type: 'epoch',
           index,
-          epoch: Math.round((before + trainer.step) / trainer.stepsPerEpoch),
+          epoch: Math.ceil((before + trainer.step) / trainer.stepsPerEpoch),
           epochs: spec.training.epochs,
           loss: point.loss,
           accuracy,

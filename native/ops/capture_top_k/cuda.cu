@@ -16,6 +16,7 @@ struct Capture {
 LIMBECK_KERNEL void LIMBECK_BOUNDS(kSelectBlock) capture_top_k_rows(Capture a) {
   SHARED(double, scratch, kScratch);
   SHARED(uint64_t, ranks, kSelectBuffer);
+  SHARED(float, tile, kSelectTile);
   SHARED(int, count, 1);
   BlockGroup group(scratch);
   for (int64_t row = block_index(); row < a.rows; row += grid_size()) {
@@ -30,8 +31,8 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSelectBlock) capture_top_k_rows(Capture a) {
     do {
       const int wanted = int(a.k - done < kSelectBatch ? a.k - done : kSelectBatch);
       // What the last walk leaves out is the tail: summed there, so never a difference of two masses.
-      if (done + wanted == a.k) select_best(x_row, a.cols, wanted, bound, ranks, count, [&](float (&x)[4]) { tail.push(x, inverse); });
-      else select_best(x_row, a.cols, wanted, bound, ranks, count, [](float (&)[4]) {});
+      if (done + wanted == a.k) select_best(x_row, a.cols, wanted, bound, ranks, tile, count, [&](float (&x)[4]) { tail.push(x, inverse); });
+      else select_best(x_row, a.cols, wanted, bound, ranks, tile, count, [](float (&)[4]) {});
       for (int i = thread_index(); i < wanted; i += block_size()) {
         const uint64_t rank = ranks[i];
         st(a.indices, row * a.k + done + i, int32_t(top_k_index_(rank)));

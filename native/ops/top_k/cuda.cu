@@ -6,13 +6,14 @@ namespace {
 
 LIMBECK_KERNEL void LIMBECK_BOUNDS(kSelectBlock) top_k_rows(const float* x, float* values, int32_t* indices, int64_t rows, int64_t cols, int64_t k) {
   SHARED(uint64_t, ranks, kSelectBuffer);
+  SHARED(float, tile, kSelectTile);
   SHARED(int, count, 1);
   for (int64_t row = block_index(); row < rows; row += grid_size()) {
     const float* x_row = x + row * cols;
     uint64_t bound = ~uint64_t(0);
     for (int64_t done = 0; done < k; done += kSelectBatch) {
       const int wanted = int(k - done < kSelectBatch ? k - done : kSelectBatch);
-      select_best(x_row, cols, wanted, bound, ranks, count, [](float (&)[4]) {});
+      select_best(x_row, cols, wanted, bound, ranks, tile, count, [](float (&)[4]) {});
       for (int i = thread_index(); i < wanted; i += block_size()) {
         const uint64_t rank = ranks[i];
         const int64_t column = top_k_index_(rank);
