@@ -132,7 +132,8 @@ export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Reci
 /** The recipe with the caller's seed and epochs, and its `quick` part where asked for. */
 export function overrideRecipe(recipe: Recipe, overrides: RecipeOverrides): Recipe {
   const result = structuredClone(recipe);
-  const quick = overrides.quick ? (result.quick ?? {}) : {};
+  if (overrides.quick && !result.quick) throw new TypeError(`Cannot run recipe ${recipe.name} quickly: it must have a field "quick": it has none`);
+  const quick = (overrides.quick && result.quick) || {};
   if (overrides.seed !== undefined) result.seed = overrides.seed;
   if (quick.repeats !== undefined) result.repeats = quick.repeats;
   if (quick.trainRows !== undefined) result.data.trainRows = quick.trainRows;
