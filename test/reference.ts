@@ -345,7 +345,10 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
     size[i] = larger / temperature;
     depth[i] = withDepth(larger) / temperature;
   }
-  return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
+  // Given probabilities of mass a ≠ 1: a − 1 may cancel the sum of the terms, which is then what float32 inputs are measured against.
+  const given = call.target === 'probs' || call.target === 'log_probs';
+  const scale = Math.max(Math.abs(loss), given ? Math.abs(loss - formula.massTerm(mass)) : 0, 1e-3);
+  return { loss, gradient, lossScale: scale, size, depth };
 }
 
 // Cross-entropy of one row at T = 1 against the smoothed label (1−ε)e_y + ε/V.

@@ -4,7 +4,7 @@ import { integers, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
-import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, runLoss, sparseCall } from './row_loss.js';
+import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, randomCall, runLoss, sparseCall } from './row_loss.js';
 
 /** What a divergence allows, as DESIGN.md 4.1 has it. */
 export interface DivergenceRules {
@@ -586,6 +586,14 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     });
     expectLoss('mixed', runLoss(subject, call), rowLossReference(call), call);
   });
+
+  for (const group of [0, 1, 2, 3])
+    check(`random calls with every option at once, ${group + 1} of 4`, (subject) => {
+      for (let i = 0; i < 60; i++) {
+        const seed = 100_000 * (group + 1) + i;
+        checkLoss(subject, `seed ${seed}`, { ...randomCall(seed, residuals, rules.anyMass), divergence: formula });
+      }
+    });
 
   return checks;
 }

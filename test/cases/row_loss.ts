@@ -189,3 +189,45 @@ export function expectNanRow(what: string, result: LossResult, cols: number, row
   for (let i = 0; i < cols; i++)
     expectTrue(`${what}: gradient [${row}, ${i}] must be NaN: it is ${result.gradient[row * cols + i]}`, Number.isNaN(result.gradient[row * cols + i]));
 }
+
+/** A call with every option at random: target, residual, masks, offsets, labels, weights, temperatures, reduction. */
+export function randomCall(seed: number, residuals: readonly NonNullable<LossCall['residual']>[], anyMass: boolean): LossCall {
+  const next = random(seed);
+  const pick = <A>(list: readonly A[]): A => list[Math.floor(next() * list.length)] as A;
+  const rows = 1 + Math.floor(next() * 5);
+  const cols = Math.max(1, Math.floor(Math.exp(next() * Math.log(4097))));
+  const temperature = pick([0.01, 0.05, 0.5, 1, 1, 2, 7.3, 1e3, 1e4]);
+  const spread = Math.min(Math.exp(next() * 5 - 2) * temperature, 2500);
+  const shape = { spread, noise: spread * Math.exp(-next() * 7) };
+  const hardWeight = pick([0, 0, 0.3, 1]);
+  const common: Partial<LossCall> = {
+    temperature,
+    temperatureSquared: next() < 0.7,
+    hardWeight,
+    labelSmoothing: pick([0, 0, 0.1]),
+    reduction: pick(['none', 'sum', 'mean'] as const),
+    denominator: pick(['rows', 'weights', 'number'] as const),
+    denominatorValue: 2.5,
+    ...(hardWeight > 0 || next() < 0.3 ? { labels: Int32Array.from({ length: rows }, () => (next() < 0.2 ? -100 : next() < 0.2 ? -9 : Math.floor(next() * cols))), unlabelledIndex: -9 } : {}),
+    ...(next() < 0.4 ? { rowWeights: Float32Array.from({ length: rows }, () => (next() < 0.2 ? 0 : next() * 3)) } : {}),
+    ...(next() < 0.3 ? { rowTemperature: Float32Array.from({ length: rows }, () => temperature * (0.5 + next())) } : {}),
+  };
+  const kind = pick(['logits', 'logits', 'probs', 'log_probs', ...residuals] as const);
+  let call: LossCall;
+  if (kind === 'logits') call = denseCall(seed + 1, rows, cols, { ...shape, ...common, shift: next() < 0.3 ? pick([1e4, -1e4, 64]) : 0, offset: next() < 0.3 ? 5e3 : 0 });
+  else if (kind === 'probs' || kind === 'log_probs') {
+    const dense = denseCall(seed + 1, rows, cols, { ...shape, ...common, ...(anyMass && next() < 0.5 ? { temperature: 1, rowTemperature: undefined } : {}) });
+    const probs = probabilities(dense.teacher as Float32Array, rows, cols);
+    call = { ...dense, target: kind, teacher: kind === 'probs' ? probs : probs.map(Math.log) };
+  } else call = sparseCall(seed + 1, rows, cols, Math.min(cols, 1 + Math.floor(next() * 40)), { ...shape, ...common, residual: kind, noTail: next() < 0.3 });
+  // Masks where both sides have them, or where a dense teacher alone has.
+  if (next() < 0.3) {
+    const share = pick([0.01, 0.3, 0.9]);
+    for (let i = 0; i < rows * cols; i++) {
+      if (next() >= share || i % cols === 0) continue;
+      if (call.teacher !== undefined && call.target !== 'probs') call.teacher[i] = -Infinity;
+      if (call.teacher !== undefined && call.target === 'logits' && next() < 0.7) call.student[i] = -Infinity;
+    }
+  }
+  return call;
+}
