@@ -35,7 +35,6 @@ function keep(value) {
 }
 
 const shape = () => Array.from({ length: below(4) }, () => (next() < 0.9 ? pick(extents.slice(0, 12)) : pick(extents)));
-const size = (list) => list.reduce((product, extent) => product * (Number.isInteger(extent) && extent > 0 && extent < 1000 ? extent : 0), 1);
 function fitting() {
   const rows = pick([1, 2, 3, 5]);
   const cols = pick([1, 2, 5, 16, 33]);
