@@ -208,8 +208,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       if (p.kind == TeacherKind::probs_to_a_power)
         for (int i = 0; i < 4; i++) {
           // The quotient of a subnormal number has few digits left; its logarithm is large and bears the difference.
+          // Near the largest the difference is exact, and a small T magnifies what its quotient would lose.
           const float ratio = t[i] / p.most;
-          t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : log_(ratio);
+          t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : ratio > 0.5f ? log1p_((t[i] - p.most) / p.most) : log_(ratio);
         }
     };
 
@@ -454,11 +455,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
       group.merge(top, Max{}, -INFINITY);
       const double value_scale = renormalized ? a.log_prob_scale : 1.0;
-      double on[2] = {0, 0};
+      double on[3] = {0, 0, 0};  // both sides' sums, and how many columns are listed
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = ld(a.indices, first_kept + j);
         if (id < 0) continue;
         const float x = logit(id), v = ld(a.values, first_kept + j);
+        on[2] += 1;
         on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
         on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
       }
@@ -481,7 +483,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         mass = target_mass = exp_(log_on);
         if (tail) {
           if (a.tail_log_mass != nullptr) log_p_tail = ld_warp(a.tail_log_mass, row);
-          else if (log_on < 0) log_p_tail = log_(-expm1_(log_on));
+          // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+          else if (log_on < 0 && on[2] < double(a.cols)) log_p_tail = log_(-expm1_(log_on));
           valid = valid && log_p_tail < INFINITY && !(a.tail_log_mass == nullptr && mass > 1 + 1e-3);
           target_mass = mass + exp_(log_p_tail);
         }
