@@ -196,7 +196,13 @@ interface RowTerm {
 }
 
 function poisoned(cols: number): RowTerm {
-  return { loss: NaN, gradient: new Float64Array(cols).fill(NaN), lossScale: 0, size: new Float64Array(cols), depth: new Float64Array(cols) };
+  return {
+    loss: NaN,
+    gradient: new Float64Array(cols).fill(NaN),
+    lossScale: 0,
+    size: new Float64Array(cols),
+    depth: new Float64Array(cols),
+  };
 }
 
 // e^a with a rounded to float32 is off by |a|·2^-24 in relative terms: entries deep below the maximum are known less exactly.
@@ -222,7 +228,13 @@ interface Outcomes {
   mass: number;
 }
 
-function denseOutcomes(call: LossCall, logQ: Float64Array, student: ArrayLike<number>, teacher: ArrayLike<number>, temperature: number): Outcomes | null {
+function denseOutcomes(
+  call: LossCall,
+  logQ: Float64Array,
+  student: ArrayLike<number>,
+  teacher: ArrayLike<number>,
+  temperature: number,
+): Outcomes | null {
   const cols = call.cols;
   const ofColumn = Int32Array.from({ length: cols }, (_, i) => i);
   let logP: Float64Array;
@@ -324,7 +336,13 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const outcomes =
     call.target === 'sparse_log_probs'
       ? sparseOutcomes(call, logQ, row)
-      : denseOutcomes(call, logQ, student, (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols), temperature);
+      : denseOutcomes(
+          call,
+          logQ,
+          student,
+          (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols),
+          temperature,
+        );
   if (outcomes === null) return poisoned(cols);
   const { logP, logQ: logQs, difference, ofColumn, mass } = outcomes;
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
@@ -423,7 +441,8 @@ export function rowLossReference(call: LossCall): LossReference {
     const by = kind === 'rows' ? weights.length : kind === 'weights' ? sum(weights) : (call.denominatorValue ?? 1);
     coefficient = by === 0 ? 0 : 1 / by;
   }
-  const times = (values: Float64Array): Float64Array => (coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient));
+  const times = (values: Float64Array): Float64Array =>
+    coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient);
   return {
     rowLoss,
     loss: coefficient === 0 ? 0 : sum(rowLoss) * coefficient,
@@ -444,7 +463,15 @@ export interface Product {
 }
 
 /** op(a)·op(b), [m, n]; a is [m, k] or its transpose [k, m], b [k, n] or [n, k]. */
-export function matmul(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number, transposeA: boolean, transposeB: boolean): Product {
+export function matmul(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  m: number,
+  n: number,
+  k: number,
+  transposeA: boolean,
+  transposeB: boolean,
+): Product {
   const c = new Float64Array(m * n);
   const size = new Float64Array(m * n);
   for (let i = 0; i < m; i++)
@@ -480,7 +507,11 @@ export const unary: Record<string, UnaryReference> = {
   sqrt: { forward: Math.sqrt, slope: (_, y) => 0.5 / y, domain: [1e-3, 100] },
   abs: { forward: Math.abs, slope: (x) => Math.sign(x), domain: [-5, 5] },
   tanh: { forward: Math.tanh, slope: (x) => 1 / Math.cosh(x) ** 2, domain: [-6, 6] },
-  sigmoid: { forward: (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))), slope: (_, y) => y * (1 - y), domain: [-20, 20] },
+  sigmoid: {
+    forward: (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))),
+    slope: (_, y) => y * (1 - y),
+    domain: [-20, 20],
+  },
   scale: { forward: (x, parameter) => x * parameter, slope: (_x, _y, parameter) => parameter, domain: [-5, 5] },
   add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
 };

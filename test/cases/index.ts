@@ -15,4 +15,19 @@ import { softmax } from './softmax.js';
 import { top_k } from './top_k.js';
 import { unary } from './unary.js';
 
-export const cases: CaseFile[] = [softmax, top_k, capture_top_k, forward_kl, kd_loss, matmul, unary, binary, reduce, dropout, gather_rows, fill, sgd, adamw];
+export const cases: CaseFile[] = [
+  softmax,
+  top_k,
+  capture_top_k,
+  forward_kl,
+  kd_loss,
+  matmul,
+  unary,
+  binary,
+  reduce,
+  dropout,
+  gather_rows,
+  fill,
+  sgd,
+  adamw,
+];
