@@ -281,7 +281,9 @@ function checkReferences(recipe: Recipe, what: string): void {
       }
     }
     if (stage.kind !== 'capture' && stage.target.kind === 'captured' && stage.training.shift > 0) {
-      refuse(`${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${stage.training.shift}`);
+      refuse(
+        `${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${stage.training.shift}`,
+      );
     }
     if (stage.kind !== 'capture' && stage.target.kind === 'captured') named('target.from', stage.target.from, ['capture']);
     earlier.set(stage.name, stage);
