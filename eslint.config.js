@@ -10,6 +10,7 @@ const nodeGlobals = {
   performance: 'readonly',
   setTimeout: 'readonly',
   clearTimeout: 'readonly',
+  structuredClone: 'readonly',
 };
 
 export default tseslint.config(
@@ -25,6 +26,11 @@ export default tseslint.config(
       '@typescript-eslint/consistent-type-imports': ['error', { disallowTypeAnnotations: false }],
       'no-control-regex': 'off',
     },
+  },
+  {
+    // Compile-time tests: values exist for their types.
+    files: ['test/types/**'],
+    rules: { '@typescript-eslint/no-unused-vars': 'off', '@typescript-eslint/consistent-type-imports': 'off' },
   },
   {
     files: ['**/*.cjs', '**/*.mjs', '**/*.js'],

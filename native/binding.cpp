@@ -341,7 +341,8 @@ Napi::Value download(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// Waits for the device off the main thread. The copy lands in memory of its own first: the array may be detached meanwhile.
+// Waits for the device off the main thread. It reads a snapshot taken in stream order, because an optimiser may update the
+// tensor in place meanwhile, and the bytes land in memory of their own first, because the array may be detached.
 class Download : public Napi::AsyncWorker {
  public:
   Download(Napi::Env env, std::shared_ptr<Allocation> memory, size_t bytes, Napi::TypedArray target)
@@ -376,9 +377,19 @@ class Download : public Napi::AsyncWorker {
 
 Napi::Value download_async(const Napi::CallbackInfo& info) {
   DeviceBuffer& buffer = live_buffer(info, 0);
-  on_device(info, buffer.memory->device);
-  host_bytes(info.Env(), info[1], bytes_of(buffer));
-  auto* worker = new Download(info.Env(), buffer.memory, bytes_of(buffer), info[1].As<Napi::TypedArray>());
+  Context ctx = on_device(info, buffer.memory->device);
+  const size_t bytes = bytes_of(buffer);
+  host_bytes(info.Env(), info[1], bytes);
+  std::shared_ptr<Allocation> snapshot;
+  if (bytes > 0) {
+    snapshot = std::make_shared<Allocation>(ctx.device, cuda::allocate(ctx, bytes), bytes);
+    require(info.Env(), ctx);
+    cuda::copy(ctx, snapshot->data, buffer.memory->data, bytes);
+    require(info.Env(), ctx);
+  } else {
+    snapshot = buffer.memory;
+  }
+  auto* worker = new Download(info.Env(), snapshot, bytes, info[1].As<Napi::TypedArray>());
   Napi::Promise promise = worker->deferred.Promise();
   worker->Queue();
   return promise;

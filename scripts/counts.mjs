@@ -23,10 +23,13 @@ export function add(total, counts) {
   return total;
 }
 
+// Output that is held back until a program ends has lost its terminal.
+const plain = { NO_COLOR: '1', FORCE_COLOR: undefined };
+
 /** Runs a program and gives its output and exit code when it ends. */
 export function capture(command, args, env = {}) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...plain, ...env } });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
     child.on('error', (error) => resolve({ output: `${output}${error.message}\n`, status: 1 }));
@@ -38,7 +41,7 @@ export async function runVitest(files, env = {}, args = []) {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-test-'));
   const report = path.join(folder, 'report.json');
   try {
-    const command = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=dot', '--reporter=json', `--outputFile.json=${report}`];
+    const command = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
     const { output, status } = await capture(process.execPath, [...command, ...args, ...files], env);
     return { ...countReport(report, status), output };
   } finally {

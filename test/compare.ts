@@ -33,7 +33,9 @@ export function expectClose(what: string, actual: ArrayLike<number>, expected: A
   misses.sort((x, y) => excess(y) - excess(x));
   const lines = misses
     .slice(0, 5)
-    .map((m) => `  [${m.index}] ${m.actual} instead of ${m.expected}: error ${m.error.toExponential(3)}, bound ${m.bound.toExponential(3)}`);
+    .map(
+      (m) => `  [${m.index}] ${m.actual} instead of ${m.expected}: error ${m.error.toExponential(3)}, bound ${m.bound.toExponential(3)}`,
+    );
   throw new Error(`${what}: ${misses.length} of ${expected.length} values are off\n${lines.join('\n')}`);
 }
 
@@ -66,7 +68,8 @@ export function expectTrue(what: string, condition: boolean): void {
 }
 
 export function expectEqual(what: string, actual: unknown, expected: unknown): void {
-  const show = (value: unknown): string => (ArrayBuffer.isView(value) ? `[${Array.from(value as Float32Array).join(', ')}]` : JSON.stringify(value) ?? String(value));
+  const show = (value: unknown): string =>
+    ArrayBuffer.isView(value) ? `[${Array.from(value as Float32Array).join(', ')}]` : (JSON.stringify(value) ?? String(value));
   if (show(actual) !== show(expected)) throw new Error(`${what}: ${show(actual)} instead of ${show(expected)}`);
 }
 

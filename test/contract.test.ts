@@ -71,8 +71,32 @@ const plain = (call: object): string => JSON.stringify(call);
 describe('names', () => {
   test('everything the contract names is exported', () => {
     for (const name of [
-      'tensor', 'zeros', 'ones', 'full', 'randn', 'tidy', 'noGrad', 'memory', 'setThreads', 'devices', 'setDevice', 'softmax', 'logSoftmax', 'topK', 'soften', 'denseTarget', 'captureTopK',
-      'sampleTarget', 'sparseTarget', 'mixTargets', 'interpolateTarget', 'saveTargets', 'loadTargets', 'kdLoss', 'crossEntropy', 'linearKdLoss',
+      'tensor',
+      'zeros',
+      'ones',
+      'full',
+      'randn',
+      'tidy',
+      'noGrad',
+      'memory',
+      'setThreads',
+      'devices',
+      'setDevice',
+      'softmax',
+      'logSoftmax',
+      'topK',
+      'soften',
+      'denseTarget',
+      'captureTopK',
+      'sampleTarget',
+      'sparseTarget',
+      'mixTargets',
+      'interpolateTarget',
+      'saveTargets',
+      'loadTargets',
+      'kdLoss',
+      'crossEntropy',
+      'linearKdLoss',
     ])
       expect(typeof limbeck[name as keyof typeof limbeck], name).toBe('function');
     for (const name of ['kdLoss', 'crossEntropy'] as const) expect(typeof raw[name], name).toBe('function');
@@ -84,7 +108,8 @@ describe('names', () => {
   test('a tensor has what the contract says', () => {
     const x = tensor([[1, 2, 3]], { requiresGrad: true });
     expect([[...x.shape], x.dtype, x.device, x.size, x.requiresGrad, x.grad]).toEqual([[1, 3], 'float32', 'cpu', 3, true, null]);
-    for (const name of ['read', 'item', 'to', 'cast', 'reshape', 'detach', 'clone', 'backward', 'zeroGrad', 'dispose'] as const) expect(typeof x[name], name).toBe('function');
+    for (const name of ['read', 'item', 'to', 'cast', 'reshape', 'detach', 'clone', 'backward', 'zeroGrad', 'dispose'] as const)
+      expect(typeof x[name], name).toBe('function');
     expect(typeof x[Symbol.dispose]).toBe('function');
   });
 
@@ -95,22 +120,54 @@ describe('names', () => {
 
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
-    sampleTarget: [() => sampleTarget(teacher(), 5), 'LimbeckError not_available: Cannot sample a target: sampleTarget is not available yet'],
+    sampleTarget: [
+      () => sampleTarget(teacher(), 5),
+      'LimbeckError not_available: Cannot sample a target: sampleTarget is not available yet',
+    ],
     mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
-    interpolateTarget: [() => interpolateTarget(student(), teacher(), { t: 0.5 }), 'LimbeckError not_available: Cannot interpolate a target: interpolateTarget is not available yet'],
-    linearKdLoss: [() => linearKdLoss(student(), teacher(), teacher()), 'LimbeckError not_available: Cannot compute linearKdLoss: linearKdLoss is not available yet'],
-    assistant: [() => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }), "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet"],
-    'a target of weights': [() => kdLoss(student(), sparseTarget({ indices: [[0], [1], [2]], weights: [[1], [1], [1]] })), 'LimbeckError not_available: Cannot compute kdLoss: a loss to a target of weights is not available yet'],
+    interpolateTarget: [
+      () => interpolateTarget(student(), teacher(), { t: 0.5 }),
+      'LimbeckError not_available: Cannot interpolate a target: interpolateTarget is not available yet',
+    ],
+    linearKdLoss: [
+      () => linearKdLoss(student(), teacher(), teacher()),
+      'LimbeckError not_available: Cannot compute linearKdLoss: linearKdLoss is not available yet',
+    ],
+    assistant: [
+      () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
+      "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
+    ],
+    'a target of weights': [
+      () => kdLoss(student(), sparseTarget({ indices: [[0], [1], [2]], weights: [[1], [1], [1]] })),
+      'LimbeckError not_available: Cannot compute kdLoss: a loss to a target of weights is not available yet',
+    ],
     ...Object.fromEntries(
-      (['reverse_kl', 'symmetric_kl', 'jensen_shannon', 'skew_forward_kl', 'skew_reverse_kl', 'total_variation', 'squared_hellinger', 'soft_cross_entropy'] as const).map((name) => [
+      (
+        [
+          'reverse_kl',
+          'symmetric_kl',
+          'jensen_shannon',
+          'skew_forward_kl',
+          'skew_reverse_kl',
+          'total_variation',
+          'squared_hellinger',
+          'soft_cross_entropy',
+        ] as const
+      ).map((name) => [
         `divergence ${name}`,
-        [() => kdLoss(student(), teacher(), { divergence: name }), `LimbeckError not_available: Cannot compute kdLoss: divergence '${name}' is not available yet`],
+        [
+          () => kdLoss(student(), teacher(), { divergence: name }),
+          `LimbeckError not_available: Cannot compute kdLoss: divergence '${name}' is not available yet`,
+        ],
       ]),
     ),
     ...Object.fromEntries(
       (['renormalize_both', 'uniform', 'label'] as const).map((name) => [
         `residual ${name}`,
-        [() => kdLoss(student(), sparse(), { residual: name }), `LimbeckError not_available: Cannot compute kdLoss: residual '${name}' is not available yet`],
+        [
+          () => kdLoss(student(), sparse(), { residual: name }),
+          `LimbeckError not_available: Cannot compute kdLoss: residual '${name}' is not available yet`,
+        ],
       ]),
     ),
   });
@@ -122,7 +179,10 @@ describe('defaults', () => {
 
   test('kdLoss: forward KL, temperature 1, T² on, mean over rows, no labels', () => {
     expect(kdLoss(student(), teacher()).item()).toBeCloseTo(at(call), 6);
-    expect(kdLoss(student(), teacher(), { temperature: 3 }).item()).toBeCloseTo(at({ ...call, temperature: 3, temperatureSquared: true }), 6);
+    expect(kdLoss(student(), teacher(), { temperature: 3 }).item()).toBeCloseTo(
+      at({ ...call, temperature: 3, temperatureSquared: true }),
+      6,
+    );
   });
 
   test('ignoreIndex is −100; with hardWeight 0 labels only select rows', () => {
@@ -137,7 +197,9 @@ describe('defaults', () => {
   });
 
   test('a name of a divergence is the divergence with its defaults', () => {
-    expect(kdLoss(student(), teacher(), { divergence: 'forward_kl' }).item()).toBe(kdLoss(student(), teacher(), { divergence: { kind: 'forward_kl' } }).item());
+    expect(kdLoss(student(), teacher(), { divergence: 'forward_kl' }).item()).toBe(
+      kdLoss(student(), teacher(), { divergence: { kind: 'forward_kl' } }).item(),
+    );
   });
 
   test('softmax and soften at temperature 1; uniform_mix with ε = 1 − 1/T', () => {
@@ -146,13 +208,21 @@ describe('defaults', () => {
     const probs = softmaxRow(values, 1);
     const x = tensor(Float32Array.from(probs));
     expect([...soften(x).data]).toEqual([...x.data]);
-    soften(x, { operator: 'uniform_mix', temperature: 4 }).data.forEach((value, i) => expect(value).toBeCloseTo(0.25 * (probs[i] as number) + 0.75 / 4, 6));
+    soften(x, { operator: 'uniform_mix', temperature: 4 }).data.forEach((value, i) =>
+      expect(value).toBeCloseTo(0.25 * (probs[i] as number) + 0.75 / 4, 6),
+    );
     const softer = softmaxRow(Float64Array.from(probs, Math.log), 2);
     soften(x, { temperature: 2 }).data.forEach((value, i) => expect(value).toBeCloseTo(softer[i] as number, 6));
   });
 
   test('tensors: float32 for numbers, the dtype of a typed array, zeros, ones, full', () => {
-    expect([tensor([1]).dtype, tensor(1).dtype, tensor(new Float64Array(1)).dtype, tensor(new Int32Array(1)).dtype, tensor(new Uint8Array(1)).dtype]).toEqual(['float32', 'float32', 'float64', 'int32', 'uint8']);
+    expect([
+      tensor([1]).dtype,
+      tensor(1).dtype,
+      tensor(new Float64Array(1)).dtype,
+      tensor(new Int32Array(1)).dtype,
+      tensor(new Uint8Array(1)).dtype,
+    ]).toEqual(['float32', 'float32', 'float64', 'int32', 'uint8']);
     expect([...zeros([2]).data, ...ones([2]).data, ...full([2], 7).data]).toEqual([0, 0, 1, 1, 7, 7]);
     expect([...randn([5], { seed: 3 }).data]).toEqual([...randn([5], { seed: 3 }).data]);
     expect([...tensor(5).shape]).toEqual([]);
@@ -184,7 +254,9 @@ describe('tensors', () => {
   test('cast rounds floats and truncates to integers', () => {
     expect([...tensor([1.9, -1.9, 3]).cast('int32').data]).toEqual([1, -1, 3]);
     expect(tensor(Float64Array.of(1 / 3)).cast('float32').data[0]).toBe(Math.fround(1 / 3));
-    expect(refused(() => tensor([300]).cast('uint8'))).toMatch(/^RangeError: Cannot cast a tensor: every element must fit uint8: element 0 is 300$/);
+    expect(refused(() => tensor([300]).cast('uint8'))).toMatch(
+      /^RangeError: Cannot cast a tensor: every element must fit uint8: element 0 is 300$/,
+    );
   });
 
   test('read is a copy, item waits, empty tensors are tensors', async () => {
@@ -200,52 +272,142 @@ describe('tensors', () => {
 
   refusals({
     'data of strings': [() => tensor(['a'] as never), "TypeError: Cannot make a tensor: data must hold numbers: it is 'a'"],
-    'ragged arrays': [() => tensor([[1, 2], [3]]), 'RangeError: Cannot make a tensor: nested arrays must have equal lengths: one has 1 entries, another 2'],
-    'a shape that does not fit': [() => tensor([1, 2, 3], { shape: [2, 2] }), 'RangeError: Cannot make a tensor: shape [2, 2] must hold as many elements as the data (3): it holds 4'],
+    'ragged arrays': [
+      () => tensor([[1, 2], [3]]),
+      'RangeError: Cannot make a tensor: nested arrays must have equal lengths: one has 1 entries, another 2',
+    ],
+    'a shape that does not fit': [
+      () => tensor([1, 2, 3], { shape: [2, 2] }),
+      'RangeError: Cannot make a tensor: shape [2, 2] must hold as many elements as the data (3): it holds 4',
+    ],
     'a negative extent': [() => zeros([-1]), 'RangeError: Cannot make zeros: shape[0] must be a whole number of at least 0: it is -1'],
-    'a misspelt option': [() => tensor([1], { requireGrad: true } as never), "TypeError: Cannot make a tensor: options must be among shape, dtype, device, requiresGrad: 'requireGrad' is not; did you mean 'requiresGrad'?"],
-    'a dtype that is none': [() => tensor([1], { dtype: 'float8' as never }), "RangeError: Cannot make a tensor: dtype must be 'float32', 'float16', 'bfloat16', 'float64', 'int32' or 'uint8': it is 'float8'"],
-    'a device that is none': [() => tensor([1], { device: 'tpu' as never }), "RangeError: Cannot make a tensor: device must be 'cpu', 'cuda' or 'cuda:<number>': it is 'tpu'"],
-    'bits without their dtype': [() => tensor(new Uint16Array(2) as never), "TypeError: Cannot make a tensor: a Uint16Array needs dtype 'float16' or 'bfloat16': it is a Uint16Array"],
-    'an integer that requires grad': [() => tensor(new Int32Array(1), { requiresGrad: true }), "TypeError: Cannot set requiresGrad: the tensor must be of a floating dtype: it is 'int32'"],
+    'a misspelt option': [
+      () => tensor([1], { requireGrad: true } as never),
+      "TypeError: Cannot make a tensor: options must be among shape, dtype, device, requiresGrad: 'requireGrad' is not; did you mean 'requiresGrad'?",
+    ],
+    'a dtype that is none': [
+      () => tensor([1], { dtype: 'float8' as never }),
+      "RangeError: Cannot make a tensor: dtype must be 'float32', 'float16', 'bfloat16', 'float64', 'int32' or 'uint8': it is 'float8'",
+    ],
+    'a device that is none': [
+      () => tensor([1], { device: 'tpu' as never }),
+      "RangeError: Cannot make a tensor: device must be 'cpu', 'cuda' or 'cuda:<number>': it is 'tpu'",
+    ],
+    'bits without their dtype': [
+      () => tensor(new Uint16Array(2) as never),
+      "TypeError: Cannot make a tensor: a Uint16Array needs dtype 'float16' or 'bfloat16': it is a Uint16Array",
+    ],
+    'an integer that requires grad': [
+      () => tensor(new Int32Array(1), { requiresGrad: true }),
+      "TypeError: Cannot set requiresGrad: the tensor must be of a floating dtype: it is 'int32'",
+    ],
     'item of two': [() => tensor([1, 2]).item(), 'RangeError: Cannot get an item: the tensor must have one element: its shape is [2]'],
-    'reshape to another size': [() => tensor([1, 2, 3]).reshape([2, 2]), 'RangeError: Cannot reshape: shape must hold 3 elements: it is [2, 2]'],
-    'adding shapes that do not meet': [() => add(tensor([1, 2, 3]), tensor([1, 2])), 'RangeError: Cannot compute add: b must have the shape of a [3], of one of its rows or columns, or one element: it has [2]'],
-    'adding dtypes that differ': [() => add(tensor([1]), tensor(new Float64Array(1))), 'TypeError: Cannot compute add: b must be float32 like a: it is float64; cast() converts'],
-    'softmax of half types': [() => softmax(tensor([1], { dtype: 'float16' })), 'TypeError: Cannot compute softmax: x must be float32 or float64: it is float16; cast() converts'],
-    'temperature 0': [() => softmax(tensor([1]), { temperature: 0 }), 'RangeError: Cannot compute softmax: temperature must be positive and finite: it is 0'],
-    'temperature −1 (trap 15)': [() => logSoftmax(tensor([1]), { temperature: -1 }), 'RangeError: Cannot compute logSoftmax: temperature must be positive and finite: it is -1'],
-    'temperature NaN': [() => softmax(tensor([1]), { temperature: NaN }), 'RangeError: Cannot compute softmax: temperature must be positive and finite: it is NaN'],
-    'a temperature of text': [() => softmax(tensor([1]), { temperature: '2' as never }), "TypeError: Cannot compute softmax: temperature must be a number or a Tensor with one for each row: it is '2'"],
-    'uniform_mix below 1': [() => soften(tensor([1]), { operator: 'uniform_mix', temperature: 0.5 }), "RangeError: Cannot compute soften: temperature must be at least 1 for 'uniform_mix': it is 0.5"],
-    'k above the classes (trap 27)': [() => topK(student(), 5), 'RangeError: Cannot compute topK: k must be at most the number of columns (4): it is 5'],
+    'reshape to another size': [
+      () => tensor([1, 2, 3]).reshape([2, 2]),
+      'RangeError: Cannot reshape: shape must hold 3 elements: it is [2, 2]',
+    ],
+    'adding shapes that do not meet': [
+      () => add(tensor([1, 2, 3]), tensor([1, 2])),
+      'RangeError: Cannot compute add: b must have the shape of a [3], of one of its rows or columns, or one element: it has [2]',
+    ],
+    'adding dtypes that differ': [
+      () => add(tensor([1]), tensor(new Float64Array(1))),
+      'TypeError: Cannot compute add: b must be float32 like a: it is float64; cast() converts',
+    ],
+    'softmax of half types': [
+      () => softmax(tensor([1], { dtype: 'float16' })),
+      'TypeError: Cannot compute softmax: x must be float32 or float64: it is float16; cast() converts',
+    ],
+    'temperature 0': [
+      () => softmax(tensor([1]), { temperature: 0 }),
+      'RangeError: Cannot compute softmax: temperature must be positive and finite: it is 0',
+    ],
+    'temperature −1 (trap 15)': [
+      () => logSoftmax(tensor([1]), { temperature: -1 }),
+      'RangeError: Cannot compute logSoftmax: temperature must be positive and finite: it is -1',
+    ],
+    'temperature NaN': [
+      () => softmax(tensor([1]), { temperature: NaN }),
+      'RangeError: Cannot compute softmax: temperature must be positive and finite: it is NaN',
+    ],
+    'a temperature of text': [
+      () => softmax(tensor([1]), { temperature: '2' as never }),
+      "TypeError: Cannot compute softmax: temperature must be a number or a Tensor with one for each row: it is '2'",
+    ],
+    'uniform_mix below 1': [
+      () => soften(tensor([1]), { operator: 'uniform_mix', temperature: 0.5 }),
+      "RangeError: Cannot compute soften: temperature must be at least 1 for 'uniform_mix': it is 0.5",
+    ],
+    'k above the classes (trap 27)': [
+      () => topK(student(), 5),
+      'RangeError: Cannot compute topK: k must be at most the number of columns (4): it is 5',
+    ],
     'k of a half': [() => topK(student(), 1.5), 'RangeError: Cannot compute topK: k must be a whole number of at least 0: it is 1.5'],
-    'a Tensor made by hand': [() => Reflect.construct(Tensor, []), 'TypeError: Cannot construct a Tensor: tensor(...) must be used: new Tensor was'],
+    'a Tensor made by hand': [
+      () => Reflect.construct(Tensor, []),
+      'TypeError: Cannot construct a Tensor: tensor(...) must be used: new Tensor was',
+    ],
   });
 });
 
 describe('targets', () => {
   refusals({
-    'k above the vocabulary (trap 27)': [() => captureTopK(teacher(), 5), 'RangeError: Cannot capture a target: k must be at most the number of columns (4): it is 5'],
-    'temperature of 0': [() => captureTopK(teacher(), 2, { temperature: 0 }), 'RangeError: Cannot capture a target: temperature must be positive and finite: it is 0'],
-    'temperatures of the wrong length': [() => captureTopK(teacher(), 2, { temperature: vector(1, 2) }), 'RangeError: Cannot capture a target: temperature must have shape [3], one for each row: it has [2]'],
-    'a teacher that requires grad': [() => captureTopK(tensor([[1, 2]], { requiresGrad: true }), 1), 'TypeError: Cannot capture a target: teacherLogits must not require grad: it does; pass it through detach()'],
-    'a dense target of two kinds': [() => denseTarget({ probs: teacher(), logits: teacher() } as never), 'TypeError: Cannot make a dense target: exactly one of logits, probs, logProbs must be given: there are logits and probs'],
-    'a dense target of nothing': [() => denseTarget({} as never), 'TypeError: Cannot make a dense target: exactly one of logits, probs, logProbs must be given: there is none'],
-    'a dense target that requires grad': [() => denseTarget({ logits: tensor([[1]], { requiresGrad: true }) }), 'TypeError: Cannot make a dense target: logits must not require grad: it does; pass it through detach()'],
-    'a sparse target without indices': [() => sparseTarget({ probs: [[1]] } as never), 'TypeError: Cannot make a sparse target: indices must be given: it is missing'],
-    'a sparse target of another shape': [() => sparseTarget({ indices: [[1, 2]], probs: [[1]] }), 'RangeError: Cannot make a sparse target: probs must have the shape of the indices [1, 2]: it has [1, 1]'],
-    'negative probabilities': [() => sparseTarget({ indices: [[1]], probs: [[-0.5]] }), 'RangeError: Cannot make a sparse target: probs must not be negative: entry 0 is -0.5'],
-    'a tail beside weights': [() => sparseTarget({ indices: [[1]], weights: [[1]], tailLogMass: [-1] }), 'TypeError: Cannot make a sparse target: tailLogMass must not be given with weights: it is'],
+    'k above the vocabulary (trap 27)': [
+      () => captureTopK(teacher(), 5),
+      'RangeError: Cannot capture a target: k must be at most the number of columns (4): it is 5',
+    ],
+    'temperature of 0': [
+      () => captureTopK(teacher(), 2, { temperature: 0 }),
+      'RangeError: Cannot capture a target: temperature must be positive and finite: it is 0',
+    ],
+    'temperatures of the wrong length': [
+      () => captureTopK(teacher(), 2, { temperature: vector(1, 2) }),
+      'RangeError: Cannot capture a target: temperature must have shape [3], one for each row: it has [2]',
+    ],
+    'a teacher that requires grad': [
+      () => captureTopK(tensor([[1, 2]], { requiresGrad: true }), 1),
+      'TypeError: Cannot capture a target: teacherLogits must not require grad: it does; pass it through detach()',
+    ],
+    'a dense target of two kinds': [
+      () => denseTarget({ probs: teacher(), logits: teacher() } as never),
+      'TypeError: Cannot make a dense target: exactly one of logits, probs, logProbs must be given: there are logits and probs',
+    ],
+    'a dense target of nothing': [
+      () => denseTarget({} as never),
+      'TypeError: Cannot make a dense target: exactly one of logits, probs, logProbs must be given: there is none',
+    ],
+    'a dense target that requires grad': [
+      () => denseTarget({ logits: tensor([[1]], { requiresGrad: true }) }),
+      'TypeError: Cannot make a dense target: logits must not require grad: it does; pass it through detach()',
+    ],
+    'a sparse target without indices': [
+      () => sparseTarget({ probs: [[1]] } as never),
+      'TypeError: Cannot make a sparse target: indices must be given: it is missing',
+    ],
+    'a sparse target of another shape': [
+      () => sparseTarget({ indices: [[1, 2]], probs: [[1]] }),
+      'RangeError: Cannot make a sparse target: probs must have the shape of the indices [1, 2]: it has [1, 1]',
+    ],
+    'negative probabilities': [
+      () => sparseTarget({ indices: [[1]], probs: [[-0.5]] }),
+      'RangeError: Cannot make a sparse target: probs must not be negative: entry 0 is -0.5',
+    ],
+    'a tail beside weights': [
+      () => sparseTarget({ indices: [[1]], weights: [[1]], tailLogMass: [-1] }),
+      'TypeError: Cannot make a sparse target: tailLogMass must not be given with weights: it is',
+    ],
   });
 
   test('a missing tail is ln(−expm1(lse(logProbs))), in double; up to 1e-3 too much is no tail, above is refused', () => {
-    const tail = (probs: number[]) => sparseTarget({ indices: [probs.map((_, i) => i)], probs: [probs], cols: 9 }).tailLogMass?.data[0] as number;
+    const tail = (probs: number[]) =>
+      sparseTarget({ indices: [probs.map((_, i) => i)], probs: [probs], cols: 9 }).tailLogMass?.data[0] as number;
     expect(tail([0.5, 0.25])).toBeCloseTo(Math.log(0.25), 6);
     // float32 log-probabilities of ½ make 1 − 2e-9.
     expect(tail([0.5, 0.5])).toBeLessThan(-18);
     expect(tail([0.5, 0.5005])).toBe(-Infinity);
-    expect(refused(() => tail([0.6, 0.6]))).toMatch(/^RangeError: Cannot find the tail of a sparse target: the probabilities of a row must sum to at most 1: they sum to 1.2000000\d* in row 0$/);
+    expect(refused(() => tail([0.6, 0.6]))).toMatch(
+      /^RangeError: Cannot find the tail of a sparse target: the probabilities of a row must sum to at most 1: they sum to 1.2000000\d* in row 0$/,
+    );
     const exact = sparseTarget({ indices: [[0]], logProbs: [[-1e-7]] }).tailLogMass?.data[0] as number;
     expect(exact).toBeCloseTo(Math.log(-Math.expm1(Math.fround(-1e-7))), 5);
   });
@@ -254,52 +416,190 @@ describe('targets', () => {
 describe('kdLoss refuses', () => {
   const wide = () => rows(3, 5);
   refusals({
-    'a student that is no tensor': [() => kdLoss([1] as never, teacher()), 'TypeError: Cannot compute kdLoss: student must be a Tensor: it is [1]'],
-    'a target that is none': [() => kdLoss(student(), {} as never), 'TypeError: Cannot compute kdLoss: target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget: it is an object'],
-    'a teacher of another width': [() => kdLoss(student(), wide()), 'RangeError: Cannot compute kdLoss: the teacher must have shape [3, 4] like student: it has [3, 5]'],
-    'a teacher of other rows': [() => kdLoss(student(), rows(2, 4)), 'RangeError: Cannot compute kdLoss: the teacher must have shape [3, 4] like student: it has [2, 4]'],
-    'a teacher of another dtype (trap 23)': [() => kdLoss(student(), teacher().cast('float64')), 'TypeError: Cannot compute kdLoss: the teacher must be float32 like student: it is float64; cast() converts'],
-    'a half student (trap 23)': [() => kdLoss(student().cast('bfloat16'), teacher()), 'TypeError: Cannot compute kdLoss: student must be float32 or float64: it is bfloat16; cast() converts'],
-    'a teacher that requires grad': [() => kdLoss(student(), tensor(normals(1, 12), { shape: [3, 4], requiresGrad: true })), 'TypeError: Cannot compute kdLoss: the teacher must not require grad: it does; pass it through detach()'],
-    'temperatures that require grad': [() => kdLoss(student(), teacher(), { temperature: tensor([1, 2, 3], { requiresGrad: true }) }), 'TypeError: Cannot compute kdLoss: temperature must not require grad: it does; pass it through detach()'],
-    'weights that require grad': [() => kdLoss(student(), teacher(), { rowWeights: tensor([1, 2, 3], { requiresGrad: true }) }), 'TypeError: Cannot compute kdLoss: rowWeights must not require grad: it does; pass it through detach()'],
-    'temperature 0 (trap 15)': [() => kdLoss(student(), teacher(), { temperature: 0 }), 'RangeError: Cannot compute kdLoss: temperature must be positive and finite: it is 0'],
-    'temperature −2 (trap 15)': [() => kdLoss(student(), teacher(), { temperature: -2 }), 'RangeError: Cannot compute kdLoss: temperature must be positive and finite: it is -2'],
-    'a row temperature of 0 (trap 15)': [() => kdLoss(student(), teacher(), { temperature: vector(1, 0, 1) }), 'RangeError: Cannot compute kdLoss: temperature must be positive and finite in each row: it is 0 in row 1'],
-    'a residual with a dense target': [() => kdLoss(student(), teacher(), { residual: 'truncate' }), "TypeError: Cannot compute kdLoss: residual must not be given with a dense target: it is 'truncate'"],
-    'no residual with a sparse target': [() => kdLoss(student(), sparse()), "TypeError: Cannot compute kdLoss: residual must be given with a sparse target ('tail_bucket' keeps the mass outside its entries): it is missing"],
-    'a mistyped residual': [() => kdLoss(student(), sparse(), { residual: 'tail_buckt' as never }), "RangeError: Cannot compute kdLoss: residual must be 'renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform', 'label' or 'sampled': it is 'tail_buckt'; did you mean 'tail_bucket'?"],
-    'sampled for probabilities': [() => kdLoss(student(), sparse(), { residual: 'sampled' }), "TypeError: Cannot compute kdLoss: residual must not be 'sampled' for a target of probabilities: it is 'sampled'"],
-    'another residual for weights': [() => kdLoss(student(), sparseTarget({ indices: [[0], [0], [0]], weights: [[1], [1], [1]] }), { residual: 'truncate' }), "TypeError: Cannot compute kdLoss: residual must be 'sampled' for a target of weights, or left out: it is 'truncate'"],
-    'reverse KL with renormalize': [() => kdLoss(student(), sparse(), { divergence: 'reverse_kl', residual: 'renormalize' }), "RangeError: Cannot compute kdLoss: divergence must be finite where the teacher is 0 with residual 'renormalize': it is 'reverse_kl'"],
-    'symmetric KL with renormalize': [() => kdLoss(student(), sparse(), { divergence: 'symmetric_kl', residual: 'renormalize' }), "RangeError: Cannot compute kdLoss: divergence must be finite where the teacher is 0 with residual 'renormalize': it is 'symmetric_kl'"],
-    'total variation with truncate': [() => kdLoss(student(), sparse(), { divergence: 'total_variation', residual: 'truncate' }), "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl' or 'soft_cross_entropy' with residual 'truncate': it is 'total_variation'"],
-    'another temperature than captured': [() => kdLoss(student(), sparse(2), { residual: 'tail_bucket', temperature: 3 }), "RangeError: Cannot compute kdLoss: temperature must be 2, which it was captured at, with residual 'tail_bucket': it is 3"],
-    'a mistyped divergence': [() => kdLoss(student(), teacher(), { divergence: 'forward_lk' as never }), "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl', 'reverse_kl', 'symmetric_kl', 'jensen_shannon', 'skew_forward_kl', 'skew_reverse_kl', 'total_variation', 'squared_hellinger' or 'soft_cross_entropy': it is 'forward_lk'; did you mean 'forward_kl'?"],
-    'a parameter of another divergence': [() => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', alpha: 0.5 } as never }), "TypeError: Cannot compute kdLoss: options must be among kind, beta: 'alpha' is not"],
-    'a parameter outside [0, 1]': [() => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', beta: 1.5 } }), 'RangeError: Cannot compute kdLoss: divergence.beta must be in [0, 1]: it is 1.5'],
-    'a mistyped option': [() => kdLoss(student(), teacher(), { temperatre: 2 } as never), "TypeError: Cannot compute kdLoss: options must be among labelSmoothing, ignoreIndex, unlabelledIndex, reduction, denominator, rowWeights, cols, divergence, assistant, temperatureSquared, residual, hardWeight, temperature, labels: 'temperatre' is not; did you mean 'temperature'?"],
-    'a mistyped reduction': [() => kdLoss(student(), teacher(), { reduction: 'batchmean' as never }), "RangeError: Cannot compute kdLoss: reduction must be 'mean', 'sum' or 'none': it is 'batchmean'"],
-    'a denominator of 0': [() => kdLoss(student(), teacher(), { denominator: 0 }), 'RangeError: Cannot compute kdLoss: denominator must be positive and finite: it is 0'],
-    'a hard weight without labels': [() => kdLoss(student(), teacher(), { hardWeight: 0.5 }), 'TypeError: Cannot compute kdLoss: labels must be given with hardWeight 0.5: it is missing'],
-    'a hard weight above 1': [() => kdLoss(student(), teacher(), { hardWeight: 1.5, labels: [0, 0, 0] }), 'RangeError: Cannot compute kdLoss: hardWeight must be in [0, 1]: it is 1.5'],
-    'smoothing below 0': [() => kdLoss(student(), teacher(), { labelSmoothing: -0.1 }), 'RangeError: Cannot compute kdLoss: labelSmoothing must be in [0, 1]: it is -0.1'],
-    'too few labels': [() => kdLoss(student(), teacher(), { labels: [0, 1] }), 'RangeError: Cannot compute kdLoss: labels must have shape [3], one for each row: there are 2'],
-    'labels of a half': [() => kdLoss(student(), teacher(), { labels: [0, 1.5, 2] }), 'RangeError: Cannot compute kdLoss: labels must be whole numbers that fit int32: label 1 is 1.5'],
-    'labels beyond int32': [() => kdLoss(student(), teacher(), { labels: BigInt64Array.of(0n, 2n ** 40n, 1n) }), 'RangeError: Cannot compute kdLoss: labels must fit int32: label 1 is 1099511627776'],
-    'labels that are floats': [() => kdLoss(student(), teacher(), { labels: vector(0, 1, 2) }), 'TypeError: Cannot compute kdLoss: labels must be int32: it is float32; cast() converts'],
-    'a label outside the classes': [() => kdLoss(student(), teacher(), { labels: [0, 4, 1], hardWeight: 0.5 }), 'RangeError: Cannot compute kdLoss: labels must be in [0, 4): label 1 is 4'],
-    'too few weights': [() => kdLoss(student(), teacher(), { rowWeights: vector(1, 2) }), 'RangeError: Cannot compute kdLoss: rowWeights must have shape [3], one for each row: it has [2]'],
-    'columns above the width': [() => kdLoss(student(), teacher(), { cols: 5 }), 'RangeError: Cannot compute kdLoss: cols must be a whole number in [1, 4]: it is 5'],
-    'a target of other columns': [() => kdLoss(rows(3, 6), sparse(), { residual: 'truncate' }), "LimbeckError wrong_target: Cannot compute kdLoss: the student must have the 4 columns the target was taken from: it has 6; option 'cols' leaves padding out"],
-    'a target of other rows': [() => kdLoss(rows(2, 4), sparse(), { residual: 'truncate' }), 'RangeError: Cannot compute kdLoss: the target must have 2 rows like student: it has 3'],
-    'duplicate ids (trap 17)': [() => kdLoss(rows(1, 4), sparseTarget({ indices: [[2, 2]], probs: [[0.5, 0.5]] }), { residual: 'truncate' }), 'RangeError: Cannot compute kdLoss: indices of a row must differ: row 0 holds 2 twice'],
-    'an id outside the vocabulary (trap 17)': [() => kdLoss(rows(1, 4), sparseTarget({ indices: [[2, 4]], probs: [[0.5, 0.5]] }), { residual: 'truncate' }), 'RangeError: Cannot compute kdLoss: indices must be in [-1, 4): slot 1 of row 0 holds 4'],
-    'more slots than classes (trap 27)': [() => kdLoss(rows(1, 2), sparseTarget({ indices: [[0, 1, -1]], probs: [[0.5, 0.5, 0]] }), { residual: 'truncate' }), "RangeError: Cannot compute kdLoss: the target must have at most 2 entries a row, the student's columns: it has 3"],
-    'too much probability': [() => kdLoss(rows(1, 4), sparseTarget({ indices: [[0, 1]], probs: [[0.6, 0.6]] }), { residual: 'tail_bucket' }), 'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to at most 1: row 0 sums to 1.2'],
-    'softened probabilities that are none': [() => kdLoss(rows(1, 2), denseTarget({ probs: tensor([[0.5, 0.2]]) }), { temperature: 2 }), 'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1: they sum to 0.699999988079071 in row 0'],
-    'a float64 student of a sparse target': [() => kdLoss(student().cast('float64'), sparse(), { residual: 'truncate' }), 'TypeError: Cannot compute kdLoss: student must be float32: it is float64; cast() converts'],
-    'a student without columns': [() => kdLoss(zeros([3, 0]), zeros([3, 0])), 'RangeError: Cannot compute kdLoss: student must have at least 1 column: its shape is [3, 0]'],
+    'a student that is no tensor': [
+      () => kdLoss([1] as never, teacher()),
+      'TypeError: Cannot compute kdLoss: student must be a Tensor: it is [1]',
+    ],
+    'a target that is none': [
+      () => kdLoss(student(), {} as never),
+      'TypeError: Cannot compute kdLoss: target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget: it is an object',
+    ],
+    'a teacher of another width': [
+      () => kdLoss(student(), wide()),
+      'RangeError: Cannot compute kdLoss: the teacher must have shape [3, 4] like student: it has [3, 5]',
+    ],
+    'a teacher of other rows': [
+      () => kdLoss(student(), rows(2, 4)),
+      'RangeError: Cannot compute kdLoss: the teacher must have shape [3, 4] like student: it has [2, 4]',
+    ],
+    'a teacher of another dtype (trap 23)': [
+      () => kdLoss(student(), teacher().cast('float64')),
+      'TypeError: Cannot compute kdLoss: the teacher must be float32 like student: it is float64; cast() converts',
+    ],
+    'a half student (trap 23)': [
+      () => kdLoss(student().cast('bfloat16'), teacher()),
+      'TypeError: Cannot compute kdLoss: student must be float32 or float64: it is bfloat16; cast() converts',
+    ],
+    'a teacher that requires grad': [
+      () => kdLoss(student(), tensor(normals(1, 12), { shape: [3, 4], requiresGrad: true })),
+      'TypeError: Cannot compute kdLoss: the teacher must not require grad: it does; pass it through detach()',
+    ],
+    'temperatures that require grad': [
+      () => kdLoss(student(), teacher(), { temperature: tensor([1, 2, 3], { requiresGrad: true }) }),
+      'TypeError: Cannot compute kdLoss: temperature must not require grad: it does; pass it through detach()',
+    ],
+    'weights that require grad': [
+      () => kdLoss(student(), teacher(), { rowWeights: tensor([1, 2, 3], { requiresGrad: true }) }),
+      'TypeError: Cannot compute kdLoss: rowWeights must not require grad: it does; pass it through detach()',
+    ],
+    'temperature 0 (trap 15)': [
+      () => kdLoss(student(), teacher(), { temperature: 0 }),
+      'RangeError: Cannot compute kdLoss: temperature must be positive and finite: it is 0',
+    ],
+    'temperature −2 (trap 15)': [
+      () => kdLoss(student(), teacher(), { temperature: -2 }),
+      'RangeError: Cannot compute kdLoss: temperature must be positive and finite: it is -2',
+    ],
+    'a row temperature of 0 (trap 15)': [
+      () => kdLoss(student(), teacher(), { temperature: vector(1, 0, 1) }),
+      'RangeError: Cannot compute kdLoss: temperature must be positive and finite in each row: it is 0 in row 1',
+    ],
+    'a residual with a dense target': [
+      () => kdLoss(student(), teacher(), { residual: 'truncate' }),
+      "TypeError: Cannot compute kdLoss: residual must not be given with a dense target: it is 'truncate'",
+    ],
+    'no residual with a sparse target': [
+      () => kdLoss(student(), sparse()),
+      "TypeError: Cannot compute kdLoss: residual must be given with a sparse target ('tail_bucket' keeps the mass outside its entries): it is missing",
+    ],
+    'a mistyped residual': [
+      () => kdLoss(student(), sparse(), { residual: 'tail_buckt' as never }),
+      "RangeError: Cannot compute kdLoss: residual must be 'renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform', 'label' or 'sampled': it is 'tail_buckt'; did you mean 'tail_bucket'?",
+    ],
+    'sampled for probabilities': [
+      () => kdLoss(student(), sparse(), { residual: 'sampled' }),
+      "TypeError: Cannot compute kdLoss: residual must not be 'sampled' for a target of probabilities: it is 'sampled'",
+    ],
+    'another residual for weights': [
+      () => kdLoss(student(), sparseTarget({ indices: [[0], [0], [0]], weights: [[1], [1], [1]] }), { residual: 'truncate' }),
+      "TypeError: Cannot compute kdLoss: residual must be 'sampled' for a target of weights, or left out: it is 'truncate'",
+    ],
+    'reverse KL with renormalize': [
+      () => kdLoss(student(), sparse(), { divergence: 'reverse_kl', residual: 'renormalize' }),
+      "RangeError: Cannot compute kdLoss: divergence must be finite where the teacher is 0 with residual 'renormalize': it is 'reverse_kl'",
+    ],
+    'symmetric KL with renormalize': [
+      () => kdLoss(student(), sparse(), { divergence: 'symmetric_kl', residual: 'renormalize' }),
+      "RangeError: Cannot compute kdLoss: divergence must be finite where the teacher is 0 with residual 'renormalize': it is 'symmetric_kl'",
+    ],
+    'total variation with truncate': [
+      () => kdLoss(student(), sparse(), { divergence: 'total_variation', residual: 'truncate' }),
+      "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl' or 'soft_cross_entropy' with residual 'truncate': it is 'total_variation'",
+    ],
+    'another temperature than captured': [
+      () => kdLoss(student(), sparse(2), { residual: 'tail_bucket', temperature: 3 }),
+      "RangeError: Cannot compute kdLoss: temperature must be 2, which it was captured at, with residual 'tail_bucket': it is 3",
+    ],
+    'a mistyped divergence': [
+      () => kdLoss(student(), teacher(), { divergence: 'forward_lk' as never }),
+      "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl', 'reverse_kl', 'symmetric_kl', 'jensen_shannon', 'skew_forward_kl', 'skew_reverse_kl', 'total_variation', 'squared_hellinger' or 'soft_cross_entropy': it is 'forward_lk'; did you mean 'forward_kl'?",
+    ],
+    'a parameter of another divergence': [
+      () => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', alpha: 0.5 } as never }),
+      "TypeError: Cannot compute kdLoss: options must be among kind, beta: 'alpha' is not",
+    ],
+    'a parameter outside [0, 1]': [
+      () => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', beta: 1.5 } }),
+      'RangeError: Cannot compute kdLoss: divergence.beta must be in [0, 1]: it is 1.5',
+    ],
+    'a mistyped option': [
+      () => kdLoss(student(), teacher(), { temperatre: 2 } as never),
+      "TypeError: Cannot compute kdLoss: options must be among labelSmoothing, ignoreIndex, unlabelledIndex, reduction, denominator, rowWeights, cols, divergence, assistant, temperatureSquared, residual, hardWeight, temperature, labels: 'temperatre' is not; did you mean 'temperature'?",
+    ],
+    'a mistyped reduction': [
+      () => kdLoss(student(), teacher(), { reduction: 'batchmean' as never }),
+      "RangeError: Cannot compute kdLoss: reduction must be 'mean', 'sum' or 'none': it is 'batchmean'",
+    ],
+    'a denominator of 0': [
+      () => kdLoss(student(), teacher(), { denominator: 0 }),
+      'RangeError: Cannot compute kdLoss: denominator must be positive and finite: it is 0',
+    ],
+    'a hard weight without labels': [
+      () => kdLoss(student(), teacher(), { hardWeight: 0.5 }),
+      'TypeError: Cannot compute kdLoss: labels must be given with hardWeight 0.5: it is missing',
+    ],
+    'a hard weight above 1': [
+      () => kdLoss(student(), teacher(), { hardWeight: 1.5, labels: [0, 0, 0] }),
+      'RangeError: Cannot compute kdLoss: hardWeight must be in [0, 1]: it is 1.5',
+    ],
+    'smoothing below 0': [
+      () => kdLoss(student(), teacher(), { labelSmoothing: -0.1 }),
+      'RangeError: Cannot compute kdLoss: labelSmoothing must be in [0, 1]: it is -0.1',
+    ],
+    'too few labels': [
+      () => kdLoss(student(), teacher(), { labels: [0, 1] }),
+      'RangeError: Cannot compute kdLoss: labels must have shape [3], one for each row: there are 2',
+    ],
+    'labels of a half': [
+      () => kdLoss(student(), teacher(), { labels: [0, 1.5, 2] }),
+      'RangeError: Cannot compute kdLoss: labels must be whole numbers that fit int32: label 1 is 1.5',
+    ],
+    'labels beyond int32': [
+      () => kdLoss(student(), teacher(), { labels: BigInt64Array.of(0n, 2n ** 40n, 1n) }),
+      'RangeError: Cannot compute kdLoss: labels must fit int32: label 1 is 1099511627776',
+    ],
+    'labels that are floats': [
+      () => kdLoss(student(), teacher(), { labels: vector(0, 1, 2) }),
+      'TypeError: Cannot compute kdLoss: labels must be int32: it is float32; cast() converts',
+    ],
+    'a label outside the classes': [
+      () => kdLoss(student(), teacher(), { labels: [0, 4, 1], hardWeight: 0.5 }),
+      'RangeError: Cannot compute kdLoss: labels must be in [0, 4): label 1 is 4',
+    ],
+    'too few weights': [
+      () => kdLoss(student(), teacher(), { rowWeights: vector(1, 2) }),
+      'RangeError: Cannot compute kdLoss: rowWeights must have shape [3], one for each row: it has [2]',
+    ],
+    'columns above the width': [
+      () => kdLoss(student(), teacher(), { cols: 5 }),
+      'RangeError: Cannot compute kdLoss: cols must be a whole number in [1, 4]: it is 5',
+    ],
+    'a target of other columns': [
+      () => kdLoss(rows(3, 6), sparse(), { residual: 'truncate' }),
+      "LimbeckError wrong_target: Cannot compute kdLoss: the student must have the 4 columns the target was taken from: it has 6; option 'cols' leaves padding out",
+    ],
+    'a target of other rows': [
+      () => kdLoss(rows(2, 4), sparse(), { residual: 'truncate' }),
+      'RangeError: Cannot compute kdLoss: the target must have 2 rows like student: it has 3',
+    ],
+    'duplicate ids (trap 17)': [
+      () => kdLoss(rows(1, 4), sparseTarget({ indices: [[2, 2]], probs: [[0.5, 0.5]] }), { residual: 'truncate' }),
+      'RangeError: Cannot compute kdLoss: indices of a row must differ: row 0 holds 2 twice',
+    ],
+    'an id outside the vocabulary (trap 17)': [
+      () => kdLoss(rows(1, 4), sparseTarget({ indices: [[2, 4]], probs: [[0.5, 0.5]] }), { residual: 'truncate' }),
+      'RangeError: Cannot compute kdLoss: indices must be in [-1, 4): slot 1 of row 0 holds 4',
+    ],
+    'more slots than classes (trap 27)': [
+      () => kdLoss(rows(1, 2), sparseTarget({ indices: [[0, 1, -1]], probs: [[0.5, 0.5, 0]] }), { residual: 'truncate' }),
+      "RangeError: Cannot compute kdLoss: the target must have at most 2 entries a row, the student's columns: it has 3",
+    ],
+    'too much probability': [
+      () => kdLoss(rows(1, 4), sparseTarget({ indices: [[0, 1]], probs: [[0.6, 0.6]] }), { residual: 'tail_bucket' }),
+      'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to at most 1: row 0 sums to 1.2',
+    ],
+    'softened probabilities that are none': [
+      () => kdLoss(rows(1, 2), denseTarget({ probs: tensor([[0.5, 0.2]]) }), { temperature: 2 }),
+      'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1: they sum to 0.699999988079071 in row 0',
+    ],
+    'a float64 student of a sparse target': [
+      () => kdLoss(student().cast('float64'), sparse(), { residual: 'truncate' }),
+      'TypeError: Cannot compute kdLoss: student must be float32: it is float64; cast() converts',
+    ],
+    'a student without columns': [
+      () => kdLoss(zeros([3, 0]), zeros([3, 0])),
+      'RangeError: Cannot compute kdLoss: student must have at least 1 column: its shape is [3, 0]',
+    ],
   });
 
   test('probabilities of another mass are used as given at temperature 1', () => {
@@ -309,15 +609,42 @@ describe('kdLoss refuses', () => {
 
 describe('crossEntropy and raw.kdLoss refuse', () => {
   refusals({
-    'no labels': [() => crossEntropy(student(), undefined as never), 'TypeError: Cannot compute crossEntropy: labels must be given: it is missing'],
-    'an option of kdLoss': [() => crossEntropy(student(), [0, 1, 2], { temperature: 2 } as never), "TypeError: Cannot compute crossEntropy: options must be among labelSmoothing, ignoreIndex, unlabelledIndex, reduction, denominator, rowWeights, cols: 'temperature' is not"],
-    'a label outside': [() => crossEntropy(student(), [0, 1, 9]), 'RangeError: Cannot compute crossEntropy: labels must be in [0, 4): label 2 is 9'],
-    'raw: no options': [() => raw.kdLoss(normals(1, 4), normals(2, 4), undefined as never), 'TypeError: Cannot compute raw.kdLoss: options must give rows and cols: it is missing'],
-    'raw: a plain array': [() => raw.kdLoss([1, 2] as never, normals(2, 2), { rows: 1, cols: 2 }), 'TypeError: Cannot compute raw.kdLoss: student must be a Float32Array or Float64Array: it is [1, 2]'],
-    'raw: too short': [() => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 3 }), 'RangeError: Cannot compute raw.kdLoss: student must hold 6 elements: it holds 4'],
-    'raw: a stride below the columns (trap 19)': [() => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, rowStride: 1 }), 'RangeError: Cannot compute raw.kdLoss: rowStride must be a whole number of at least 2: it is 1'],
-    'raw: an output too short': [() => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float32Array(3) } }), 'RangeError: Cannot compute raw.kdLoss: out.gradient must hold 4 elements: it holds 3'],
-    'raw: an output of another dtype': [() => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float64Array(4) } }), 'TypeError: Cannot compute raw.kdLoss: out.gradient must be a Float32Array: it is a Float64Array'],
+    'no labels': [
+      () => crossEntropy(student(), undefined as never),
+      'TypeError: Cannot compute crossEntropy: labels must be given: it is missing',
+    ],
+    'an option of kdLoss': [
+      () => crossEntropy(student(), [0, 1, 2], { temperature: 2 } as never),
+      "TypeError: Cannot compute crossEntropy: options must be among labelSmoothing, ignoreIndex, unlabelledIndex, reduction, denominator, rowWeights, cols: 'temperature' is not",
+    ],
+    'a label outside': [
+      () => crossEntropy(student(), [0, 1, 9]),
+      'RangeError: Cannot compute crossEntropy: labels must be in [0, 4): label 2 is 9',
+    ],
+    'raw: no options': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), undefined as never),
+      'TypeError: Cannot compute raw.kdLoss: options must give rows and cols: it is missing',
+    ],
+    'raw: a plain array': [
+      () => raw.kdLoss([1, 2] as never, normals(2, 2), { rows: 1, cols: 2 }),
+      'TypeError: Cannot compute raw.kdLoss: student must be a Float32Array or Float64Array: it is [1, 2]',
+    ],
+    'raw: too short': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 3 }),
+      'RangeError: Cannot compute raw.kdLoss: student must hold 6 elements: it holds 4',
+    ],
+    'raw: a stride below the columns (trap 19)': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, rowStride: 1 }),
+      'RangeError: Cannot compute raw.kdLoss: rowStride must be a whole number of at least 2: it is 1',
+    ],
+    'raw: an output too short': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float32Array(3) } }),
+      'RangeError: Cannot compute raw.kdLoss: out.gradient must hold 4 elements: it holds 3',
+    ],
+    'raw: an output of another dtype': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float64Array(4) } }),
+      'TypeError: Cannot compute raw.kdLoss: out.gradient must be a Float32Array: it is a Float64Array',
+    ],
   });
 });
 
@@ -367,7 +694,9 @@ describe('autograd', () => {
 
   test('detach, noGrad and constants want no gradient', () => {
     const { x } = graph();
-    expect([x.detach().requiresGrad, noGrad(() => mul(x, 2)).requiresGrad, mul(teacher(), 2).requiresGrad, mul(x, 2).requiresGrad]).toEqual([false, false, false, true]);
+    expect([x.detach().requiresGrad, noGrad(() => mul(x, 2)).requiresGrad, mul(teacher(), 2).requiresGrad, mul(x, 2).requiresGrad]).toEqual(
+      [false, false, false, true],
+    );
   });
 
   refusals({
@@ -379,11 +708,26 @@ describe('autograd', () => {
       },
       'LimbeckError graph_freed: Cannot run backward: the graph must be there: kdLoss was freed by an earlier backward(); give that one { retainGraph: true }',
     ],
-    'backward of a constant': [() => sum(teacher()).backward(), 'TypeError: Cannot run backward: the tensor must depend on one that requires grad: it does not'],
-    'backward of many without a gradient': [() => mul(graph().x, 2).backward(), 'RangeError: Cannot run backward: grad must be given for a tensor of more than one element: its shape is [3, 4]'],
-    'a gradient of another shape': [() => graph().loss.backward(vector(1, 2)), 'RangeError: Cannot run backward: grad must have shape [] like the tensor: it has [2]'],
-    'a gradient that is a number': [() => graph().loss.backward(3 as never), 'TypeError: Cannot run backward: grad must be a Tensor: it is 3'],
-    'tidy of a promise': [() => tidy(async () => Promise.resolve(1)), 'TypeError: Cannot run tidy: fn must be synchronous: it gave back a Promise'],
+    'backward of a constant': [
+      () => sum(teacher()).backward(),
+      'TypeError: Cannot run backward: the tensor must depend on one that requires grad: it does not',
+    ],
+    'backward of many without a gradient': [
+      () => mul(graph().x, 2).backward(),
+      'RangeError: Cannot run backward: grad must be given for a tensor of more than one element: its shape is [3, 4]',
+    ],
+    'a gradient of another shape': [
+      () => graph().loss.backward(vector(1, 2)),
+      'RangeError: Cannot run backward: grad must have shape [] like the tensor: it has [2]',
+    ],
+    'a gradient that is a number': [
+      () => graph().loss.backward(3 as never),
+      'TypeError: Cannot run backward: grad must be a Tensor: it is 3',
+    ],
+    'tidy of a promise': [
+      () => tidy(async () => Promise.resolve(1)),
+      'TypeError: Cannot run tidy: fn must be synchronous: it gave back a Promise',
+    ],
   });
 });
 
@@ -426,7 +770,11 @@ describe('memory', () => {
 describe('devices', () => {
   const script = (body: string, env: Record<string, string> = {}): string => {
     const built = pathToFileURL(path.join(root, 'dist/index.js')).href;
-    const child = spawnSync(process.execPath, ['--input-type=module', '-e', `const limbeck = await import(${JSON.stringify(built)});\n${body}`], { encoding: 'utf8', env: { ...process.env, ...env }, cwd: root });
+    const child = spawnSync(
+      process.execPath,
+      ['--input-type=module', '-e', `const limbeck = await import(${JSON.stringify(built)});\n${body}`],
+      { encoding: 'utf8', env: { ...process.env, ...env }, cwd: root },
+    );
     expect(`${child.signal} ${child.status}\n${child.stderr}`).toBe('null 0\n');
     return child.stdout.trim();
   };
@@ -445,7 +793,12 @@ describe('devices', () => {
     if (hasCuda) return;
     const code = info().cuda.code;
     expect(['not_built', 'no_driver', 'driver_too_old', 'no_device', 'unsupported_architecture']).toContain(code);
-    for (const fn of [() => setDevice('cuda'), () => tensor([1], { device: 'cuda' }), () => student().to('cuda' as Device), () => zeros([2], { device: 'cuda:0' })])
+    for (const fn of [
+      () => setDevice('cuda'),
+      () => tensor([1], { device: 'cuda' }),
+      () => student().to('cuda' as Device),
+      () => zeros([2], { device: 'cuda:0' }),
+    ])
       expect(refused(fn)).toMatch(new RegExp(`^LimbeckError ${code}: Cannot .+: cuda must be usable: .+`));
   });
 
@@ -478,7 +831,8 @@ describe('devices', () => {
   });
 
   test('an instruction set by name; one that is not there is said', () => {
-    for (const name of info().instructionSets) expect(script('console.log(limbeck.info().instructionSet)', { LIMBECK_ISA: name })).toBe(name);
+    for (const name of info().instructionSets)
+      expect(script('console.log(limbeck.info().instructionSet)', { LIMBECK_ISA: name })).toBe(name);
     expect(script('console.log(typeof limbeck.info().instructionSetError)', { LIMBECK_ISA: 'quantum' })).toBe('string');
   });
 

@@ -19,10 +19,119 @@ const below = (n) => Math.floor(next() * n);
 const pick = (list) => list[below(list.length)];
 
 // Sizes are small, or so large that no machine has them: nothing here may take more than 256 MB.
-const numbers = [0, 1, 2, 3, 5, 7, 16, 33, -1, -0, 0.5, 1.5, -2.5, 1e-3, 1e4, 2 ** 31, -(2 ** 31), 2 ** 53, 2 ** 53 - 1, 1e300, -1e300, 5e-324, NaN, Infinity, -Infinity];
+const numbers = [
+  0,
+  1,
+  2,
+  3,
+  5,
+  7,
+  16,
+  33,
+  -1,
+  -0,
+  0.5,
+  1.5,
+  -2.5,
+  1e-3,
+  1e4,
+  2 ** 31,
+  -(2 ** 31),
+  2 ** 53,
+  2 ** 53 - 1,
+  1e300,
+  -1e300,
+  5e-324,
+  NaN,
+  Infinity,
+  -Infinity,
+];
 const extents = [0, 1, 1, 2, 2, 3, 4, 5, 8, 16, 33, 100, -1, 1.5, NaN, 2 ** 50, 2 ** 53, '2', null];
-const names = ['cpu', 'cuda', 'cuda:3', 'auto', 'gpu', 'float32', 'float16', 'bfloat16', 'float64', 'int32', 'uint8', 'mean', 'sum', 'none', 'rows', 'weights', 'forward_kl', 'reverse_kl', 'renormalize', 'truncate', 'tail_bucket', 'uniform', 'label', 'sampled', 'power', 'uniform_mix', '', 'x', '__proto__', 'constructor', 'a.safetensors', 'no/such/folder/file', '\u0000', 'é'.repeat(200)];
-const optionNames = ['shape', 'dtype', 'device', 'requiresGrad', 'temperature', 'temperatureSquared', 'divergence', 'residual', 'labels', 'hardWeight', 'labelSmoothing', 'ignoreIndex', 'unlabelledIndex', 'rowWeights', 'cols', 'rows', 'rowStride', 'reduction', 'denominator', 'seed', 'axis', 'keepDims', 'retainGraph', 'as', 'indices', 'probs', 'logProbs', 'logits', 'weights', 'tailLogMass', 'target', 'weight', 'out', 'loss', 'gradient', 'operator', 'method', 't', 'lr', 'momentum', 'kind', 'beta', 'alpha', 'assistant', 'lambda', 'transposeA', 'nonsense'];
+const names = [
+  'cpu',
+  'cuda',
+  'cuda:3',
+  'auto',
+  'gpu',
+  'float32',
+  'float16',
+  'bfloat16',
+  'float64',
+  'int32',
+  'uint8',
+  'mean',
+  'sum',
+  'none',
+  'rows',
+  'weights',
+  'forward_kl',
+  'reverse_kl',
+  'renormalize',
+  'truncate',
+  'tail_bucket',
+  'uniform',
+  'label',
+  'sampled',
+  'power',
+  'uniform_mix',
+  '',
+  'x',
+  '__proto__',
+  'constructor',
+  'a.safetensors',
+  'no/such/folder/file',
+  '\u0000',
+  'é'.repeat(200),
+];
+const optionNames = [
+  'shape',
+  'dtype',
+  'device',
+  'requiresGrad',
+  'temperature',
+  'temperatureSquared',
+  'divergence',
+  'residual',
+  'labels',
+  'hardWeight',
+  'labelSmoothing',
+  'ignoreIndex',
+  'unlabelledIndex',
+  'rowWeights',
+  'cols',
+  'rows',
+  'rowStride',
+  'reduction',
+  'denominator',
+  'seed',
+  'axis',
+  'keepDims',
+  'retainGraph',
+  'as',
+  'indices',
+  'probs',
+  'logProbs',
+  'logits',
+  'weights',
+  'tailLogMass',
+  'target',
+  'weight',
+  'out',
+  'loss',
+  'gradient',
+  'operator',
+  'method',
+  't',
+  'lr',
+  'momentum',
+  'kind',
+  'beta',
+  'alpha',
+  'assistant',
+  'lambda',
+  'transposeA',
+  'nonsense',
+];
 
 const live = [];
 function keep(value) {
@@ -35,14 +144,26 @@ function keep(value) {
 }
 
 const shape = () => Array.from({ length: below(4) }, () => (next() < 0.9 ? pick(extents.slice(0, 12)) : pick(extents)));
-const size = (list) => list.reduce((product, extent) => product * (Number.isInteger(extent) && extent > 0 && extent < 1000 ? extent : 0), 1);
 function fitting() {
   const rows = pick([1, 2, 3, 5]);
   const cols = pick([1, 2, 5, 16, 33]);
-  return limbeck.tensor(Float32Array.from({ length: rows * cols }, () => (next() < 0.03 ? pick(numbers) : next() * 8 - 4)), { shape: [rows, cols], requiresGrad: next() < 0.3 });
+  return limbeck.tensor(
+    Float32Array.from({ length: rows * cols }, () => (next() < 0.03 ? pick(numbers) : next() * 8 - 4)),
+    { shape: [rows, cols], requiresGrad: next() < 0.3 },
+  );
 }
 function typed() {
-  const type = pick([Float32Array, Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array, Int16Array, BigInt64Array, Uint8ClampedArray]);
+  const type = pick([
+    Float32Array,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Uint8Array,
+    Uint16Array,
+    Int16Array,
+    BigInt64Array,
+    Uint8ClampedArray,
+  ]);
   const array = new type(pick([0, 1, 2, 4, 10, 33, 66, 100]));
   if (type === BigInt64Array) return array;
   for (let i = 0; i < array.length; i++) array[i] = next() < 0.05 ? pick(numbers) : next() * 6 - 2;
@@ -60,8 +181,20 @@ function options(depth) {
   return made;
 }
 const hostile = [
-  () => new Proxy({}, { get: () => { throw new TypeError('Cannot be read: a trap'); } }),
-  () => ({ get temperature() { throw new RangeError('Cannot be read: a getter'); } }),
+  () =>
+    new Proxy(
+      {},
+      {
+        get: () => {
+          throw new TypeError('Cannot be read: a trap');
+        },
+      },
+    ),
+  () => ({
+    get temperature() {
+      throw new RangeError('Cannot be read: a getter');
+    },
+  }),
   () => Object.create(null),
   () => Object.create(limbeck.Tensor.prototype),
   () => ({ valueOf: () => 3 }),
@@ -75,7 +208,11 @@ const hostile = [
   () => new Float32Array(new SharedArrayBuffer(64)),
   () => Promise.resolve(1),
   () => async () => 1,
-  () => { const ring = []; ring.push(ring); return ring; },
+  () => {
+    const ring = [];
+    ring.push(ring);
+    return ring;
+  },
 ];
 function argument(depth = 2) {
   const kind = next();
@@ -87,7 +224,15 @@ function argument(depth = 2) {
   if (kind < 0.66) return nested(3);
   if (kind < 0.86) return depth > 0 ? options(depth) : undefined;
   if (kind < 0.9) return pick([null, undefined, true, false]);
-  if (kind < 0.93) return pick([() => 1, () => fitting(), () => { throw new RangeError('Cannot go on: a callback'); }, (x) => x]);
+  if (kind < 0.93)
+    return pick([
+      () => 1,
+      () => fitting(),
+      () => {
+        throw new RangeError('Cannot go on: a callback');
+      },
+      (x) => x,
+    ]);
   return pick(hostile)();
 }
 
@@ -97,7 +242,8 @@ function argumentsOf(name) {
   const args = Array.from({ length: count }, () => argument());
   if (next() < 0.5) {
     const teacher = fitting();
-    if (/kdLoss|crossEntropy/.test(name)) args.splice(0, 2, teacher, next() < 0.5 ? limbeck.tensor(new Float32Array(teacher.size), { shape: [...teacher.shape] }) : argument());
+    if (/kdLoss|crossEntropy/.test(name))
+      args.splice(0, 2, teacher, next() < 0.5 ? limbeck.tensor(new Float32Array(teacher.size), { shape: [...teacher.shape] }) : argument());
     else if (/captureTopK|topK/.test(name)) args.splice(0, 2, teacher.detach(), below(6));
     else args[0] = teacher;
   }
@@ -106,8 +252,15 @@ function argumentsOf(name) {
 
 const skipped = /^(setThreads)$/;
 const functions = [];
-for (const [prefix, module] of [['', limbeck], ['raw.', raw], ['nn.', limbeck.nn], ['optim.', limbeck.optim], ['distill.', limbeck.distill]])
-  for (const [name, value] of Object.entries(module)) if (typeof value === 'function' && !skipped.test(name)) functions.push([prefix + name, value]);
+for (const [prefix, module] of [
+  ['', limbeck],
+  ['raw.', raw],
+  ['nn.', limbeck.nn],
+  ['optim.', limbeck.optim],
+  ['distill.', limbeck.distill],
+])
+  for (const [name, value] of Object.entries(module))
+    if (typeof value === 'function' && !skipped.test(name)) functions.push([prefix + name, value]);
 
 function documented(error) {
   const isKind = error instanceof TypeError || error instanceof RangeError || error instanceof limbeck.LimbeckError;
@@ -131,7 +284,8 @@ for (let i = 0; i < calls; i++) {
   if (next() < 0.3 && live.length > 0) {
     const object = pick(live);
     const methods = new Set();
-    for (let at = Object.getPrototypeOf(object); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) for (const name of Object.getOwnPropertyNames(at)) methods.add(name);
+    for (let at = Object.getPrototypeOf(object); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at))
+      for (const name of Object.getOwnPropertyNames(at)) methods.add(name);
     methods.delete('constructor');
     const method = pick([...methods]);
     what = `${object.constructor.name}.${method}`;
@@ -150,11 +304,25 @@ for (let i = 0; i < calls; i++) {
     let result = run();
     if (result instanceof Promise) result = await result;
     keep(result);
-    if (result !== null && typeof result === 'object' && !Array.isArray(result) && !(result instanceof limbeck.Tensor) && !ArrayBuffer.isView(result)) for (const each of Object.values(result)) keep(each);
+    if (
+      result !== null &&
+      typeof result === 'object' &&
+      !Array.isArray(result) &&
+      !(result instanceof limbeck.Tensor) &&
+      !ArrayBuffer.isView(result)
+    )
+      for (const each of Object.values(result)) keep(each);
   } catch (error) {
     note(what, error);
   }
   if (i % 500 === 0) limbeck.setDevice('cpu');
 }
 await new Promise((resolve) => setTimeout(resolve, 50));
-console.log(JSON.stringify({ calls, functions: called.size, milliseconds: Date.now() - began, wrong: [...wrong].map(([line, count]) => `${count}× ${line}`) }));
+console.log(
+  JSON.stringify({
+    calls,
+    functions: called.size,
+    milliseconds: Date.now() - began,
+    wrong: [...wrong].map(([line, count]) => `${count}× ${line}`),
+  }),
+);

@@ -20,7 +20,12 @@ for (const seed of [1, 2])
         maxBuffer: 1 << 26,
       });
       expect(`${child.signal} ${child.status}\n${child.stderr}`).toBe('null 0\n');
-      const report = JSON.parse(child.stdout.trim().split('\n').at(-1) as string) as { calls: number; functions: number; milliseconds: number; wrong: string[] };
+      const report = JSON.parse(child.stdout.trim().split('\n').at(-1) as string) as {
+        calls: number;
+        functions: number;
+        milliseconds: number;
+        wrong: string[];
+      };
       expect(report.wrong).toEqual([]);
       expect(report.calls).toBe(5000);
       expect(report.functions).toBeGreaterThan(40);

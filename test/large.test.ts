@@ -24,7 +24,13 @@ describe('offsets beyond 2^31 elements', () => {
     const far = { loss: new Float32Array(rows), gradient: student };
     raw.kdLoss(student, teacher, { rows, cols, rowStride: stride, teacherRowStride: cols, reduction: 'none', out: far });
     expectClose('loss', far.loss, near.loss, 0);
-    for (let r = 0; r < rows; r++) expectClose(`gradient of row ${r}`, student.subarray(r * stride, r * stride + cols), near.gradient.subarray(r * cols, (r + 1) * cols), 0);
+    for (let r = 0; r < rows; r++)
+      expectClose(
+        `gradient of row ${r}`,
+        student.subarray(r * stride, r * stride + cols),
+        near.gradient.subarray(r * cols, (r + 1) * cols),
+        0,
+      );
     expect(far.loss.every(Number.isFinite)).toBe(true);
   });
 });

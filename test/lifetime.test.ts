@@ -11,7 +11,10 @@ const built = pathToFileURL(path.resolve(path.dirname(fileURLToPath(import.meta.
 
 /** Runs a script in a process of its own and gives back what it printed. It must end by itself with status 0. */
 function run(script: string, flags: string[] = []): string {
-  const child = spawnSync(process.execPath, [...flags, '--input-type=module', '-e', `const built = ${JSON.stringify(built)};\n${script}`], { encoding: 'utf8', timeout: 50_000 });
+  const child = spawnSync(process.execPath, [...flags, '--input-type=module', '-e', `const built = ${JSON.stringify(built)};\n${script}`], {
+    encoding: 'utf8',
+    timeout: 50_000,
+  });
   expect(`${child.signal} ${child.status} ${child.stderr}`).toBe('null 0 ');
   return child.stdout.trim();
 }
@@ -189,7 +192,13 @@ describe('buffers that are taken away', () => {
     const y = softmax(x);
     const loss = kdLoss(x, tensor(normals(4, 12), { shape: [3, 4] }));
     detach(values);
-    for (const fn of [() => softmax(x), () => kdLoss(x, y.detach()), () => kdLoss(tensor(normals(4, 12), { shape: [3, 4] }), x.detach()), () => topK(x.detach(), 2), () => mul(x, 2)]) {
+    for (const fn of [
+      () => softmax(x),
+      () => kdLoss(x, y.detach()),
+      () => kdLoss(tensor(normals(4, 12), { shape: [3, 4] }), x.detach()),
+      () => topK(x.detach(), 2),
+      () => mul(x, 2),
+    ]) {
       expect(fn).toThrow(/^Cannot /);
       expect(fn).toThrow(RangeError);
     }

@@ -3,7 +3,20 @@ import { describe, expect, test } from 'vitest';
 import { denseCall, probabilities, sparseCall } from './cases/row_loss.js';
 import { expectClose } from './compare.js';
 import { gaussian, integers, normals, random, uniforms } from './random.js';
-import { captureTopKRow, logSoftmaxRow, logSumExp, phi, rowLossReference, softmaxBackwardRow, softmaxRow, logSoftmaxBackwardRow, sum, topKRow, unary, type LossCall } from './reference.js';
+import {
+  captureTopKRow,
+  logSoftmaxRow,
+  logSumExp,
+  phi,
+  rowLossReference,
+  softmaxBackwardRow,
+  softmaxRow,
+  logSoftmaxBackwardRow,
+  sum,
+  topKRow,
+  unary,
+  type LossCall,
+} from './reference.js';
 
 /** Central difference of f along a random direction, beside the gradient's. */
 function alongDirection(seed: number, x: Float64Array, f: (x: Float64Array) => number, gradient: ArrayLike<number>): [number, number] {
@@ -20,13 +33,24 @@ const calls: Record<string, LossCall> = {
   'temperature per row': denseCall(1, 3, 17, { rowTemperature: Float32Array.of(0.5, 1, 4) }),
   'probs of mass 0.9': { ...denseCall(2, 3, 17), target: 'probs', teacher: probabilities(normals(5, 51), 3, 17, 0.9) },
   'probs by power': { ...denseCall(2, 3, 17, { temperature: 3 }), target: 'probs', teacher: probabilities(normals(5, 51), 3, 17) },
-  'log-probs of mass 1.3': { ...denseCall(2, 3, 17), target: 'log_probs', teacher: probabilities(normals(5, 51), 3, 17, 1.3).map(Math.log) },
+  'log-probs of mass 1.3': {
+    ...denseCall(2, 3, 17),
+    target: 'log_probs',
+    teacher: probabilities(normals(5, 51), 3, 17, 1.3).map(Math.log),
+  },
   renormalize: sparseCall(3, 3, 17, 5, { residual: 'renormalize', temperature: 2 }),
   'renormalize, retempered': sparseCall(3, 3, 17, 5, { residual: 'renormalize', captured: 1, temperature: 2 }),
   truncate: sparseCall(3, 3, 17, 5, { residual: 'truncate', temperature: 2 }),
   tail_bucket: sparseCall(3, 3, 17, 5, { residual: 'tail_bucket', temperature: 2 }),
   'tail_bucket, tail from the log-probs': sparseCall(3, 3, 17, 5, { residual: 'tail_bucket', noTail: true }),
-  'mixed with labels': denseCall(4, 4, 17, { labels: Int32Array.of(1, -100, 3, -5), unlabelledIndex: -5, hardWeight: 0.3, labelSmoothing: 0.1, temperature: 2, rowWeights: Float32Array.of(1, 1, 2, 0.5) }),
+  'mixed with labels': denseCall(4, 4, 17, {
+    labels: Int32Array.of(1, -100, 3, -5),
+    unlabelledIndex: -5,
+    hardWeight: 0.3,
+    labelSmoothing: 0.1,
+    temperature: 2,
+    rowWeights: Float32Array.of(1, 1, 2, 0.5),
+  }),
   'labels alone': { ...denseCall(4, 4, 17), target: 'none', labels: integers(1, 4, 0, 17), hardWeight: 1 },
 };
 
@@ -36,7 +60,12 @@ describe('row loss', () => {
       test(`${name}, ${reduction}: the gradient is the derivative`, () => {
         const at = (student: Float64Array): number => rowLossReference({ ...call, student, reduction, denominator: 'weights' }).loss;
         const x = Float64Array.from(call.student);
-        const [difference, analytic] = alongDirection(9, x, at, rowLossReference({ ...call, student: x, reduction, denominator: 'weights' }).gradient);
+        const [difference, analytic] = alongDirection(
+          9,
+          x,
+          at,
+          rowLossReference({ ...call, student: x, reduction, denominator: 'weights' }).gradient,
+        );
         expect(Math.abs(difference - analytic)).toBeLessThanOrEqual(1e-7 * (1 + Math.abs(analytic)));
       });
 
@@ -64,7 +93,14 @@ describe('row loss', () => {
   });
 
   test('the traps with published numbers', () => {
-    const loss = (student: number[], teacher: number[]): number => rowLossReference({ rows: 1, cols: student.length, target: 'logits', student: Float64Array.from(student), teacher: Float64Array.from(teacher) }).loss;
+    const loss = (student: number[], teacher: number[]): number =>
+      rowLossReference({
+        rows: 1,
+        cols: student.length,
+        target: 'logits',
+        student: Float64Array.from(student),
+        teacher: Float64Array.from(teacher),
+      }).loss;
     expect(loss([0, 0, 0], [0, 0, -Infinity])).toBeCloseTo(Math.log(1.5), 12);
     expect(loss([0, 100, 0], [100, 0, 0])).toBeCloseTo(100, 9);
     expect(loss([-Infinity, 0, 1], [0, 0, 0])).toBe(Infinity);

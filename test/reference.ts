@@ -200,7 +200,13 @@ interface RowTerm {
 }
 
 function poisoned(cols: number): RowTerm {
-  return { loss: NaN, gradient: new Float64Array(cols).fill(NaN), lossScale: 0, size: new Float64Array(cols), depth: new Float64Array(cols) };
+  return {
+    loss: NaN,
+    gradient: new Float64Array(cols).fill(NaN),
+    lossScale: 0,
+    size: new Float64Array(cols),
+    depth: new Float64Array(cols),
+  };
 }
 
 // e^a with a rounded to float32 is off by |a|·2^-24 in relative terms: entries deep below the maximum are known less exactly.
@@ -226,7 +232,13 @@ interface Outcomes {
   mass: number;
 }
 
-function denseOutcomes(call: LossCall, logQ: Float64Array, student: ArrayLike<number>, teacher: ArrayLike<number>, temperature: number): Outcomes | null {
+function denseOutcomes(
+  call: LossCall,
+  logQ: Float64Array,
+  student: ArrayLike<number>,
+  teacher: ArrayLike<number>,
+  temperature: number,
+): Outcomes | null {
   const cols = call.cols;
   const ofColumn = Int32Array.from({ length: cols }, (_, i) => i);
   let logP: Float64Array;
@@ -328,7 +340,13 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const outcomes =
     call.target === 'sparse_log_probs'
       ? sparseOutcomes(call, logQ, row)
-      : denseOutcomes(call, logQ, student, (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols), temperature);
+      : denseOutcomes(
+          call,
+          logQ,
+          student,
+          (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols),
+          temperature,
+        );
   if (outcomes === null) return poisoned(cols);
   const { logP, logQ: logQs, difference, ofColumn, mass } = outcomes;
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
@@ -351,11 +369,15 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
     // Scales are multiplied by 1e-5 of DESIGN.md 4.2; what nobody can know counts in full.
     const unknown = (share * (undecided[outcome] as number) + q * allUndecided) * 1e5;
     size[i] = (larger + unknown) / temperature;
-    depth[i] = (withDepth(larger) + unknown) / temperature;
+    // q·d is known to the precision of d.
+    depth[i] = (withDepth(Math.max(larger, Math.abs(share * (pulls[outcome] as number)) || 0)) + unknown) / temperature;
   }
   // An infinite loss has no gradient, except where each outcome knows its own.
   if (loss === Infinity && !formula.anyMass) gradient.fill(NaN);
-  return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
+  // Given probabilities of mass a ≠ 1: a − 1 may cancel the sum of the terms, which is then what float32 inputs are measured against.
+  const given = call.target === 'probs' || call.target === 'log_probs';
+  const scale = Math.max(Math.abs(loss), given ? Math.abs(loss - formula.massTerm(mass)) : 0, 1e-3);
+  return { loss, gradient, lossScale: scale, size, depth };
 }
 
 // Cross-entropy of one row at T = 1 against the smoothed label (1−ε)e_y + ε/V.
@@ -430,7 +452,8 @@ export function rowLossReference(call: LossCall): LossReference {
     const by = kind === 'rows' ? weights.length : kind === 'weights' ? sum(weights) : (call.denominatorValue ?? 1);
     coefficient = by === 0 ? 0 : 1 / by;
   }
-  const times = (values: Float64Array): Float64Array => (coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient));
+  const times = (values: Float64Array): Float64Array =>
+    coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient);
   return {
     rowLoss,
     loss: coefficient === 0 ? 0 : sum(rowLoss) * coefficient,
@@ -451,7 +474,15 @@ export interface Product {
 }
 
 /** op(a)·op(b), [m, n]; a is [m, k] or its transpose [k, m], b [k, n] or [n, k]. */
-export function matmul(a: ArrayLike<number>, b: ArrayLike<number>, m: number, n: number, k: number, transposeA: boolean, transposeB: boolean): Product {
+export function matmul(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  m: number,
+  n: number,
+  k: number,
+  transposeA: boolean,
+  transposeB: boolean,
+): Product {
   const c = new Float64Array(m * n);
   const size = new Float64Array(m * n);
   for (let i = 0; i < m; i++)
@@ -487,7 +518,11 @@ export const unary: Record<string, UnaryReference> = {
   sqrt: { forward: Math.sqrt, slope: (_, y) => 0.5 / y, domain: [1e-3, 100] },
   abs: { forward: Math.abs, slope: (x) => Math.sign(x), domain: [-5, 5] },
   tanh: { forward: Math.tanh, slope: (x) => 1 / Math.cosh(x) ** 2, domain: [-6, 6] },
-  sigmoid: { forward: (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))), slope: (_, y) => y * (1 - y), domain: [-20, 20] },
+  sigmoid: {
+    forward: (x) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))),
+    slope: (_, y) => y * (1 - y),
+    domain: [-20, 20],
+  },
   scale: { forward: (x, parameter) => x * parameter, slope: (_x, _y, parameter) => parameter, domain: [-5, 5] },
   add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
 };

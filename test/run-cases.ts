@@ -11,7 +11,11 @@ export interface CaseResult {
 }
 
 /** Every check of every op, in order; never throws for a failing check. */
-export async function* runCases(subject: Subject, only: (name: string) => boolean = () => true, files: CaseFile[] = cases): AsyncGenerator<CaseResult> {
+export async function* runCases(
+  subject: Subject,
+  only: (name: string) => boolean = () => true,
+  files: CaseFile[] = cases,
+): AsyncGenerator<CaseResult> {
   for (const file of files)
     for (const check of file.checks) {
       const name = `${file.op}: ${check.name}`;

@@ -21,7 +21,9 @@ function files(folder: string, ending: string): string[] {
 // kernels.inc without its comments, one entry per K(name, parameters).
 function declared(): Record<string, string> {
   const text = readFileSync(path.join(root, 'native/kernels.inc'), 'utf8').replace(/^\/\/.*$/gm, '');
-  return Object.fromEntries([...text.matchAll(/^K\((\w+),\s*([^)]*)\)/gm)].map((match) => [match[1], (match[2] as string).replace(/\s+/g, ' ').trim()]));
+  return Object.fromEntries(
+    [...text.matchAll(/^K\((\w+),\s*([^)]*)\)/gm)].map((match) => [match[1], (match[2] as string).replace(/\s+/g, ' ').trim()]),
+  );
 }
 
 describe('schema', () => {
@@ -40,7 +42,8 @@ describe('schema', () => {
 
   test('every kernel has the files its name says', () => {
     for (const name of Object.keys(declared())) {
-      for (const file of ['check.h', 'cpu.h', 'cuda.cu']) expect(existsSync(path.join(root, 'native/ops', name, file)), `native/ops/${name}/${file}`).toBe(true);
+      for (const file of ['check.h', 'cpu.h', 'cuda.cu'])
+        expect(existsSync(path.join(root, 'native/ops', name, file)), `native/ops/${name}/${file}`).toBe(true);
     }
   });
 
@@ -61,7 +64,14 @@ describe('sources', () => {
   test('no op is named by the binding, the autograd engine or the case runner', () => {
     // These words also name lists of codes, or say what a buffer needs.
     const names = Object.keys(declared()).filter((name) => !['fill', 'binary', 'unary', 'reduce', 'divergence'].includes(name));
-    for (const file of ['native/binding.cpp', 'src/autograd.ts', 'test/run-cases.ts', 'test/ops.device.test.ts', 'CMakeLists.txt', 'binding.gyp']) {
+    for (const file of [
+      'native/binding.cpp',
+      'src/autograd.ts',
+      'test/run-cases.ts',
+      'test/ops.device.test.ts',
+      'CMakeLists.txt',
+      'binding.gyp',
+    ]) {
       if (!existsSync(path.join(root, file))) continue;
       const text = readFileSync(path.join(root, file), 'utf8');
       for (const name of names) expect(new RegExp(`\\b${name}\\b`).test(text), `${file} names ${name}`).toBe(false);

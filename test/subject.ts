@@ -145,14 +145,18 @@ export class Memory {
       const end = block.at + view.byteLength;
       block.whole.forEach((byte, i) => {
         if ((i < block.at || i >= end) && byte !== GUARD_BYTE)
-          throw new Error(`${i < block.at ? 'before' : 'after'} the tensor: a byte was overwritten, ${i < block.at ? block.at - i : i - end + 1} away`);
+          throw new Error(
+            `${i < block.at ? 'before' : 'after'} the tensor: a byte was overwritten, ${i < block.at ? block.at - i : i - end + 1} away`,
+          );
       });
       return (view as A).slice() as A;
     }
     const padded = new (block.template.constructor as new (size: number) => A)(block.template.length + block.beyond);
     this.native.download(block.argument as DeviceBuffer, padded);
     const tail = padded.subarray(block.template.length);
-    new Uint8Array(tail.buffer, tail.byteOffset, tail.byteLength).forEach((byte, i) => expectTrue(`after the tensor: byte ${i} was overwritten`, byte === GUARD_BYTE));
+    new Uint8Array(tail.buffer, tail.byteOffset, tail.byteLength).forEach((byte, i) =>
+      expectTrue(`after the tensor: byte ${i} was overwritten`, byte === GUARD_BYTE),
+    );
     return padded.slice(0, block.template.length) as A;
   }
 

@@ -4,7 +4,18 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-import { captureTopK, denseTarget, kdLoss, LimbeckError, loadTargets, saveTargets, sparseTarget, tensor, type DenseTarget, type SparseTarget } from '../src/index.js';
+import {
+  captureTopK,
+  denseTarget,
+  kdLoss,
+  LimbeckError,
+  loadTargets,
+  saveTargets,
+  sparseTarget,
+  tensor,
+  type DenseTarget,
+  type SparseTarget,
+} from '../src/index.js';
 import { normals } from './random.js';
 
 const home = mkdtempSync(path.join(os.tmpdir(), 'limbeck-targets-'));
@@ -48,7 +59,17 @@ describe('round trip', () => {
   });
 
   test('temperatures per row, empty slots, no tail, no width', () => {
-    const target = sparseTarget({ indices: [[1, -1], [0, 2]], probs: [[0.5, 0], [0.25, 0.5]], temperature: tensor(Float32Array.of(1, 3)) });
+    const target = sparseTarget({
+      indices: [
+        [1, -1],
+        [0, 2],
+      ],
+      probs: [
+        [0.5, 0],
+        [0.25, 0.5],
+      ],
+      temperature: tensor(Float32Array.of(1, 3)),
+    });
     saveTargets(at(), target);
     const back = loadTargets(at()) as SparseTarget;
     expect(bits(back.indices)).toEqual([1, -1, 0, 2]);
@@ -61,7 +82,11 @@ describe('round trip', () => {
     const weights = sparseTarget({ indices: [[1, 1]], weights: [[0.5, 0.5]] });
     saveTargets(at(), weights);
     expect(bits((loadTargets(at()) as SparseTarget).weights)).toEqual([0.5, 0.5]);
-    for (const made of [denseTarget({ logits: logits() }), denseTarget({ probs: tensor([[0.25, 0.75]]) }), denseTarget({ logProbs: tensor([[-1, -2]]) })]) {
+    for (const made of [
+      denseTarget({ logits: logits() }),
+      denseTarget({ probs: tensor([[0.25, 0.75]]) }),
+      denseTarget({ logProbs: tensor([[-1, -2]]) }),
+    ]) {
       saveTargets(at(), made);
       const back = loadTargets(at()) as DenseTarget;
       expect(back.kind).toBe(made.kind);
@@ -156,7 +181,12 @@ describe('a broken file is bad_file and says where', () => {
   });
 
   test('a target of a kind this version does not know is wrong_target', () => {
-    const text = Buffer.from(JSON.stringify({ __metadata__: { format: 'limbeck targets 1', kind: 'holographic' }, values: { dtype: 'F32', shape: [1, 1], data_offsets: [0, 4] } }));
+    const text = Buffer.from(
+      JSON.stringify({
+        __metadata__: { format: 'limbeck targets 1', kind: 'holographic' },
+        values: { dtype: 'F32', shape: [1, 1], data_offsets: [0, 4] },
+      }),
+    );
     const prefix = Buffer.alloc(8);
     prefix.writeBigUInt64LE(BigInt(text.length));
     writeFileSync(at(), Buffer.concat([prefix, text, Buffer.alloc(4)]));
@@ -175,7 +205,8 @@ describe('writing', () => {
   test('a full disk leaves the old file whole and nothing beside it', (context) => {
     const disk = at('disk');
     mkdirSync(disk);
-    if (process.getuid?.() !== 0 || spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk]).status !== 0) return context.skip('mounting a small tmpfs needs root');
+    if (process.getuid?.() !== 0 || spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk]).status !== 0)
+      return context.skip('mounting a small tmpfs needs root');
     try {
       const file = path.join(disk, 'target.safetensors');
       saveTargets(file, sample());
@@ -220,7 +251,10 @@ describe('writing', () => {
   });
 
   test('what is not a target, what is not a path', () => {
-    for (const wrong of [null, undefined, 5, {}, logits()]) expect(() => saveTargets(at(), wrong as never)).toThrow(/^Cannot save a target: target must be made by captureTopK, sparseTarget or denseTarget/);
+    for (const wrong of [null, undefined, 5, {}, logits()])
+      expect(() => saveTargets(at(), wrong as never)).toThrow(
+        /^Cannot save a target: target must be made by captureTopK, sparseTarget or denseTarget/,
+      );
     for (const wrong of [null, undefined, 5, '', {}]) {
       expect(() => saveTargets(wrong as never, sample())).toThrow(TypeError);
       expect(() => loadTargets(wrong as never)).toThrow(TypeError);

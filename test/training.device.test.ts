@@ -191,6 +191,7 @@ describe(`training on ${device}`, () => {
           optimizer: { kind: 'adamw', learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 },
           schedule: { kind: 'cosine', warmup: 0.1, floor: 0 },
           clipNorm: 1,
+          shift: 0,
         },
         steps: 12,
         seed: 7,

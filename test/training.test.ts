@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { inputTensor, loadData, shiftedBatches } from '../src/distill/data.js';
 import { parseIdx, readIdx } from '../src/distill/idx.js';
 import { agreement, evaluateLogits, meanAndDeviation, predictions } from '../src/distill/metrics.js';
 import { magnitudeMasks } from '../src/distill/prune.js';
@@ -109,6 +110,27 @@ describe('IDX files', () => {
   });
 });
 
+describe('moved images', () => {
+  it('keep their pixels, come from the seed alone, and bring background in', async () => {
+    const data = await loadData({ format: 'mnist', trainRows: 50, testRows: 10 });
+    const rows = Int32Array.from([3, 7, 3]);
+    const batches = shiftedBatches(data, 2, 'cpu');
+    const first = batches(rows, 5).data;
+    expect(batches(rows, 5).data).toEqual(first);
+    expect(batches(rows, 6).data).not.toEqual(first);
+    const image = (i: number) => [...first.subarray(i * 784, (i + 1) * 784)].sort();
+    // A digit of MNIST lies in the middle 20 × 20 pixels: a move by two loses none of it.
+    const still = [...shiftedBatches(data, 0, 'cpu')(rows, 5).data.subarray(0, 784)].sort();
+    expect(image(0)).toEqual(still);
+    expect(image(2)).toEqual(still);
+    expect([...shiftedBatches(data, 0, 'cpu')(rows, 1).data]).toEqual([
+      ...inputTensor(data, data.train, 'cpu').data.subarray(3 * 784, 4 * 784),
+      ...inputTensor(data, data.train, 'cpu').data.subarray(7 * 784, 8 * 784),
+      ...inputTensor(data, data.train, 'cpu').data.subarray(3 * 784, 4 * 784),
+    ]);
+  });
+});
+
 describe('schedules', () => {
   it('warm up, fall, and end at the floor', () => {
     const cosine = schedule('cosine', { steps: 110, warmupSteps: 10, floor: 0.1 });
@@ -146,6 +168,11 @@ describe('recipes', () => {
       'stages[2].model must name one of the models: it is "studnet", did you mean "student"?',
     ],
     ['two stages of one name', (r) => (r.stages[3]!.name = 'distilled'), 'stages[3].name must differ'],
+    [
+      'captured targets of moved images',
+      (r) => Object.assign((r.stages[2] as { training: object }).training, { shift: 1 }),
+      'stages[2].training.shift must be 0 where the target is captured',
+    ],
     ['falling sparsity', (r) => Object.assign(r.stages[4]!, { sparsity: [0.5, 0.4] }), 'stages[4].sparsity must rise'],
     [
       'targets from a student of each seed',

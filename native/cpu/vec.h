@@ -48,8 +48,9 @@ template <class V, class F> LIMBECK_FN void each(Int n, F f) {
     if (i < n) f(i, Tail<V>{n - i});
 }
 
-// Elements per float32 partial sum: at most 1024 terms per lane with scalar lanes, far fewer with wide ones.
+// Elements between two sums in double: at most 128 terms per float32 partial sum, whatever the width of the lanes.
 inline constexpr Int kBlock = 4096;
+template <class V> inline constexpr Int kSumBlock = lane<V>::width == 1 ? 512 : kBlock;
 
 template <class V, int N> struct Partials {
   V part[N];
@@ -62,8 +63,8 @@ template <int N> struct Sums {
 template <class V, int N, class F> LIMBECK_FN Sums<N> sum_each(Int n, F f) {
   constexpr Int W = lane<V>::width;
   Sums<N> sums{};
-  for (Int block = 0; block < n; block += kBlock) {
-    const Int end = n - block < kBlock ? n : block + kBlock;
+  for (Int block = 0; block < n; block += kSumBlock<V>) {
+    const Int end = n - block < kSumBlock<V> ? n : block + kSumBlock<V>;
     Partials<V, N> a, b, c, d;
     for (int k = 0; k < N; ++k) a.part[k] = b.part[k] = c.part[k] = d.part[k] = splat<V>(0);
     Int i = block;

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Device } from '../device.js';
 import { LimbeckError } from '../errors.js';
+import { fillUniform } from '../random.js';
 import { tensor, type Tensor } from '../tensor.js';
 import { readIdx } from './idx.js';
 import type { DataSpec } from './recipe.js';
@@ -104,10 +105,39 @@ async function readSplit(
   };
 }
 
-/** Rows as the models see them: (pixel/255 − mean) / deviation of the training pixels, [rows, inputs]. */
+/** What each pixel value becomes: (pixel/255 − mean) / deviation of the training pixels. */
+function scaledPixels(data: Data): Float32Array {
+  return Float32Array.from({ length: 256 }, (_, pixel) => (pixel / 255 - data.mean) / data.deviation);
+}
+
+/** Rows as the models see them, [rows, inputs]. */
 export function inputTensor(data: Data, split: Split, device: Device): Tensor {
-  const scaled = Float32Array.from({ length: 256 }, (_, pixel) => (pixel / 255 - data.mean) / data.deviation);
+  const scaled = scaledPixels(data);
   const values = new Float32Array(split.pixels.length);
   for (let i = 0; i < values.length; i++) values[i] = scaled[split.pixels[i]!]!;
   return tensor(values, { shape: [split.rows, data.inputs], device });
+}
+
+/**
+ * Batches of training rows whose images are moved by up to `shift` pixels each way, what comes in being background.
+ * A batch depends on its rows and the seed alone.
+ */
+export function shiftedBatches(data: Data, shift: number, device: Device): (rows: Int32Array, seed: number) => Tensor {
+  const { width, height, inputs, train } = data;
+  const scaled = scaledPixels(data);
+  return (rows, seed) => {
+    const values = new Float32Array(rows.length * inputs).fill(scaled[0]!);
+    const moves = new Float32Array(2 * rows.length);
+    fillUniform(moves, seed);
+    rows.forEach((row, i) => {
+      const right = Math.floor(moves[2 * i]! * (2 * shift + 1)) - shift;
+      const down = Math.floor(moves[2 * i + 1]! * (2 * shift + 1)) - shift;
+      for (let y = Math.max(0, -down); y < Math.min(height, height - down); y++) {
+        const from = row * inputs + y * width;
+        const to = i * inputs + (y + down) * width + right;
+        for (let x = Math.max(0, -right); x < Math.min(width, width - right); x++) values[to + x] = scaled[train.pixels[from + x]!]!;
+      }
+    });
+    return tensor(values, { shape: [rows.length, inputs], device });
+  };
 }

@@ -45,6 +45,8 @@ export interface TrainingSpec {
   optimizer: OptimizerSpec;
   schedule?: ScheduleSpec;
   clipNorm?: number;
+  /** Largest random move of each image, in pixels. */
+  shift: number;
 }
 
 export type TargetSpec =
@@ -132,7 +134,9 @@ export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Reci
 /** The recipe with the caller's seed and epochs, and its `quick` part where asked for. */
 export function overrideRecipe(recipe: Recipe, overrides: RecipeOverrides): Recipe {
   const result = structuredClone(recipe);
-  const quick = overrides.quick ? (result.quick ?? {}) : {};
+  if (overrides.quick && !result.quick)
+    throw new TypeError(`Cannot run recipe ${recipe.name} quickly: it must have a field "quick": it has none`);
+  const quick = (overrides.quick && result.quick) || {};
   if (overrides.seed !== undefined) result.seed = overrides.seed;
   if (quick.repeats !== undefined) result.repeats = quick.repeats;
   if (quick.trainRows !== undefined) result.data.trainRows = quick.trainRows;
@@ -275,6 +279,11 @@ function checkReferences(recipe: Recipe, what: string): void {
             refuse(`${at}.sparsity must rise from level to level: it is [${stage.sparsity.join(', ')}]`);
         });
       }
+    }
+    if (stage.kind !== 'capture' && stage.target.kind === 'captured' && stage.training.shift > 0) {
+      refuse(
+        `${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${stage.training.shift}`,
+      );
     }
     if (stage.kind !== 'capture' && stage.target.kind === 'captured') named('target.from', stage.target.from, ['capture']);
     earlier.set(stage.name, stage);

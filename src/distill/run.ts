@@ -13,7 +13,7 @@ import { captureTopK, loadTargets, saveTargets, SparseTarget, sparseTarget } fro
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { findings } from '../report/findings.js';
 import { reportPage } from '../report/report.js';
-import { inputTensor, loadData, type Data } from './data.js';
+import { inputTensor, loadData, shiftedBatches, type Data } from './data.js';
 import type { RunListener, Unit } from './events.js';
 import { makeFolder, removeUnfinished, shortPath, writeWhole } from './files.js';
 import { buildGallery, type GallerySource } from './gallery.js';
@@ -262,6 +262,7 @@ class Run {
           model,
           inputs: this.trainInputs,
           loss: loss.of,
+          batch: spec.training.shift > 0 ? shiftedBatches(this.data, spec.training.shift, this.device) : undefined,
           training: spec.training,
           steps: bounds[level]! - before,
           seed: deriveSeed(unit.seed, 'data', level),

@@ -20,6 +20,8 @@ export interface TrainerOptions {
   /** Training rows, [rows, inputs]. */
   inputs: Tensor;
   loss: BatchLoss;
+  /** Makes the inputs of a batch where they are not the rows as they are. */
+  batch?: (rows: Int32Array, seed: number) => Tensor;
   training: TrainingSpec;
   /** Steps to take in all; by default those of the training's epochs. */
   steps: number;
@@ -85,11 +87,12 @@ export class Trainer {
 
   /** Takes one step; returns the rows of the batch and its loss. */
   takeStep(): { rows: number; loss: number } {
-    const { model, inputs, loss: lossOf, training } = this.options;
+    const { model, inputs, loss: lossOf, batch, training, seed } = this.options;
     const rows = this.nextRows();
     const loss = tidy(() => {
       const indices = tensor(rows, { device: inputs.device });
-      const batchLoss = lossOf(model.forward(gatherRows(inputs, indices)), indices, rows);
+      const x = batch ? batch(rows, deriveSeed(seed, 'batch', this.step)) : gatherRows(inputs, indices);
+      const batchLoss = lossOf(model.forward(x), indices, rows);
       batchLoss.backward();
       return batchLoss.item();
     });

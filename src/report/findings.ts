@@ -127,15 +127,17 @@ export function findings(
     for (const b of labelled) {
       const [first, second] = [rowOf(a)!, rowOf(b)!];
       if (first.parameters !== second.parameters) continue;
+      const comparisons = compare(stagesOf(a), stagesOf(b));
+      const winsAccuracy = comparisons.some((c) => c.name === 'accuracy' && c.verdict === 'wins');
       const size = teacher ? `, ${percent(first.parameters / teacher.parameters, 1)} of the teacher's,` : '';
       texts.push(
         `With ${count(first.parameters)} parameters${size} the student reads ${percent(first.accuracy.mean)} distilled and ${percent(second.accuracy.mean)} from the labels alone.`,
-        ...verdictText('distilling', 'the labels alone', compare(stagesOf(a), stagesOf(b))),
+        ...verdictText('distilling', 'the labels alone', comparisons),
       );
       if (teacher) {
         const gap = teacher.accuracy.mean - second.accuracy.mean;
         const closed = (first.accuracy.mean - second.accuracy.mean) / gap;
-        if (gap > 0 && closed > 0)
+        if (gap > 0 && winsAccuracy)
           texts.push(`Distilling closes ${percent(closed, 0)} of the gap in accuracy between that student and the teacher.`);
         if (first.accuracy.mean < teacher.accuracy.mean) {
           texts.push(

@@ -5,16 +5,42 @@ import { binary as references } from '../reference.js';
 import { codeOf, kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
 
 const BROADCASTS = ['same', 'row', 'column', 'scalar'] as const;
-const SHAPES: [number, number][] = [[1, 1], [3, 1], [1, 7], [4, 33], [5, 1025], [129, 16]];
+const SHAPES: [number, number][] = [
+  [1, 1],
+  [3, 1],
+  [1, 7],
+  [4, 33],
+  [5, 1025],
+  [129, 16],
+];
 
 function sizeOf(broadcast: (typeof BROADCASTS)[number], rows: number, cols: number): number {
   return { same: rows * cols, row: cols, column: rows, scalar: 1 }[broadcast];
 }
 
-function run(subject: Subject, name: string, broadcast: string, a: Float32Array, b: Float32Array, rows: number, cols: number, offset = 0): Float32Array {
+function run(
+  subject: Subject,
+  name: string,
+  broadcast: string,
+  a: Float32Array,
+  b: Float32Array,
+  rows: number,
+  cols: number,
+  offset = 0,
+): Float32Array {
   return withMemory(subject, (memory) => {
     const y = memory.output(Float32Array, rows * cols, offset);
-    kernel(subject, 'binary', memory.input(a, offset), memory.input(b, offset), y, rows, cols, codeOf(subject.native, 'binary', name), codeOf(subject.native, 'broadcast', broadcast));
+    kernel(
+      subject,
+      'binary',
+      memory.input(a, offset),
+      memory.input(b, offset),
+      y,
+      rows,
+      cols,
+      codeOf(subject.native, 'binary', name),
+      codeOf(subject.native, 'broadcast', broadcast),
+    );
     return memory.read(y);
   });
 }
@@ -46,7 +72,13 @@ export const binary: CaseFile = {
         const values = [NaN, Infinity, -Infinity, 0, -0, 1];
         const a = Float32Array.from(values.flatMap((value) => values.map(() => value)));
         const b = Float32Array.from(values.flatMap(() => values));
-        for (const [name, reference] of Object.entries(references)) expectClose(name, run(subject, name, 'same', a, b, 6, 6), Float64Array.from(a, (value, i) => reference(value, b[i] as number)), 0);
+        for (const [name, reference] of Object.entries(references))
+          expectClose(
+            name,
+            run(subject, name, 'same', a, b, 6, 6),
+            Float64Array.from(a, (value, i) => reference(value, b[i] as number)),
+            0,
+          );
       },
     },
     {
@@ -58,7 +90,12 @@ export const binary: CaseFile = {
         const a = limbeck.tensor(x, { shape: [3, 4], device, requiresGrad: true });
         const b = limbeck.tensor(bias, { shape: [4], device, requiresGrad: true });
         limbeck.mul(a, b).backward(limbeck.tensor(g, { shape: [3, 4], device }));
-        expectClose('∂a', (await (a.grad as NonNullable<typeof a.grad>).read()) as Float32Array, g.map((value, i) => value * (bias[i % 4] as number)), 1e-6);
+        expectClose(
+          '∂a',
+          (await (a.grad as NonNullable<typeof a.grad>).read()) as Float32Array,
+          g.map((value, i) => value * (bias[i % 4] as number)),
+          1e-6,
+        );
         const expected = new Float64Array(4);
         g.forEach((value, i) => (expected[i % 4] = (expected[i % 4] as number) + value * (x[i] as number)));
         expectClose('∂b', (await (b.grad as NonNullable<typeof b.grad>).read()) as Float32Array, expected, 1e-5);

@@ -12,28 +12,64 @@ interface Captured {
   logSumExp: Float32Array;
 }
 
-function run(subject: Subject, x: Float32Array, rows: number, cols: number, k: number, temperature: number | Float32Array, offset = 0): Captured {
+function run(
+  subject: Subject,
+  x: Float32Array,
+  rows: number,
+  cols: number,
+  k: number,
+  temperature: number | Float32Array,
+  offset = 0,
+): Captured {
   return withMemory(subject, (memory) => {
     const indices = memory.output(Int32Array, rows * k, offset);
     const logProbs = memory.output(Float32Array, rows * k, offset);
     const tailLogMass = memory.output(Float32Array, rows, offset);
     const logSumExp = memory.output(Float32Array, rows, offset);
     const perRow = typeof temperature === 'number' ? null : memory.input(temperature);
-    kernel(subject, 'capture_top_k', memory.input(x, offset), perRow, indices, logProbs, tailLogMass, logSumExp, rows, cols, k, typeof temperature === 'number' ? temperature : 1);
-    return { indices: memory.read(indices), logProbs: memory.read(logProbs), tailLogMass: memory.read(tailLogMass), logSumExp: memory.read(logSumExp) };
+    kernel(
+      subject,
+      'capture_top_k',
+      memory.input(x, offset),
+      perRow,
+      indices,
+      logProbs,
+      tailLogMass,
+      logSumExp,
+      rows,
+      cols,
+      k,
+      typeof temperature === 'number' ? temperature : 1,
+    );
+    return {
+      indices: memory.read(indices),
+      logProbs: memory.read(logProbs),
+      tailLogMass: memory.read(tailLogMass),
+      logSumExp: memory.read(logSumExp),
+    };
   });
 }
 
 // A logarithm stored in float32: half an ulp of itself, and what the sum of exponentials below it loses.
 const close = (value: number): number => 2e-6 * Math.max(1, Math.abs(value));
 
-function check(subject: Subject, what: string, x: Float32Array, rows: number, cols: number, k: number, temperature: number | Float32Array): Captured {
+function check(
+  subject: Subject,
+  what: string,
+  x: Float32Array,
+  rows: number,
+  cols: number,
+  k: number,
+  temperature: number | Float32Array,
+): Captured {
   const result = run(subject, x, rows, cols, k, temperature);
   for (let r = 0; r < rows; r++) {
     const t = typeof temperature === 'number' ? temperature : (temperature[r] as number);
     const expected = captureTopKRow(x.subarray(r * cols, (r + 1) * cols), k, t);
     expectEqual(`${what}: ids of row ${r}`, Array.from(result.indices.subarray(r * k, (r + 1) * k)), expected.indices);
-    expectClose(`${what}: log-probs of row ${r}`, result.logProbs.subarray(r * k, (r + 1) * k), expected.logProbs, (i) => close(expected.logProbs[i] as number));
+    expectClose(`${what}: log-probs of row ${r}`, result.logProbs.subarray(r * k, (r + 1) * k), expected.logProbs, (i) =>
+      close(expected.logProbs[i] as number),
+    );
     expectClose(`${what}: tail of row ${r}`, result.tailLogMass.subarray(r, r + 1), [expected.tailLogMass], close(expected.tailLogMass));
     expectClose(`${what}: log-sum-exp of row ${r}`, result.logSumExp.subarray(r, r + 1), [expected.logSumExp], close(expected.logSumExp));
   }
@@ -49,7 +85,17 @@ export const capture_top_k: CaseFile = {
     ...TEMPERATURES.map((temperature) => ({
       name: `temperature ${temperature}, every width and k (traps 15, 18)`,
       run(subject: Subject) {
-        for (const cols of COLS) for (const k of ks(cols)) check(subject, `V ${cols}, k ${k}`, normals(cols + k, 2 * cols, Math.min(3 * Math.max(temperature, 0.5), 2500)), 2, cols, k, temperature);
+        for (const cols of COLS)
+          for (const k of ks(cols))
+            check(
+              subject,
+              `V ${cols}, k ${k}`,
+              normals(cols + k, 2 * cols, Math.min(3 * Math.max(temperature, 0.5), 2500)),
+              2,
+              cols,
+              k,
+              temperature,
+            );
       },
     })),
     {
@@ -81,7 +127,13 @@ export const capture_top_k: CaseFile = {
     {
       name: 'k of all classes leaves a tail of −inf (traps 18, 27)',
       run(subject) {
-        for (const cols of [1, 2, 33, 300]) expectAll(`V ${cols}`, check(subject, `V ${cols}`, normals(1, 2 * cols, 3), 2, cols, cols, 2).tailLogMass, (value) => value === -Infinity, '−inf');
+        for (const cols of [1, 2, 33, 300])
+          expectAll(
+            `V ${cols}`,
+            check(subject, `V ${cols}`, normals(1, 2 * cols, 3), 2, cols, cols, 2).tailLogMass,
+            (value) => value === -Infinity,
+            '−inf',
+          );
         expectThrows('k above the width', () => run(subject, normals(1, 5), 1, 5, 6, 1), RangeError, /k must be at most/);
       },
     },

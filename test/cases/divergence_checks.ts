@@ -4,7 +4,7 @@ import { integers, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
-import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, runLoss, sparseCall } from './row_loss.js';
+import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, randomCall, runLoss, sparseCall } from './row_loss.js';
 
 /** What a divergence allows, as DESIGN.md 4.1 has it. */
 export interface DivergenceRules {
@@ -32,10 +32,13 @@ function spreads(temperature: number): { spread: number; noise: number }[] {
 export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRules): Check[] {
   const checks: Check[] = [];
   const check = (name: string, run: (subject: Subject) => void): void => void checks.push({ name, run });
-  const dense = (seed: number, rows: number, cols: number, options: Parameters<typeof denseCall>[3] = {}): LossCall => denseCall(seed, rows, cols, { divergence: formula, ...options });
+  const dense = (seed: number, rows: number, cols: number, options: Parameters<typeof denseCall>[3] = {}): LossCall =>
+    denseCall(seed, rows, cols, { divergence: formula, ...options });
   const sparse = (seed: number, rows: number, cols: number, k: number, options: Parameters<typeof sparseCall>[4] = {}): LossCall =>
     sparseCall(seed, rows, cols, k, { divergence: formula, ...options });
-  const residuals = (['renormalize', 'truncate', 'tail_bucket'] as const).filter((name) => (name === 'renormalize' ? rules.renormalize : name === 'truncate' ? rules.anyMass : true));
+  const residuals = (['renormalize', 'truncate', 'tail_bucket'] as const).filter((name) =>
+    name === 'renormalize' ? rules.renormalize : name === 'truncate' ? rules.anyMass : true,
+  );
 
   // ---- exactness
 
@@ -50,11 +53,20 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     check(`student nearly the teacher at temperature ${temperature}`, (subject) => {
       for (const cols of [2, 33, 1025])
         for (const noise of [1e-2, 1e-3]) {
-          const call = dense(cols + 7, 3, cols, { temperature, spread: Math.min(3 * temperature, 2000), noise: noise * Math.min(temperature, 700) });
+          const call = dense(cols + 7, 3, cols, {
+            temperature,
+            spread: Math.min(3 * temperature, 2000),
+            noise: noise * Math.min(temperature, 700),
+          });
           const result = checkLoss(subject, `V ${cols}, noise ${noise}`, call);
           // More than the contract asks: these digits are what the form Σ p·φ(d) keeps and a difference of log-sum-exps loses.
           const reference = rowLossReference(call);
-          expectClose('digits of a small loss', result.rowLoss, reference.rowLoss, (r) => 2e-3 * Math.abs(reference.rowLoss[r] as number) + 1e-11 * temperature * temperature);
+          expectClose(
+            'digits of a small loss',
+            result.rowLoss,
+            reference.rowLoss,
+            (r) => 2e-3 * Math.abs(reference.rowLoss[r] as number) + 1e-11 * temperature * temperature,
+          );
         }
     });
 
@@ -62,7 +74,11 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     for (const cols of FEW_COLS)
       for (const temperatureSquared of [true, false]) {
         checkLoss(subject, `V ${cols}`, dense(cols, 4, cols, { temperature: 2.5, temperatureSquared }));
-        checkLoss(subject, `V ${cols}, rows`, dense(cols, 4, cols, { rowTemperature: Float32Array.of(0.5, 1, 2.25, 40), temperatureSquared }));
+        checkLoss(
+          subject,
+          `V ${cols}, rows`,
+          dense(cols, 4, cols, { rowTemperature: Float32Array.of(0.5, 1, 2.25, 40), temperatureSquared }),
+        );
       }
   });
 
@@ -120,7 +136,15 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     const probs = Float32Array.of(0, 1, 0, 0.25, 0, 0.75, 0.5, 0.5, 0);
     for (const temperature of [1, 2]) {
       checkLoss(subject, 'probs', { rows: 3, cols: 3, student, target: 'probs', teacher: probs, temperature, divergence: formula });
-      checkLoss(subject, 'log-probs', { rows: 3, cols: 3, student, target: 'log_probs', teacher: probs.map(Math.log), temperature, divergence: formula });
+      checkLoss(subject, 'log-probs', {
+        rows: 3,
+        cols: 3,
+        student,
+        target: 'log_probs',
+        teacher: probs.map(Math.log),
+        temperature,
+        divergence: formula,
+      });
     }
   });
 
@@ -129,13 +153,19 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   for (const residual of residuals) {
     check(`${residual}: every width and k`, (subject) => {
       for (const cols of COLS)
-        for (const k of new Set([1, Math.min(5, cols), Math.min(64, cols), cols <= 257 ? cols : 300])) checkLoss(subject, `V ${cols}, k ${k}`, sparse(cols + k, 3, cols, k, { residual }));
+        for (const k of new Set([1, Math.min(5, cols), Math.min(64, cols), cols <= 257 ? cols : 300]))
+          checkLoss(subject, `V ${cols}, k ${k}`, sparse(cols + k, 3, cols, k, { residual }));
     });
 
     check(`${residual}: temperatures, one per call and one per row`, (subject) => {
       for (const temperature of [0.05, 0.5, 2, 7.3, 1e3])
         for (const { spread, noise } of spreads(temperature))
-          for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}, T ${temperature}, spread ${spread}`, sparse(cols, 3, cols, 5, { residual, temperature, spread, noise }));
+          for (const cols of [7, 33, 1025])
+            checkLoss(
+              subject,
+              `V ${cols}, T ${temperature}, spread ${spread}`,
+              sparse(cols, 3, cols, 5, { residual, temperature, spread, noise }),
+            );
       checkLoss(subject, 'per row', sparse(5, 4, 300, 8, { residual, rowTemperature: Float32Array.of(0.5, 1, 2.25, 40) }));
     });
 
@@ -179,12 +209,18 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         [2, 1],
         [4, 0.5],
       ] as const)
-        for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}, ${captured} to ${temperature}`, sparse(cols, 3, cols, 5, { residual: 'renormalize', captured, temperature }));
+        for (const cols of [7, 33, 1025])
+          checkLoss(
+            subject,
+            `V ${cols}, ${captured} to ${temperature}`,
+            sparse(cols, 3, cols, 5, { residual: 'renormalize', captured, temperature }),
+          );
     });
 
   check('tail_bucket: a tail that is not given is what the log-probs leave', (subject) => {
     for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual: 'tail_bucket', noTail: true }));
-    for (const cols of [1, 2, 9, 300]) checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual: 'tail_bucket', noTail: true }));
+    for (const cols of [1, 2, 9, 300])
+      checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual: 'tail_bucket', noTail: true }));
   });
 
   check('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {
@@ -223,7 +259,10 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         divergence: formula,
       });
       if (formula.name === 'forward_kl') expectClose('forward', result.rowLoss, [-0.1682], 1e-4);
-      expectTrue('the gradient is alive', result.gradient.some((g) => g !== 0));
+      expectTrue(
+        'the gradient is alive',
+        result.gradient.some((g) => g !== 0),
+      );
     });
 
   check('no slots at all: truncate and tail_bucket of an empty list (trap 17)', (subject) => {
@@ -282,13 +321,22 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       for (const hardWeight of [0, 0.3, 1])
         for (const labelSmoothing of [0, 0.1, 1]) {
           const labels = integers(cols, 4, 0, cols);
-          checkLoss(subject, `V ${cols}, h ${hardWeight}, smoothing ${labelSmoothing}`, dense(cols, 4, cols, { labels, hardWeight, labelSmoothing, temperature: 2 }));
+          checkLoss(
+            subject,
+            `V ${cols}, h ${hardWeight}, smoothing ${labelSmoothing}`,
+            dense(cols, 4, cols, { labels, hardWeight, labelSmoothing, temperature: 2 }),
+          );
         }
   });
 
   check('hard labels mixed into sparse targets', (subject) => {
     for (const residual of residuals)
-      for (const cols of [33, 1025]) checkLoss(subject, `${residual}, V ${cols}`, sparse(cols, 4, cols, 5, { residual, labels: integers(cols, 4, 0, cols), hardWeight: 0.4, labelSmoothing: 0.05, temperature: 3 }));
+      for (const cols of [33, 1025])
+        checkLoss(
+          subject,
+          `${residual}, V ${cols}`,
+          sparse(cols, 4, cols, 5, { residual, labels: integers(cols, 4, 0, cols), hardWeight: 0.4, labelSmoothing: 0.05, temperature: 3 }),
+        );
   });
 
   check('ignored rows are exactly 0 and unread; unlabelled rows lose only the hard term', (subject) => {
@@ -321,7 +369,11 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         for (const cols of FEW_COLS) {
           const common = { reduction, denominator, denominatorValue: 7.5, temperature: 2 };
           checkLoss(subject, `V ${cols}, plain`, dense(cols, 6, cols, common));
-          checkLoss(subject, `V ${cols}, weights (1, 3), one ignored`, dense(cols, 3, cols, { ...common, rowWeights: Float32Array.of(1, 3, 5), labels: Int32Array.of(0, 0, -100) }));
+          checkLoss(
+            subject,
+            `V ${cols}, weights (1, 3), one ignored`,
+            dense(cols, 3, cols, { ...common, rowWeights: Float32Array.of(1, 3, 5), labels: Int32Array.of(0, 0, -100) }),
+          );
           checkLoss(subject, `V ${cols}, weight 0 counts`, dense(cols, 4, cols, { ...common, rowWeights: Float32Array.of(1, 0, 2, 0) }));
         }
         checkLoss(subject, 'many rows', dense(1, 1000, 17, { reduction, denominator, denominatorValue: 3, rowWeights: uniforms(2, 1000) }));
@@ -429,9 +481,21 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   if (formula.name === 'forward_kl')
     check('ln 1.5 for a masked teacher logit; 100 for extreme confidence (traps 2, 25)', (subject) => {
-      const first = runLoss(subject, { rows: 1, cols: 3, student: new Float32Array(3), target: 'logits', teacher: Float32Array.of(0, 0, -Infinity) });
+      const first = runLoss(subject, {
+        rows: 1,
+        cols: 3,
+        student: new Float32Array(3),
+        target: 'logits',
+        teacher: Float32Array.of(0, 0, -Infinity),
+      });
       expectClose('masked', first.rowLoss, [0.405465108], 1e-6);
-      const second = runLoss(subject, { rows: 1, cols: 3, student: Float32Array.of(0, 100, 0), target: 'logits', teacher: Float32Array.of(100, 0, 0) });
+      const second = runLoss(subject, {
+        rows: 1,
+        cols: 3,
+        student: Float32Array.of(0, 100, 0),
+        target: 'logits',
+        teacher: Float32Array.of(100, 0, 0),
+      });
       expectClose('confident', second.rowLoss, [100], 1e-3);
       expectClose('confident gradient', second.gradient, [-1, 1, 0], 1e-6);
     });
@@ -451,7 +515,12 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         expectAll(`V ${cols}, moved`, moved.rowLoss, (value) => value >= 0 && value <= (rules.linear ? 4e-6 : 1e-6), '0');
       }
       const wide = dense(1, 1, 262144);
-      expectAll('V 262144, itself', runLoss(subject, { ...wide, teacher: wide.student }).rowLoss, (value) => value >= 0 && value <= 1e-6, '0');
+      expectAll(
+        'V 262144, itself',
+        runLoss(subject, { ...wide, teacher: wide.student }).rowLoss,
+        (value) => value >= 0 && value <= 1e-6,
+        '0',
+      );
     });
 
   check('renaming the classes renames the gradient', (subject) => {
@@ -462,7 +531,12 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     const turned = runLoss(subject, { ...call, student: turn(call.student as Float32Array), teacher: turn(call.teacher as Float32Array) });
     const reference = rowLossReference(call);
     expectClose('loss', turned.rowLoss, plain.rowLoss, (r) => 2 * EXACTNESS * (reference.rowScale[r] as number));
-    expectClose('gradient', turned.gradient, turn(plain.gradient as Float32Array), (i) => 2 * EXACTNESS * (reference.gradientScale[i] as number));
+    expectClose(
+      'gradient',
+      turned.gradient,
+      turn(plain.gradient as Float32Array),
+      (i) => 2 * EXACTNESS * (reference.gradientScale[i] as number),
+    );
   });
 
   // ---- layout and bits
@@ -505,7 +579,10 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   check('the gradient may overwrite the student, or not be asked for', (subject) => {
     for (const cols of [5, 33, 1025, 4097]) {
-      for (const call of [dense(cols, 3, cols, { temperature: 2 }), ...residuals.map((residual) => sparse(cols, 3, cols, 5, { residual }))]) {
+      for (const call of [
+        dense(cols, 3, cols, { temperature: 2 }),
+        ...residuals.map((residual) => sparse(cols, 3, cols, 5, { residual })),
+      ]) {
         const plain = checkLoss(subject, 'apart', call);
         const inside = checkLoss(subject, 'in place', call, { inPlace: true });
         expectSameBits('in place', inside.gradient, plain.gradient);
@@ -526,7 +603,8 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         expectSameBits('twice, gradient', second.gradient, first.gradient);
         expectSameBits('twice, loss', second.rowLoss, first.rowLoss);
         for (const row of [0, 6]) {
-          const cut = <A extends Float32Array | Int32Array>(x: A | undefined, width: number): A | undefined => x?.slice(row * width, (row + 1) * width) as A | undefined;
+          const cut = <A extends Float32Array | Int32Array>(x: A | undefined, width: number): A | undefined =>
+            x?.slice(row * width, (row + 1) * width) as A | undefined;
           const alone = runLoss(subject, {
             ...call,
             rows: 1,
@@ -568,14 +646,23 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   check('float64 computes in float64 on the CPU and is refused on CUDA', (subject) => {
     const plain = dense(9, 3, 33, { temperature: 2, labels: Int32Array.of(1, 2, 3), hardWeight: 0.3, reduction: 'mean' });
-    const call: LossCall = { ...plain, student: Float64Array.from(plain.student), teacher: Float64Array.from(plain.teacher as Float32Array) };
+    const call: LossCall = {
+      ...plain,
+      student: Float64Array.from(plain.student),
+      teacher: Float64Array.from(plain.teacher as Float32Array),
+    };
     if (subject.device === 'cpu') checkLoss(subject, 'float64', call, {}, 1e-11);
     else expectThrows('float64', () => runLoss(subject, call), TypeError, /float32/);
   });
 
   check('mixed dtypes are refused by name (trap 23)', (subject) => {
     const call = dense(10, 2, 5);
-    expectThrows('teacher float64', () => runLoss(subject, { ...call, teacher: Float64Array.from(call.teacher as Float32Array) }), TypeError, /teacher/);
+    expectThrows(
+      'teacher float64',
+      () => runLoss(subject, { ...call, teacher: Float64Array.from(call.teacher as Float32Array) }),
+      TypeError,
+      /teacher/,
+    );
   });
 
   check('the mean of a mixed batch is the mean of its reference', (subject) => {
@@ -591,6 +678,14 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     });
     expectLoss('mixed', runLoss(subject, call), rowLossReference(call), call);
   });
+
+  for (const group of [0, 1, 2, 3])
+    check(`random calls with every option at once, ${group + 1} of 4`, (subject) => {
+      for (let i = 0; i < 60; i++) {
+        const seed = 100_000 * (group + 1) + i;
+        checkLoss(subject, `seed ${seed}`, { ...randomCall(seed, residuals, rules.anyMass), divergence: formula });
+      }
+    });
 
   return checks;
 }

@@ -19,10 +19,17 @@ export const dropout: CaseFile = {
     {
       name: 'the reference generator gives the published words',
       run() {
-        expectTrue('Philox4x32-10 of zeros', philox([0, 0, 0, 0], [0, 0]).map((word) => word.toString(16)).join() === '6627e8d5,e169c58d,bc57ac4c,9b00dbd8');
+        expectTrue(
+          'Philox4x32-10 of zeros',
+          philox([0, 0, 0, 0], [0, 0])
+            .map((word) => word.toString(16))
+            .join() === '6627e8d5,e169c58d,bc57ac4c,9b00dbd8',
+        );
         expectTrue(
           'Philox4x32-10 of ones',
-          philox([0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff], [0xffffffff, 0xffffffff]).map((word) => word.toString(16)).join() === '408f276d,41c83b0e,a20bc7c6,6d5451fd',
+          philox([0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff], [0xffffffff, 0xffffffff])
+            .map((word) => word.toString(16))
+            .join() === '408f276d,41c83b0e,a20bc7c6,6d5451fd',
         );
       },
     },
@@ -37,8 +44,15 @@ export const dropout: CaseFile = {
           [64, 0.1, 2 ** 53 - 1, 2 ** 33 + 1],
         ] as const) {
           const x = normals(size, size);
-          const kept = Float64Array.from(x, (value, i) => (counterUniform(seed, offset + i) >= probability ? value / (1 - probability) : 0));
-          expectClose(`size ${size}, seed ${seed}, offset ${offset}`, run(subject, x, probability, seed, offset), kept, (i) => 3e-7 * Math.abs(kept[i] as number));
+          const kept = Float64Array.from(x, (value, i) =>
+            counterUniform(seed, offset + i) >= probability ? value / (1 - probability) : 0,
+          );
+          expectClose(
+            `size ${size}, seed ${seed}, offset ${offset}`,
+            run(subject, x, probability, seed, offset),
+            kept,
+            (i) => 3e-7 * Math.abs(kept[i] as number),
+          );
         }
       },
     },
@@ -61,7 +75,10 @@ export const dropout: CaseFile = {
         expectSameBits('0', run(subject, x, 0, 1, 0), x);
         const y = run(subject, new Float32Array(1000).fill(NaN), 0.5, 1, 0);
         expectAll('dropped or NaN', y, (value) => Number.isNaN(value) || value === 0, 'NaN or 0');
-        expectTrue('some are dropped', y.some((value) => value === 0));
+        expectTrue(
+          'some are dropped',
+          y.some((value) => value === 0),
+        );
         for (const shift of [0, 1, 3]) expectSameBits(`shift ${shift}`, run(subject, x, 0.5, 9, 5, shift), run(subject, x, 0.5, 9, 5));
       },
     },
@@ -76,7 +93,13 @@ export const dropout: CaseFile = {
     {
       name: 'probabilities outside [0, 1) are refused',
       run(subject) {
-        for (const probability of [-0.1, 1, 1.5, NaN]) expectThrows(String(probability), () => run(subject, new Float32Array(4), probability, 1, 0), RangeError, /probability must be in/);
+        for (const probability of [-0.1, 1, 1.5, NaN])
+          expectThrows(
+            String(probability),
+            () => run(subject, new Float32Array(4), probability, 1, 0),
+            RangeError,
+            /probability must be in/,
+          );
       },
     },
   ],

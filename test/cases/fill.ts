@@ -26,7 +26,14 @@ export const fill: CaseFile = {
     {
       name: 'a tensor too small is refused',
       run(subject) {
-        withMemory(subject, (memory) => expectThrows('too small', () => kernel(subject, 'fill', memory.output(Float32Array, 5), 5000, 0), RangeError, /y must hold 5000 elements/));
+        withMemory(subject, (memory) =>
+          expectThrows(
+            'too small',
+            () => kernel(subject, 'fill', memory.output(Float32Array, 5), 5000, 0),
+            RangeError,
+            /y must hold 5000 elements/,
+          ),
+        );
       },
     },
   ],

@@ -18,7 +18,13 @@ export const gather_rows: CaseFile = {
     {
       name: 'float32 and int32, every width, repeated rows',
       run(subject) {
-        for (const [rows, cols, count] of [[1, 1, 1], [5, 3, 9], [100, 33, 64], [7, 1025, 20], [300, 784, 50]] as const) {
+        for (const [rows, cols, count] of [
+          [1, 1, 1],
+          [5, 3, 9],
+          [100, 33, 64],
+          [7, 1025, 20],
+          [300, 784, 50],
+        ] as const) {
           const indices = integers(count, count, 0, rows);
           for (const x of [normals(rows, rows * cols), integers(rows, rows * cols, -1000, 1000)]) {
             const expected = new (x.constructor as new (size: number) => Float32Array)(count * cols);

@@ -36,4 +36,14 @@ export const cases: CaseFile[] = [
   squared_hellinger,
   symmetric_kl,
   total_variation,
-  kd_loss, matmul, unary, binary, reduce, dropout, gather_rows, fill, sgd, adamw];
+  kd_loss,
+  matmul,
+  unary,
+  binary,
+  reduce,
+  dropout,
+  gather_rows,
+  fill,
+  sgd,
+  adamw,
+];

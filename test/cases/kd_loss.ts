@@ -28,11 +28,17 @@ function optionsOf(limbeck: Limbeck, call: LossCall, device: Subject['device']):
   if (call.unlabelledIndex !== undefined) options.unlabelledIndex = call.unlabelledIndex;
   if (call.rowWeights !== undefined) options.rowWeights = row(call.rowWeights);
   if (call.reduction !== undefined) options.reduction = call.reduction;
-  if (call.denominator !== undefined) options.denominator = call.denominator === 'number' ? (call.denominatorValue as number) : call.denominator;
+  if (call.denominator !== undefined)
+    options.denominator = call.denominator === 'number' ? (call.denominatorValue as number) : call.denominator;
   return options;
 }
 
-function targetOf(limbeck: Limbeck, call: LossCall, device: Subject['device'], captured?: number | Tensor): Parameters<Limbeck['kdLoss']>[1] {
+function targetOf(
+  limbeck: Limbeck,
+  call: LossCall,
+  device: Subject['device'],
+  captured?: number | Tensor,
+): Parameters<Limbeck['kdLoss']>[1] {
   const shape = [call.rows, call.cols];
   const put = (values: Float32Array | Int32Array, size: number[]): Tensor => limbeck.tensor(values.slice(), { shape: size, device });
   if (call.target === 'logits') return put(call.teacher as Float32Array, shape);
@@ -52,7 +58,11 @@ async function viaKdLoss(subject: Subject, call: LossCall, upstream?: number | F
   const { limbeck, device } = subject;
   const student = limbeck.tensor(call.student.slice(), { shape: [call.rows, call.cols], device, requiresGrad: true });
   const options = optionsOf(limbeck, call, device);
-  const loss = limbeck.kdLoss(student, targetOf(limbeck, call, device, captured ?? (call.rowTemperature === undefined ? undefined : (options.temperature as Tensor))), options);
+  const loss = limbeck.kdLoss(
+    student,
+    targetOf(limbeck, call, device, captured ?? (call.rowTemperature === undefined ? undefined : (options.temperature as Tensor))),
+    options,
+  );
   const value = await floats(loss);
   const none = (call.reduction ?? 'mean') === 'none';
   if (upstream !== undefined || none) {
@@ -84,7 +94,11 @@ export const kd_loss: CaseFile = {
         for (const cols of FEW_COLS) {
           await check(subject, `V ${cols}, logits`, denseCall(cols, 3, cols, { temperature, spread: 3 * Math.min(temperature, 700) }));
           for (const residual of ['renormalize', 'truncate', 'tail_bucket'] as const)
-            await check(subject, `V ${cols}, ${residual}`, sparseCall(cols, 3, cols, Math.min(5, cols), { temperature, residual, spread: 3 * Math.min(temperature, 700) }));
+            await check(
+              subject,
+              `V ${cols}, ${residual}`,
+              sparseCall(cols, 3, cols, Math.min(5, cols), { temperature, residual, spread: 3 * Math.min(temperature, 700) }),
+            );
         }
       },
     })),
@@ -114,7 +128,13 @@ export const kd_loss: CaseFile = {
         const reference = rowLossReference({ ...call, reduction: 'mean' });
         const loss = limbeck.kdLoss(student, target, { residual: 'tail_bucket' });
         expectClose('default temperature', await floats(loss), [reference.loss], EXACTNESS * reference.lossScale);
-        for (const residual of ['tail_bucket', 'truncate'] as const) expectThrows(residual, () => limbeck.kdLoss(student, target, { residual, temperature: 3 }), RangeError, /^Cannot compute kdLoss: .*temperature/);
+        for (const residual of ['tail_bucket', 'truncate'] as const)
+          expectThrows(
+            residual,
+            () => limbeck.kdLoss(student, target, { residual, temperature: 3 }),
+            RangeError,
+            /^Cannot compute kdLoss: .*temperature/,
+          );
         await check(subject, 'renormalised at 3', sparseCall(3, 3, 33, 5, { captured: 2, temperature: 3, residual: 'renormalize' }), 2);
       },
     },
@@ -128,7 +148,12 @@ export const kd_loss: CaseFile = {
             const upstream = reduction === 'none' ? Float32Array.of(3.7, -1, 5, 0) : 3.7;
             const factor = (i: number): number => (typeof upstream === 'number' ? upstream : (upstream[Math.floor(i / 33)] as number));
             const result = await viaKdLoss(subject, full, upstream);
-            expectClose(reduction, result.gradient, reference.gradient.map((g, i) => g * factor(i)), (i) => 1.1 * EXACTNESS * Math.abs(factor(i)) * (reference.gradientScale[i] as number));
+            expectClose(
+              reduction,
+              result.gradient,
+              reference.gradient.map((g, i) => g * factor(i)),
+              (i) => 1.1 * EXACTNESS * Math.abs(factor(i)) * (reference.gradientScale[i] as number),
+            );
           }
       },
     },
@@ -148,7 +173,12 @@ export const kd_loss: CaseFile = {
         loss.backward(null, { retainGraph: true });
         expectSameBits('kept', await floats(kept.grad), gradient);
         loss.backward(limbeck.tensor(Float32Array.of(2), { shape: [...loss.shape], device }), { retainGraph: true });
-        expectClose('1 + 2', await floats(kept.grad), gradient.map((g) => 3 * g), (i) => 1e-6 * Math.abs(gradient[i] as number));
+        expectClose(
+          '1 + 2',
+          await floats(kept.grad),
+          gradient.map((g) => 3 * g),
+          (i) => 1e-6 * Math.abs(gradient[i] as number),
+        );
         kept.zeroGrad();
         loss.backward();
         expectSameBits('after zeroGrad', await floats(kept.grad), gradient);
@@ -160,13 +190,21 @@ export const kd_loss: CaseFile = {
         const call = denseCall(4, 3, 17, { reduction: 'mean' });
         const leaf = limbeck.tensor(call.student.slice() as Float32Array, { shape: [3, 17], device, requiresGrad: true });
         const student = limbeck.mul(leaf, 2);
-        const loss = limbeck.add(limbeck.mul(limbeck.kdLoss(student, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })), 3), limbeck.crossEntropy(student, Int32Array.of(1, 2, 3)));
+        const loss = limbeck.add(
+          limbeck.mul(limbeck.kdLoss(student, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })), 3),
+          limbeck.crossEntropy(student, Int32Array.of(1, 2, 3)),
+        );
         loss.backward();
         const doubled = { ...call, student: (call.student as Float32Array).map((x) => 2 * x) };
         const soft = rowLossReference(doubled);
         const hard = rowLossReference({ ...doubled, target: 'none', hardWeight: 1, labels: Int32Array.of(1, 2, 3) });
         expectClose('loss', await floats(loss), [3 * soft.loss + hard.loss], 1e-5 * (3 * soft.lossScale + hard.lossScale));
-        expectClose('gradient', await floats(leaf.grad), soft.gradient.map((g, i) => 2 * (3 * g + (hard.gradient[i] as number))), 1e-5);
+        expectClose(
+          'gradient',
+          await floats(leaf.grad),
+          soft.gradient.map((g, i) => 2 * (3 * g + (hard.gradient[i] as number))),
+          1e-5,
+        );
         expectSameBits('student', await floats(student), doubled.student);
         expectSameBits('leaf', await floats(leaf), call.student);
       },
@@ -176,7 +214,9 @@ export const kd_loss: CaseFile = {
       async run({ limbeck, device }) {
         const call = denseCall(5, 3, 17);
         const student = limbeck.tensor(call.student.slice() as Float32Array, { shape: [3, 17], device, requiresGrad: true });
-        const loss = limbeck.noGrad(() => limbeck.kdLoss(student, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })));
+        const loss = limbeck.noGrad(() =>
+          limbeck.kdLoss(student, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })),
+        );
         expectTrue('no gradient is asked for', !loss.requiresGrad);
         expectSameBits('student', await floats(student), call.student);
         expectThrows('backward', () => loss.backward(), TypeError, /^Cannot run backward: /);
@@ -187,7 +227,14 @@ export const kd_loss: CaseFile = {
       async run(subject) {
         const { limbeck, device } = subject;
         const labels = Int32Array.of(3, -100, 0, -5, 6, 2);
-        const call = denseCall(6, 6, 7, { labels, hardWeight: 0.4, labelSmoothing: 0.1, unlabelledIndex: -5, temperature: 2, reduction: 'mean' });
+        const call = denseCall(6, 6, 7, {
+          labels,
+          hardWeight: 0.4,
+          labelSmoothing: 0.1,
+          unlabelledIndex: -5,
+          temperature: 2,
+          reduction: 'mean',
+        });
         const reference = rowLossReference(call);
         const student = limbeck.tensor(call.student.slice() as Float32Array, { shape: [2, 3, 7], device });
         const teacher = limbeck.tensor(call.teacher as Float32Array, { shape: [2, 3, 7], device });
@@ -199,7 +246,12 @@ export const kd_loss: CaseFile = {
           ['tensor [6]', limbeck.tensor(labels.slice(), { shape: [6], device })],
           ['tensor [2, 3]', limbeck.tensor(labels.slice(), { shape: [2, 3], device })],
         ] as const)
-          expectClose(what, await floats(limbeck.kdLoss(student, teacher, { ...options, labels: given as never })), [reference.loss], EXACTNESS * reference.lossScale);
+          expectClose(
+            what,
+            await floats(limbeck.kdLoss(student, teacher, { ...options, labels: given as never })),
+            [reference.loss],
+            EXACTNESS * reference.lossScale,
+          );
         await check(subject, 'sparse', sparseCall(7, 6, 40, 4, { labels, hardWeight: 0.4, unlabelledIndex: -5, residual: 'truncate' }));
       },
     },
@@ -219,7 +271,16 @@ export const kd_loss: CaseFile = {
       name: 'weights (1, 3) and one ignored row under every denominator (trap 26)',
       async run(subject) {
         for (const denominator of ['rows', 'weights', 'number'] as const)
-          await check(subject, denominator, denseCall(8, 3, 17, { rowWeights: Float32Array.of(1, 3, 5), labels: Int32Array.of(0, 0, -100), denominator, denominatorValue: 2.5 }));
+          await check(
+            subject,
+            denominator,
+            denseCall(8, 3, 17, {
+              rowWeights: Float32Array.of(1, 3, 5),
+              labels: Int32Array.of(0, 0, -100),
+              denominator,
+              denominatorValue: 2.5,
+            }),
+          );
       },
     },
     {
@@ -244,7 +305,10 @@ export const kd_loss: CaseFile = {
         const reference = rowLossReference(call);
         for (const value of [0, 1000, NaN, -Infinity]) {
           const student = limbeck.tensor(pad(call.student as Float32Array, value), { shape: [3, 24], device, requiresGrad: true });
-          const loss = limbeck.kdLoss(student, limbeck.tensor(pad(call.teacher as Float32Array, value), { shape: [3, 24], device }), { cols: 17, temperature: 2 });
+          const loss = limbeck.kdLoss(student, limbeck.tensor(pad(call.teacher as Float32Array, value), { shape: [3, 24], device }), {
+            cols: 17,
+            temperature: 2,
+          });
           loss.backward();
           expectClose(`padding ${value}`, await floats(loss), [reference.loss], EXACTNESS * reference.lossScale);
           expectClose(`padding ${value}, gradient`, await floats(student.grad), pad(Float32Array.from(reference.gradient), 0), 1e-6);
@@ -259,13 +323,32 @@ export const kd_loss: CaseFile = {
             for (const reduction of ['mean', 'sum', 'none'] as const) {
               const labels = integers(cols, 5, 0, cols);
               labels[2] = -100;
-              const call: LossCall = { rows: 5, cols, student: normals(cols, 5 * cols, 3), target: 'none', labels, hardWeight: 1, labelSmoothing, reduction };
+              const call: LossCall = {
+                rows: 5,
+                cols,
+                student: normals(cols, 5 * cols, 3),
+                target: 'none',
+                labels,
+                hardWeight: 1,
+                labelSmoothing,
+                reduction,
+              };
               const reference = rowLossReference(call);
               const student = limbeck.tensor(call.student.slice() as Float32Array, { shape: [5, cols], device, requiresGrad: true });
               const loss = limbeck.crossEntropy(student, labels, { labelSmoothing, reduction });
-              expectClose(`V ${cols}, ${reduction}`, await floats(loss), reduction === 'none' ? reference.rowLoss : [reference.loss], (i) => EXACTNESS * (reduction === 'none' ? (reference.rowScale[i] as number) : reference.lossScale));
+              expectClose(
+                `V ${cols}, ${reduction}`,
+                await floats(loss),
+                reduction === 'none' ? reference.rowLoss : [reference.loss],
+                (i) => EXACTNESS * (reduction === 'none' ? (reference.rowScale[i] as number) : reference.lossScale),
+              );
               loss.backward(limbeck.tensor(new Float32Array(loss.size).fill(-1.5), { shape: [...loss.shape], device }));
-              expectClose(`V ${cols}, ${reduction}, gradient`, await floats(student.grad), reference.gradient.map((g) => -1.5 * g), (i) => 2 * EXACTNESS * (reference.gradientScale[i] as number));
+              expectClose(
+                `V ${cols}, ${reduction}, gradient`,
+                await floats(student.grad),
+                reference.gradient.map((g) => -1.5 * g),
+                (i) => 2 * EXACTNESS * (reference.gradientScale[i] as number),
+              );
             }
       },
     },
@@ -287,7 +370,9 @@ export const kd_loss: CaseFile = {
           expectAll(`V ${cols}, k ${k}`, await floats(loss), (value) => Math.abs(value) <= 4e-6, '0');
           expectAll(`V ${cols}, k ${k}, gradient`, await floats(student.grad), (value) => Math.abs(value) <= 4e-6, '0');
           const dense = limbeck.kdLoss(limbeck.mul(student.detach(), 0.5), teacher, { temperature: 2 });
-          const all = limbeck.kdLoss(limbeck.mul(student.detach(), 0.5), limbeck.captureTopK(teacher, cols, { temperature: 2 }), { residual: 'tail_bucket' });
+          const all = limbeck.kdLoss(limbeck.mul(student.detach(), 0.5), limbeck.captureTopK(teacher, cols, { temperature: 2 }), {
+            residual: 'tail_bucket',
+          });
           expectClose(`V ${cols}, all ids`, await floats(all), await floats(dense), 1e-5);
         }
       },
@@ -307,20 +392,34 @@ export const kd_loss: CaseFile = {
           expectClose('gradient', await floats(student.grad), reference.gradient, 1e-12);
         }
         const half = limbeck.tensor(call.student.slice() as Float32Array, { shape: [3, 17], device }).cast('float16');
-        expectThrows('student float16', () => limbeck.kdLoss(half, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })), TypeError, /^Cannot compute kdLoss: .*float16/);
+        expectThrows(
+          'student float16',
+          () => limbeck.kdLoss(half, limbeck.tensor(call.teacher as Float32Array, { shape: [3, 17], device })),
+          TypeError,
+          /^Cannot compute kdLoss: .*float16/,
+        );
       },
     },
     {
       name: 'limbeck/raw: preallocated outputs, strides, in place, reductions',
       run({ raw }) {
         const { rows, cols } = { rows: 4, cols: 33 };
-        for (const call of [denseCall(12, rows, cols, { temperature: 2, reduction: 'mean' }), denseCall(13, rows, cols, { reduction: 'sum' }), denseCall(14, rows, cols, { reduction: 'none' })]) {
+        for (const call of [
+          denseCall(12, rows, cols, { temperature: 2, reduction: 'mean' }),
+          denseCall(13, rows, cols, { reduction: 'sum' }),
+          denseCall(14, rows, cols, { reduction: 'none' }),
+        ]) {
           const reference = rowLossReference(call);
           const loss = new Float32Array(call.reduction === 'none' ? rows : 1).fill(NaN);
           const gradient = new Float32Array(rows * cols).fill(NaN);
           const options = { rows, cols, temperature: call.temperature ?? 1, reduction: call.reduction ?? 'mean' } as const;
           raw.kdLoss(call.student as Float32Array, call.teacher as Float32Array, { ...options, out: { loss, gradient } });
-          expectClose('loss', loss, call.reduction === 'none' ? reference.rowLoss : [reference.loss], (i) => EXACTNESS * (call.reduction === 'none' ? (reference.rowScale[i] as number) : reference.lossScale));
+          expectClose(
+            'loss',
+            loss,
+            call.reduction === 'none' ? reference.rowLoss : [reference.loss],
+            (i) => EXACTNESS * (call.reduction === 'none' ? (reference.rowScale[i] as number) : reference.lossScale),
+          );
           expectClose('gradient', gradient, reference.gradient, (i) => EXACTNESS * (reference.gradientScale[i] as number));
           const own = call.student.slice() as Float32Array;
           raw.kdLoss(own, call.teacher as Float32Array, { ...options, out: { gradient: own } });
@@ -333,7 +432,8 @@ export const kd_loss: CaseFile = {
           }
           const strided = new Float32Array(rows * 40).fill(0.5);
           raw.kdLoss(wide, wideTeacher, { ...options, rowStride: 40, out: { gradient: strided } });
-          for (let r = 0; r < rows; r++) expectSameBits('strided', strided.slice(r * 40, r * 40 + cols), gradient.slice(r * cols, (r + 1) * cols));
+          for (let r = 0; r < rows; r++)
+            expectSameBits('strided', strided.slice(r * 40, r * 40 + cols), gradient.slice(r * cols, (r + 1) * cols));
         }
       },
     },

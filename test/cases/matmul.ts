@@ -8,10 +8,33 @@ import { kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
 const bound = (k: number): number => 4 * (Math.sqrt(k) + 4) * 2 ** -24;
 
 const SHAPES: [number, number, number][] = [
-  [1, 1, 1], [1, 5, 3], [3, 1, 7], [2, 2, 1], [7, 9, 11], [16, 16, 16], [17, 15, 31], [33, 65, 32], [64, 64, 64], [65, 63, 129], [5, 200, 257], [128, 10, 784], [1, 130, 1000], [130, 1, 70],
+  [1, 1, 1],
+  [1, 5, 3],
+  [3, 1, 7],
+  [2, 2, 1],
+  [7, 9, 11],
+  [16, 16, 16],
+  [17, 15, 31],
+  [33, 65, 32],
+  [64, 64, 64],
+  [65, 63, 129],
+  [5, 200, 257],
+  [128, 10, 784],
+  [1, 130, 1000],
+  [130, 1, 70],
 ];
 
-function run(subject: Subject, a: Float32Array, b: Float32Array, m: number, n: number, k: number, transposeA: boolean, transposeB: boolean, start?: Float32Array): Float32Array {
+function run(
+  subject: Subject,
+  a: Float32Array,
+  b: Float32Array,
+  m: number,
+  n: number,
+  k: number,
+  transposeA: boolean,
+  transposeB: boolean,
+  start?: Float32Array,
+): Float32Array {
   return withMemory(subject, (memory) => {
     const c = start === undefined ? memory.output(Float32Array, m * n) : memory.input(start);
     kernel(subject, 'matmul', memory.input(a), memory.input(b), c, m, n, k, transposeA, transposeB, start !== undefined);
@@ -96,8 +119,18 @@ export const matmul: CaseFile = {
         const c = limbeck.matmul(a, b);
         c.backward(limbeck.tensor(g, { shape: [m, n], device }));
         expectClose('c', (await c.read()) as Float32Array, reference(x, y, m, n, k, false, false).c, 1e-5);
-        expectClose('∂a', (await (a.grad as NonNullable<typeof a.grad>).read()) as Float32Array, reference(g, y, m, k, n, false, true).c, 1e-5);
-        expectClose('∂b', (await (b.grad as NonNullable<typeof b.grad>).read()) as Float32Array, reference(x, g, k, n, m, true, false).c, 1e-5);
+        expectClose(
+          '∂a',
+          (await (a.grad as NonNullable<typeof a.grad>).read()) as Float32Array,
+          reference(g, y, m, k, n, false, true).c,
+          1e-5,
+        );
+        expectClose(
+          '∂b',
+          (await (b.grad as NonNullable<typeof b.grad>).read()) as Float32Array,
+          reference(x, g, k, n, m, true, false).c,
+          1e-5,
+        );
       },
     },
   ],

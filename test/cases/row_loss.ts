@@ -35,7 +35,8 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
   const { rows, cols } = call;
   const type = call.student.constructor as new (size: number) => Float32Array;
   const offset = layout.offset ?? 0;
-  const put = <A extends Float32Array | Float64Array | Int32Array>(values: A | undefined): A | null => (values === undefined ? null : memory.input(values, offset));
+  const put = <A extends Float32Array | Float64Array | Int32Array>(values: A | undefined): A | null =>
+    values === undefined ? null : memory.input(values, offset);
   const studentStride = call.studentStride ?? cols;
   const gradientStride = layout.inPlace ? studentStride : (layout.gradientStride ?? cols);
   const reduction = call.reduction ?? 'none';
@@ -97,10 +98,26 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
 export function expectLoss(what: string, result: LossResult, reference: LossReference, call: LossCall, c = EXACTNESS): void {
   // float32 stores: half an ulp of the value; and exponentials below 1e-30 of the row's largest may be flushed.
   const stored = call.student instanceof Float64Array ? 1e-15 : 6e-8;
-  expectClose(`${what}: row loss`, result.rowLoss, reference.rowLoss, (r) => c * (reference.rowScale[r] as number) + stored * Math.abs(reference.rowLoss[r] as number));
-  if (result.loss.length === 1) expectClose(`${what}: loss`, result.loss, [reference.loss], c * reference.lossScale + stored * Math.abs(reference.loss));
+  expectClose(
+    `${what}: row loss`,
+    result.rowLoss,
+    reference.rowLoss,
+    (r) => c * (reference.rowScale[r] as number) + stored * Math.abs(reference.rowLoss[r] as number),
+  );
+  if (result.loss.length === 1)
+    expectClose(`${what}: loss`, result.loss, [reference.loss], c * reference.lossScale + stored * Math.abs(reference.loss));
   if (result.gradient.length === 0 && reference.gradient.length > 0) return;
-  expectClose(`${what}: gradient`, result.gradient, reference.gradient, (i) => c * Math.min(reference.gradientScale[i] as number, 1.0001 * (reference.elementScale[i] as number) + 1e-30 * (reference.gradientScale[i] as number)));
+  expectClose(
+    `${what}: gradient`,
+    result.gradient,
+    reference.gradient,
+    (i) =>
+      c *
+      Math.min(
+        reference.gradientScale[i] as number,
+        1.0001 * (reference.elementScale[i] as number) + 1e-30 * (reference.gradientScale[i] as number),
+      ),
+  );
 }
 
 /** Runs a call and compares it. Returns what it gave. */
@@ -124,7 +141,12 @@ export function logits(seed: number, rows: number, cols: number, { spread = 3, n
   return { teacher, student: teacher.map((value) => value + shift + noise * gaussian(next)) };
 }
 
-export function denseCall(seed: number, rows: number, cols: number, options: Partial<LossCall> & { spread?: number; noise?: number; offset?: number; shift?: number } = {}): LossCall {
+export function denseCall(
+  seed: number,
+  rows: number,
+  cols: number,
+  options: Partial<LossCall> & { spread?: number; noise?: number; offset?: number; shift?: number } = {},
+): LossCall {
   const { spread, noise, offset, shift, ...rest } = options;
   return { rows, cols, target: 'logits', ...logits(seed, rows, cols, { spread, noise, offset, shift }), ...rest };
 }
@@ -132,7 +154,11 @@ export function denseCall(seed: number, rows: number, cols: number, options: Par
 /** Teacher probabilities at T = 1 as float32, scaled to the given mass. */
 export function probabilities(teacher: Float32Array, rows: number, cols: number, mass = 1): Float32Array {
   const out = new Float32Array(rows * cols);
-  for (let r = 0; r < rows; r++) out.set(softmaxRow(teacher.subarray(r * cols, (r + 1) * cols), 1).map((p) => p * mass), r * cols);
+  for (let r = 0; r < rows; r++)
+    out.set(
+      softmaxRow(teacher.subarray(r * cols, (r + 1) * cols), 1).map((p) => p * mass),
+      r * cols,
+    );
   return out;
 }
 
@@ -156,7 +182,11 @@ export function sparseCall(seed: number, rows: number, cols: number, k: number, 
   const values = new Float32Array(rows * k).fill(-Infinity);
   const tailLogMass = new Float32Array(rows);
   for (let r = 0; r < rows; r++) {
-    const best = captureTopKRow(teacher.subarray(r * cols, (r + 1) * cols), Math.min(k, cols), captured ?? rest.rowTemperature?.[r] ?? temperature);
+    const best = captureTopKRow(
+      teacher.subarray(r * cols, (r + 1) * cols),
+      Math.min(k, cols),
+      captured ?? rest.rowTemperature?.[r] ?? temperature,
+    );
     // Stored out of order, as any order is legal.
     best.indices.forEach((id, j) => {
       const slot = (j * 7 + r) % k;
@@ -187,5 +217,71 @@ export function sparseCall(seed: number, rows: number, cols: number, k: number, 
 export function expectNanRow(what: string, result: LossResult, cols: number, row: number): void {
   expectTrue(`${what}: the loss of row ${row} must be NaN: it is ${result.rowLoss[row]}`, Number.isNaN(result.rowLoss[row]));
   for (let i = 0; i < cols; i++)
-    expectTrue(`${what}: gradient [${row}, ${i}] must be NaN: it is ${result.gradient[row * cols + i]}`, Number.isNaN(result.gradient[row * cols + i]));
+    expectTrue(
+      `${what}: gradient [${row}, ${i}] must be NaN: it is ${result.gradient[row * cols + i]}`,
+      Number.isNaN(result.gradient[row * cols + i]),
+    );
+}
+
+/** A call with every option at random: target, residual, masks, offsets, labels, weights, temperatures, reduction. */
+export function randomCall(seed: number, residuals: readonly NonNullable<LossCall['residual']>[], anyMass: boolean): LossCall {
+  const next = random(seed);
+  const pick = <A>(list: readonly A[]): A => list[Math.floor(next() * list.length)] as A;
+  const rows = 1 + Math.floor(next() * 5);
+  const cols = Math.max(1, Math.floor(Math.exp(next() * Math.log(4097))));
+  const temperature = pick([0.01, 0.05, 0.5, 1, 1, 2, 7.3, 1e3, 1e4]);
+  const spread = Math.min(Math.exp(next() * 5 - 2) * temperature, 2500);
+  const shape = { spread, noise: spread * Math.exp(-next() * 7) };
+  const hardWeight = pick([0, 0, 0.3, 1]);
+  const common: Partial<LossCall> = {
+    temperature,
+    temperatureSquared: next() < 0.7,
+    hardWeight,
+    labelSmoothing: pick([0, 0, 0.1]),
+    reduction: pick(['none', 'sum', 'mean'] as const),
+    denominator: pick(['rows', 'weights', 'number'] as const),
+    denominatorValue: 2.5,
+    ...(hardWeight > 0 || next() < 0.3
+      ? {
+          labels: Int32Array.from({ length: rows }, () => (next() < 0.2 ? -100 : next() < 0.2 ? -9 : Math.floor(next() * cols))),
+          unlabelledIndex: -9,
+        }
+      : {}),
+    ...(next() < 0.4 ? { rowWeights: Float32Array.from({ length: rows }, () => (next() < 0.2 ? 0 : next() * 3)) } : {}),
+    ...(next() < 0.3 ? { rowTemperature: Float32Array.from({ length: rows }, () => temperature * (0.5 + next())) } : {}),
+  };
+  const kind = pick(['logits', 'logits', 'probs', 'log_probs', ...residuals] as const);
+  let call: LossCall;
+  if (kind === 'logits')
+    call = denseCall(seed + 1, rows, cols, {
+      ...shape,
+      ...common,
+      shift: next() < 0.3 ? pick([1e4, -1e4, 64]) : 0,
+      offset: next() < 0.3 ? 5e3 : 0,
+    });
+  else if (kind === 'probs' || kind === 'log_probs') {
+    const dense = denseCall(seed + 1, rows, cols, {
+      ...shape,
+      ...common,
+      ...(anyMass && next() < 0.5 ? { temperature: 1, rowTemperature: undefined } : {}),
+    });
+    const probs = probabilities(dense.teacher as Float32Array, rows, cols);
+    call = { ...dense, target: kind, teacher: kind === 'probs' ? probs : probs.map(Math.log) };
+  } else
+    call = sparseCall(seed + 1, rows, cols, Math.min(cols, 1 + Math.floor(next() * 40)), {
+      ...shape,
+      ...common,
+      residual: kind,
+      noTail: next() < 0.3,
+    });
+  // Masks where both sides have them, or where a dense teacher alone has.
+  if (next() < 0.3) {
+    const share = pick([0.01, 0.3, 0.9]);
+    for (let i = 0; i < rows * cols; i++) {
+      if (next() >= share || i % cols === 0) continue;
+      if (call.teacher !== undefined && call.target !== 'probs') call.teacher[i] = -Infinity;
+      if (call.teacher !== undefined && call.target === 'logits' && next() < 0.7) call.student[i] = -Infinity;
+    }
+  }
+  return call;
 }

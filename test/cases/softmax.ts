@@ -8,27 +8,76 @@ import { kernel, withMemory, type CaseFile, type Check, type Subject } from '../
 // float32 exp of an argument a is off by |a|·2^-24 and a few ulp: 2e-6 near the maximum, growing with depth.
 const BOUND = 2e-6;
 
-export function runSoftmax(subject: Subject, x: Float32Array | Float64Array, rows: number, cols: number, temperature: number | Float32Array, isLog: boolean, offset = 0): Float32Array {
+export function runSoftmax(
+  subject: Subject,
+  x: Float32Array | Float64Array,
+  rows: number,
+  cols: number,
+  temperature: number | Float32Array,
+  isLog: boolean,
+  offset = 0,
+): Float32Array {
   return withMemory(subject, (memory) => {
     const y = memory.output(x.constructor as new (size: number) => Float32Array, rows * cols, offset);
     const perRow = typeof temperature === 'number' ? null : memory.input(temperature);
-    kernel(subject, 'softmax', memory.input(x as Float32Array, offset), perRow, y, rows, cols, typeof temperature === 'number' ? temperature : 1, isLog);
+    kernel(
+      subject,
+      'softmax',
+      memory.input(x as Float32Array, offset),
+      perRow,
+      y,
+      rows,
+      cols,
+      typeof temperature === 'number' ? temperature : 1,
+      isLog,
+    );
     return memory.read(y);
   });
 }
 
-function runBackward(subject: Subject, y: Float32Array, g: Float32Array, rows: number, cols: number, temperature: number | Float32Array, isLog: boolean): Float32Array {
+function runBackward(
+  subject: Subject,
+  y: Float32Array,
+  g: Float32Array,
+  rows: number,
+  cols: number,
+  temperature: number | Float32Array,
+  isLog: boolean,
+): Float32Array {
   return withMemory(subject, (memory) => {
     const out = memory.output(Float32Array, rows * cols);
     const perRow = typeof temperature === 'number' ? null : memory.input(temperature);
-    kernel(subject, 'softmax_backward', memory.input(y), memory.input(g), perRow, out, rows, cols, typeof temperature === 'number' ? temperature : 1, isLog);
+    kernel(
+      subject,
+      'softmax_backward',
+      memory.input(y),
+      memory.input(g),
+      perRow,
+      out,
+      rows,
+      cols,
+      typeof temperature === 'number' ? temperature : 1,
+      isLog,
+    );
     return memory.read(out);
   });
 }
 
-function checkForward(subject: Subject, what: string, x: Float32Array | Float64Array, rows: number, cols: number, temperature: number | Float32Array, bound = BOUND): void {
+function checkForward(
+  subject: Subject,
+  what: string,
+  x: Float32Array | Float64Array,
+  rows: number,
+  cols: number,
+  temperature: number | Float32Array,
+  bound = BOUND,
+): void {
   const expected = new Float64Array(rows * cols);
-  for (let r = 0; r < rows; r++) expected.set(logSoftmaxRow(x.subarray(r * cols, (r + 1) * cols), typeof temperature === 'number' ? temperature : (temperature[r] as number)), r * cols);
+  for (let r = 0; r < rows; r++)
+    expected.set(
+      logSoftmaxRow(x.subarray(r * cols, (r + 1) * cols), typeof temperature === 'number' ? temperature : (temperature[r] as number)),
+      r * cols,
+    );
   const logs = runSoftmax(subject, x, rows, cols, temperature, true);
   expectClose(`${what}: log`, logs, expected, (i) => bound * Math.max(1, Math.abs(expected[i] as number)));
   const probs = runSoftmax(subject, x, rows, cols, temperature, false);
@@ -38,7 +87,14 @@ function checkForward(subject: Subject, what: string, x: Float32Array | Float64A
   });
 }
 
-function checkBackward(subject: Subject, what: string, x: Float32Array, rows: number, cols: number, temperature: number | Float32Array): void {
+function checkBackward(
+  subject: Subject,
+  what: string,
+  x: Float32Array,
+  rows: number,
+  cols: number,
+  temperature: number | Float32Array,
+): void {
   const g = normals(rows * cols + 1, rows * cols);
   for (const isLog of [false, true]) {
     const y = new Float32Array(rows * cols);
@@ -53,9 +109,16 @@ function checkBackward(subject: Subject, what: string, x: Float32Array, rows: nu
       expected.set((isLog ? logSoftmaxBackwardRow : softmaxBackwardRow)(exact, upstream, t), r * cols);
       // Σ|g| bounds what the row sum can lose; each product then rounds once.
       const total = upstream.reduce((most, value) => most + Math.abs(value), 0) / Math.sqrt(cols);
-      for (let i = 0; i < cols; i++) scale[r * cols + i] = (isLog ? Math.abs(upstream[i] as number) + Math.exp(exact[i] as number) * (total + 1) : (exact[i] as number) * 8) / t;
+      for (let i = 0; i < cols; i++)
+        scale[r * cols + i] =
+          (isLog ? Math.abs(upstream[i] as number) + Math.exp(exact[i] as number) * (total + 1) : (exact[i] as number) * 8) / t;
     }
-    expectClose(`${what}: ${isLog ? 'log' : 'probs'}`, runBackward(subject, y, g, rows, cols, temperature, isLog), expected, (i) => 3e-6 * (scale[i] as number) + 1.2e-38);
+    expectClose(
+      `${what}: ${isLog ? 'log' : 'probs'}`,
+      runBackward(subject, y, g, rows, cols, temperature, isLog),
+      expected,
+      (i) => 3e-6 * (scale[i] as number) + 1.2e-38,
+    );
   }
 }
 
@@ -63,7 +126,9 @@ const checks: Check[] = [
   ...TEMPERATURES.map((temperature) => ({
     name: `temperature ${temperature}, every width (trap 15)`,
     run(subject: Subject) {
-      for (const cols of COLS) for (const spread of [3, Math.min(3 * temperature, 2000)]) checkForward(subject, `V ${cols}, spread ${spread}`, normals(cols, 3 * cols, spread), 3, cols, temperature);
+      for (const cols of COLS)
+        for (const spread of [3, Math.min(3 * temperature, 2000)])
+          checkForward(subject, `V ${cols}, spread ${spread}`, normals(cols, 3 * cols, spread), 3, cols, temperature);
     },
   })),
   {
@@ -76,7 +141,8 @@ const checks: Check[] = [
   {
     name: 'one temperature per row',
     run(subject) {
-      for (const cols of FEW_COLS) checkForward(subject, `V ${cols}`, normals(cols, 4 * cols, 3), 4, cols, Float32Array.of(0.05, 1, 2.5, 100));
+      for (const cols of FEW_COLS)
+        checkForward(subject, `V ${cols}`, normals(cols, 4 * cols, 3), 4, cols, Float32Array.of(0.05, 1, 2.5, 100));
     },
   },
   {
@@ -103,7 +169,8 @@ const checks: Check[] = [
         new Array<number>(9).fill(-inf),
         [0, 0, 0, 0, 0, 0, 0, 0, 1],
       ];
-      for (const temperature of [0.01, 1, 7.3]) checkForward(subject, `T ${temperature}`, Float32Array.from(rows.flat()), rows.length, 9, temperature);
+      for (const temperature of [0.01, 1, 7.3])
+        checkForward(subject, `T ${temperature}`, Float32Array.from(rows.flat()), rows.length, 9, temperature);
       for (const cols of [257, 1025, 4097]) {
         const x = normals(cols, 3 * cols, 3);
         x.fill(-inf, 0, cols >> 1);
@@ -117,7 +184,9 @@ const checks: Check[] = [
     name: 'backward, every width, each temperature',
     run(subject) {
       for (const cols of COLS) checkBackward(subject, `V ${cols}`, normals(cols, 3 * cols, 3), 3, cols, 1);
-      for (const temperature of [0.05, 2, 1e3]) for (const cols of FEW_COLS) checkBackward(subject, `V ${cols}, T ${temperature}`, normals(cols, 3 * cols, 3), 3, cols, temperature);
+      for (const temperature of [0.05, 2, 1e3])
+        for (const cols of FEW_COLS)
+          checkBackward(subject, `V ${cols}, T ${temperature}`, normals(cols, 3 * cols, 3), 3, cols, temperature);
       checkBackward(subject, 'per row', normals(3, 4 * 33, 3), 4, 33, Float32Array.of(0.05, 1, 2.5, 100));
       checkBackward(subject, 'odd', normals(4, 2 * ODD_VOCABULARY, 3), 2, ODD_VOCABULARY, 1);
     },
@@ -180,7 +249,12 @@ const checks: Check[] = [
           const exact = isLog ? row : row.map(Math.exp);
           const g = upstream.subarray(r * 17, (r + 1) * 17);
           expectClose('forward', (out as Float32Array).subarray(r * 17, (r + 1) * 17), exact, 1e-5);
-          expectClose('gradient', (gradient as Float32Array).subarray(r * 17, (r + 1) * 17), (isLog ? logSoftmaxBackwardRow : softmaxBackwardRow)(exact, g, 2.5), 1e-5);
+          expectClose(
+            'gradient',
+            (gradient as Float32Array).subarray(r * 17, (r + 1) * 17),
+            (isLog ? logSoftmaxBackwardRow : softmaxBackwardRow)(exact, g, 2.5),
+            1e-5,
+          );
         }
       }
     },

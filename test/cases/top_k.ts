@@ -5,7 +5,14 @@ import { topKRow } from '../reference.js';
 import { COLS, LARGE_VOCABULARY, ODD_VOCABULARY } from '../sizes.js';
 import { kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
 
-function run(subject: Subject, x: Float32Array, rows: number, cols: number, k: number, offset = 0): { values: Float32Array; indices: Int32Array } {
+function run(
+  subject: Subject,
+  x: Float32Array,
+  rows: number,
+  cols: number,
+  k: number,
+  offset = 0,
+): { values: Float32Array; indices: Int32Array } {
   return withMemory(subject, (memory) => {
     const values = memory.output(Float32Array, rows * k, offset);
     const indices = memory.output(Int32Array, rows * k, offset);
@@ -21,7 +28,12 @@ function check(subject: Subject, what: string, x: Float32Array, rows: number, co
     const best = topKRow(row, k);
     expectEqual(`${what}: ids of row ${r}`, Array.from(indices.subarray(r * k, (r + 1) * k)), best);
     // No arithmetic: the values are the inputs.
-    expectClose(`${what}: values of row ${r}`, values.subarray(r * k, (r + 1) * k), best.map((i) => row[i] as number), 0);
+    expectClose(
+      `${what}: values of row ${r}`,
+      values.subarray(r * k, (r + 1) * k),
+      best.map((i) => row[i] as number),
+      0,
+    );
   }
 }
 
@@ -40,7 +52,8 @@ export const top_k: CaseFile = {
     {
       name: 'many ties, the lowest ids first (trap 18)',
       run(subject) {
-        for (const cols of COLS) for (const k of ks(cols)) check(subject, `V ${cols}, k ${k}`, Float32Array.from(integers(cols + k, 2 * cols, -2, 3)), 2, cols, k);
+        for (const cols of COLS)
+          for (const k of ks(cols)) check(subject, `V ${cols}, k ${k}`, Float32Array.from(integers(cols + k, 2 * cols, -2, 3)), 2, cols, k);
         check(subject, 'all equal', new Float32Array(4097).fill(-3), 1, 4097, 256);
         const maxima = normals(1, 4096);
         for (let i = 0; i < 300; i++) maxima[(i * 13) % 4096] = 50;
@@ -51,8 +64,22 @@ export const top_k: CaseFile = {
       name: 'rising, falling and clustered rows (trap 18)',
       run(subject) {
         const cols = 4097;
-        const rows = [(i: number) => i, (i: number) => -i, (i: number) => (i < 4000 ? -i : 1e6 + i), (i: number) => Math.fround(1 + i * 2 ** -23), (i: number) => (i % 1024) * 1e-30];
-        for (const k of [1, 64, 256]) check(subject, `k ${k}`, Float32Array.from(rows.flatMap((f) => Array.from({ length: cols }, (_, i) => f(i)))), rows.length, cols, k);
+        const rows = [
+          (i: number) => i,
+          (i: number) => -i,
+          (i: number) => (i < 4000 ? -i : 1e6 + i),
+          (i: number) => Math.fround(1 + i * 2 ** -23),
+          (i: number) => (i % 1024) * 1e-30,
+        ];
+        for (const k of [1, 64, 256])
+          check(
+            subject,
+            `k ${k}`,
+            Float32Array.from(rows.flatMap((f) => Array.from({ length: cols }, (_, i) => f(i)))),
+            rows.length,
+            cols,
+            k,
+          );
       },
     },
     {
@@ -79,7 +106,14 @@ export const top_k: CaseFile = {
       run(subject) {
         check(subject, 'odd', normals(2, 2 * ODD_VOCABULARY, 3), 2, ODD_VOCABULARY, 64);
         check(subject, 'large', normals(3, LARGE_VOCABULARY, 3), 1, LARGE_VOCABULARY, 256);
-        check(subject, 'large, rising', Float32Array.from({ length: LARGE_VOCABULARY }, (_, i) => i), 1, LARGE_VOCABULARY, 64);
+        check(
+          subject,
+          'large, rising',
+          Float32Array.from({ length: LARGE_VOCABULARY }, (_, i) => i),
+          1,
+          LARGE_VOCABULARY,
+          64,
+        );
       },
     },
     {
@@ -116,8 +150,8 @@ export const top_k: CaseFile = {
         const best = limbeck.topK(x, 2);
         expectEqual('shape', [...best.values.shape], [2, 2]);
         expectEqual('dtype', best.indices.dtype, 'int32');
-        expectEqual('values', Array.from(await best.values.read() as Float32Array), [3, 2, 9, 9]);
-        expectEqual('ids', Array.from(await best.indices.read() as Int32Array), [0, 2, 0, 1]);
+        expectEqual('values', Array.from((await best.values.read()) as Float32Array), [3, 2, 9, 9]);
+        expectEqual('ids', Array.from((await best.indices.read()) as Int32Array), [0, 2, 0, 1]);
       },
     },
   ],

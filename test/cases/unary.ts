@@ -20,7 +20,17 @@ function forward(subject: Subject, name: string, x: Float32Array, parameter = PA
 function backward(subject: Subject, name: string, x: Float32Array, y: Float32Array, g: Float32Array, parameter = PARAMETER): Float32Array {
   return withMemory(subject, (memory) => {
     const out = memory.output(Float32Array, x.length);
-    kernel(subject, 'unary_backward', memory.input(x), memory.input(y), memory.input(g), out, x.length, codeOf(subject.native, 'unary', name), parameter);
+    kernel(
+      subject,
+      'unary_backward',
+      memory.input(x),
+      memory.input(y),
+      memory.input(g),
+      out,
+      x.length,
+      codeOf(subject.native, 'unary', name),
+      parameter,
+    );
     return memory.read(out);
   });
 }
@@ -34,12 +44,24 @@ const checks: Check[] = Object.entries(references).flatMap(([name, reference]) =
         const p = Math.fround(PARAMETER);
         const expected = Float64Array.from(x, (value) => reference.forward(value, p));
         const y = forward(subject, name, x);
-        expectClose(`size ${size}`, y, expected, (i) => BOUND * Math.max(Math.abs(expected[i] as number), name === 'add_scalar' ? 1 : 0) * Math.max(1, Math.abs(x[i] as number) / 4) + 1e-38);
+        expectClose(
+          `size ${size}`,
+          y,
+          expected,
+          (i) =>
+            BOUND * Math.max(Math.abs(expected[i] as number), name === 'add_scalar' ? 1 : 0) * Math.max(1, Math.abs(x[i] as number) / 4) +
+            1e-38,
+        );
         const g = normals(size + 1, size, 2);
         const slopes = Float64Array.from(x, (value, i) => (g[i] as number) * reference.slope(value, y[i] as number, p));
         // tanh and sigmoid saturate: 1 − y² of a y that is rounded is off by an ulp of 1.
         const floor = name === 'tanh' || name === 'sigmoid' ? 1 : 0;
-        expectClose(`size ${size}, backward`, backward(subject, name, x, y, g), slopes, (i) => BOUND * Math.max(Math.abs(slopes[i] as number), floor * Math.abs(g[i] as number)) + 1e-38);
+        expectClose(
+          `size ${size}, backward`,
+          backward(subject, name, x, y, g),
+          slopes,
+          (i) => BOUND * Math.max(Math.abs(slopes[i] as number), floor * Math.abs(g[i] as number)) + 1e-38,
+        );
       }
     },
   },
@@ -65,7 +87,15 @@ export const unary: CaseFile = {
       name: 'empty tensors, unknown functions',
       run(subject) {
         expectSameBits('empty', forward(subject, 'exp', new Float32Array(0)), new Float32Array(0));
-        expectThrows('code', () => withMemory(subject, (memory) => kernel(subject, 'unary', memory.input(new Float32Array(1)), memory.output(Float32Array, 1), 1, 999, 0)), RangeError, /function must be a code/);
+        expectThrows(
+          'code',
+          () =>
+            withMemory(subject, (memory) =>
+              kernel(subject, 'unary', memory.input(new Float32Array(1)), memory.output(Float32Array, 1), 1, 999, 0),
+            ),
+          RangeError,
+          /function must be a code/,
+        );
       },
     },
   ],

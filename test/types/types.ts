@@ -101,7 +101,11 @@ setDevice('gpu');
 const tensors: number = memory().cpu.tensors;
 void tensors;
 
-rawKdLoss(new Float32Array(4), new Float32Array(4), { rows: 2, cols: 2, out: { loss: new Float32Array(1), gradient: new Float32Array(4) } });
+rawKdLoss(new Float32Array(4), new Float32Array(4), {
+  rows: 2,
+  cols: 2,
+  out: { loss: new Float32Array(1), gradient: new Float32Array(4) },
+});
 // @ts-expect-error rows must be given
 rawKdLoss(new Float32Array(4), new Float32Array(4), { cols: 2 });
 

@@ -224,6 +224,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     Side<S> student{x, e, max, 0, 0, 1}, teacher;
     student.sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
+    // A confident row: the digits of its small rest went into the rounding of 1 + rest, and here the logarithm itself is asked for.
+    if (!Formula<V>::needs_mean && Formula<V>::needs_logs && student.sum < 1.5)
+      student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
@@ -240,7 +243,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const Int last = call.cols - (N - 1) * W;
     const auto load = [&](const S* p, int k) LIMBECK_INLINE { return k + 1 < N ? vec<V>::load(p + k * W) : vec<V>::load(p + k * W, last, S(-INFINITY)); };
     V zs[N], zt[N], q[N], p[N];
-    V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, sum = sum_s, mean = sum_s;
+    V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, sum = sum_s, mean = sum_s, drift = sum_s;
     for (int k = 0; k < N; ++k) {
       zs[k] = load(x, k);
       zt[k] = load(t, k);
@@ -271,8 +274,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       sum = sum + Formula<V>::loss(o[k], a, b);
       if constexpr (Formula<V>::needs_mean) mean = mean + Formula<V>::gradient(o[k], a, b);
+      if constexpr (Formula<V>::first_order) drift = drift + difference_(o[k]);
     }
-    const double loss = vec<V>::total(sum + nothing);
+    double loss = vec<V>::total(sum + nothing);
+    if constexpr (Formula<V>::first_order) loss -= static_cast<double>(vec<V>::total(mean)) * vec<V>::total(drift);
     if (!g) return loss;
     const V factor = splat<V>(coefficient);
     if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
@@ -310,24 +315,29 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       span.store(g + i, value);
     };
-    if constexpr (!Formula<V>::needs_mean || !with_gradient) {
+    constexpr bool first_order = Formula<V>::first_order;
+    if constexpr (!Formula<V>::needs_mean || (!with_gradient && !first_order)) {
       return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
                const Outcome<V> o = outcome(i, span);
                part[0] = part[0] + Formula<V>::loss(o, a, b);
                if constexpr (with_gradient) finish_gradient(i, span, o, Formula<V>::gradient(o, a, b));
              }).sum[0];
     } else {
-      const Sums<2> sums = sum_each<V, 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const auto sums = sum_each<V, first_order ? 3 : 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
         part[1] = part[1] + Formula<V>::gradient(o, a, b);
+        if constexpr (first_order) part[2] = part[2] + difference_(o);
       });
-      const V mean = splat<V>(sums.sum[1]);
-      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
-        const Outcome<V> o = outcome(i, span);
-        finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
-      });
-      return sums.sum[0];
+      if constexpr (with_gradient) {
+        const V mean = splat<V>(sums.sum[1]);
+        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+          const Outcome<V> o = outcome(i, span);
+          finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
+        });
+      }
+      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * sums.sum[2];
+      else return sums.sum[0];
     }
   }
 
@@ -436,7 +446,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
       if constexpr (D::needs_mean) {
         mean = D::gradient(o, pa, pb);
-        for (Int j = 0; j < count; ++j) mean += D::gradient(outcome(j), pa, pb);
+        double drift = difference_(o) - (1 - all);
+        for (Int j = 0; j < count; ++j) {
+          const Outcome<double> on = outcome(j);
+          mean += D::gradient(on, pa, pb);
+          drift += difference_(on);
+        }
+        if constexpr (D::first_order) loss -= mean * drift;
       }
       factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
     }

@@ -33,7 +33,7 @@ struct Rows {
 // A divergence with its parameters, for outcomes in float and in double.
 template <template <class> class F> struct Formula {
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
-  static constexpr bool any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
+  static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
   template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
 };
@@ -211,8 +211,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       if (p.kind == TeacherKind::probs_to_a_power)
         for (int i = 0; i < 4; i++) {
           // The quotient of a subnormal number has few digits left; its logarithm is large and bears the difference.
+          // Near the largest the difference is exact, and a small T magnifies what its quotient would lose.
           const float ratio = t[i] / p.most;
-          t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : log_(ratio);
+          t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : ratio > 0.5f ? log1p_((t[i] - p.most) / p.most) : log_(ratio);
         }
     };
 
@@ -280,10 +281,10 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     float mean = 0;
     double soft_loss = 0;
-    const bool summed = D::needs_mean && soft && gradient != nullptr;
+    const bool summed = D::needs_mean && soft && (gradient != nullptr || D::first_order);
     if constexpr (D::needs_mean) {
       if (summed) {
-        float part = 0, part_loss = 0;
+        float part = 0, part_loss = 0, drift = 0;
         for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
           float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
@@ -293,14 +294,15 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
             const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
             part += D::gradient(o, a);
             losses[i] = D::loss(o, a);
+            if (D::first_order) drift += difference_(o);
           }
           part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
         }
-        double sums_of_row[2] = {part, part_loss};
+        double sums_of_row[3] = {part, part_loss, drift};
         group.merge(sums_of_row, Add{}, 0.0);
         // An infinite loss has no gradient.
         mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
-        soft_loss = sums_of_row[1];
+        soft_loss = D::first_order ? sums_of_row[1] - sums_of_row[0] * sums_of_row[2] : sums_of_row[1];
       }
     }
 
@@ -465,11 +467,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
       group.merge(top, Max{}, -INFINITY);
       const double value_scale = renormalized ? a.log_prob_scale : 1.0;
-      double on[2] = {0, 0};
+      double on[3] = {0, 0, 0};  // both sides' sums, and how many columns are listed
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = ld(a.indices, first_kept + j);
         if (id < 0) continue;
         const float x = logit(id), v = ld(a.values, first_kept + j);
+        on[2] += 1;
         on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
         on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
       }
@@ -492,7 +495,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         mass = target_mass = exp_(log_on);
         if (tail) {
           if (a.tail_log_mass != nullptr) log_p_tail = ld_warp(a.tail_log_mass, row);
-          else if (log_on < 0) log_p_tail = log_(-expm1_(log_on));
+          // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+          else if (log_on < 0 && on[2] < double(a.cols)) log_p_tail = log_(-expm1_(log_on));
           valid = valid && log_p_tail < INFINITY && !(a.tail_log_mass == nullptr && mass > 1 + 1e-3);
           target_mass = mass + exp_(log_p_tail);
         }
@@ -509,23 +513,26 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     }
     const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
 
-    double mean = 0;
+    double mean = 0, drift = 0;
     if constexpr (D::needs_mean) {
-      if (head.soft && gradient != nullptr) {
-        double part[2] = {0, 0};
+      if (head.soft && (gradient != nullptr || D::first_order)) {
+        double part[3] = {0, 0, 0};
         for (int64_t j = group.rank(); j < kept; j += group.size()) {
           const int64_t id = ld(a.indices, first_kept + j);
           if (id < 0) continue;
           const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
           part[0] += D::gradient(o, a);
           part[1] += D::loss(o, a);
+          part[2] += difference_(o);
         }
         if (bucketed && group.rank() == 0) {
           part[0] += D::gradient(bucket, a);
           part[1] += bucket_loss;
+          part[2] += difference_(bucket) - (1 - target_mass);
         }
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
+        if (D::first_order) drift = part[2];
       }
     }
     if (head.soft) {
@@ -593,7 +600,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = bucketed ? 1.0 : totals[1];
-      const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0);
+      const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0) - (D::first_order ? mean * drift : 0);
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient != nullptr && through) {

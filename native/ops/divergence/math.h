@@ -47,6 +47,8 @@ struct WithMean {
   static constexpr bool any_mass = false;
   static constexpr bool adds_mass = false;
   static constexpr bool needs_logs = true;
+  // true: the loss moves with an error of ln Σ to first order. That error is Σ(q − p), which is known, times Σ g: the schedule takes it off.
+  static constexpr bool first_order = false;
 };
 
 // Teacher and student in each other's place.

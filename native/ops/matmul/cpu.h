@@ -58,7 +58,8 @@ template <class V, class S> void matmul_rows(Int rows, Int depth, Matrix<const S
   while (rows > 0) {
     int taken = R;
     if (rows >= R) matmul_strip<V, S, R>(depth, a, b, c, c_row, cols, add);
-    else if (R > 8 && rows >= 8) taken = 8, matmul_strip<V, S, 8>(depth, a, b, c, c_row, cols, add);
+    else if (R > 10 && rows >= 10) taken = 10, matmul_strip<V, S, 10>(depth, a, b, c, c_row, cols, add);
+    else if (R > 6 && rows >= 6) taken = 6, matmul_strip<V, S, 6>(depth, a, b, c, c_row, cols, add);
     else if (rows >= 4) taken = 4, matmul_strip<V, S, 4>(depth, a, b, c, c_row, cols, add);
     else if (rows >= 2) taken = 2, matmul_strip<V, S, 2>(depth, a, b, c, c_row, cols, add);
     else taken = 1, matmul_strip<V, S, 1>(depth, a, b, c, c_row, cols, add);
@@ -71,21 +72,32 @@ template <class V, class S> void matmul_rows(Int rows, Int depth, Matrix<const S
 // Columns [first, last) of a depth × cols block of b into strips of one tile's width, zeros behind the last column.
 template <class V, class S> void pack_strips(Matrix<const S> b, S* packed, Int depth, Int cols, Int first, Int last) {
   constexpr Int N = lane<V>::width * kTileVectors;
+  if (b.col == 1) {
+    // Some strips side by side: short reads far apart would leave the prefetcher out.
+    for (Int group = first; group < last; group += 4)
+      for (Int p = 0; p < depth; ++p)
+        for (Int strip = group; strip < last && strip < group + 4; ++strip) {
+          const Int begin = strip * N, count = cols - begin < N ? cols - begin : N;
+          const S* from = b.data + p * b.row + begin;
+          S* to = packed + strip * N * depth + p * N;
+          if (count == N) {
+            memcpy(to, from, N * sizeof(S));
+            continue;
+          }
+          for (Int j = 0; j < N; ++j) to[j] = j < count ? from[j] : S(0);
+        }
+    return;
+  }
   for (Int strip = first; strip < last; ++strip) {
     const Int begin = strip * N, count = cols - begin < N ? cols - begin : N;
     S* to = packed + strip * N * depth;
-    if (b.col == 1) {
-      for (Int p = 0; p < depth; ++p) {
-        const S* from = b.data + p * b.row + begin;
-        for (Int j = 0; j < count; ++j) to[p * N + j] = from[j];
-        for (Int j = count; j < N; ++j) to[p * N + j] = 0;
+    // A few lines of the strip at a time, so that its columns meet them in the first-level cache.
+    for (Int first_row = 0; first_row < depth; first_row += 16)
+      for (Int j = 0; j < N; ++j) {
+        const S* from = b.data + (begin + (j < count ? j : 0)) * b.col;
+        const Int end = depth - first_row < 16 ? depth : first_row + 16;
+        for (Int p = first_row; p < end; ++p) to[p * N + j] = j < count ? from[p * b.row] : S(0);
       }
-      continue;
-    }
-    for (Int j = 0; j < N; ++j) {
-      const S* from = b.data + (begin + (j < count ? j : 0)) * b.col;
-      for (Int p = 0; p < depth; ++p) to[p * N + j] = j < count ? from[p * b.row] : S(0);
-    }
   }
 }
 

@@ -5,6 +5,8 @@
 namespace limbeck {
 
 template <class V> struct total_variation : WithMean {
+  static constexpr bool first_order = true;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return splat<V>(0.5) * abs_(difference_(o)); }
   // ∂D/∂q = ½·sign(q − p). The two normalisers leave a tie's d within their rounding of 0.
   LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) {
