@@ -252,7 +252,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     top_s = splat<V>(vec<V>::largest(top_s));
     top_t = splat<V>(vec<V>::largest(top_t));
+    [[maybe_unused]] V lost[N];
     for (int k = 0; k < N; ++k) {
+      if constexpr (Formula<V>::first_order) lost[k] = lost_(zs[k], top_s, zs[k] - top_s) - lost_(zt[k], top_t, zt[k] - top_t);
       zs[k] = zs[k] - top_s;
       zt[k] = zt[k] - top_t;
       q[k] = exponential(zs[k]);
@@ -267,7 +269,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
     Outcome<V> o[N];
     for (int k = 0; k < N; ++k) {
-      o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(zs[k] - zt[k], scale, log_ratio)};
+      V gap = zs[k] - zt[k];
+      if constexpr (Formula<V>::first_order) gap = gap + lost[k];
+      o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(gap, scale, log_ratio)};
       if constexpr (Formula<V>::needs_logs) {
         o[k].log_q = fma_(zs[k], scale, splat<V>(-log(student_sum)));
         o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
@@ -302,8 +306,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
-      const V zs = span.load(student.x + i, -INFINITY) - student_max, zt = span.load(teacher.x + i, -INFINITY) - teacher_max;
-      const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(zs - zt, scale, log_ratio);
+      const V x = span.load(student.x + i, -INFINITY), t = span.load(teacher.x + i, -INFINITY);
+      const V zs = x - student_max, zt = t - teacher_max;
+      V gap = zs - zt;
+      if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
+      const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
       if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d};
       else return Outcome<V>{q, p, zs, zt, d};
     };

@@ -137,16 +137,18 @@ struct Teacher {
   float log_ratio = 0;          // ln(student's sum / teacher's sum)
 };
 
-template <bool needs_logs> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
+template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
   Outcome<float> o;
   const float a = x - s.max;
   o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
   const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
-  o.log_q = needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
+  o.log_q = D::needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
   if (!exact) {
-    const float b = t - p.max, difference = a - b;
+    const float b = t - p.max;
+    float difference = a - b;
+    if constexpr (D::first_order) difference += lost_(x, s.max, a) - lost_(t, p.max, b);
     o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
-    if constexpr (needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
+    if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
   } else {
@@ -291,7 +293,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           load_teacher(c, t);
           for (int i = 0; i < 4; i++) {
             if (c + i >= a.cols) continue;
-            const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
+            const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
             part += D::gradient(o, a);
             losses[i] = D::loss(o, a);
             if (D::first_order) drift += difference_(o);
@@ -315,7 +317,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int i = 0; i < 4; i++) {
         if (c + i >= a.cols) continue;
         if (soft) {
-          const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
+          const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
           if (!summed) part[i] = D::loss(o, a);
           float slope;
           if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;

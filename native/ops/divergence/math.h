@@ -47,12 +47,19 @@ struct WithMean {
   static constexpr bool any_mass = false;
   static constexpr bool adds_mass = false;
   static constexpr bool needs_logs = true;
-  // true: the loss moves with an error of ln Σ to first order. That error is Σ(q − p), which is known, times Σ g: the schedule takes it off.
+  // true: the loss moves with an error of ln Σ to first order. That error is Σ(q − p), which is known, times Σ g:
+  // the schedule takes it off, and keeps in d what the subtraction of the maxima loses.
   static constexpr bool first_order = false;
 };
 
 // Teacher and student in each other's place.
 template <class V> LIMBECK_FN Outcome<V> swapped_(const Outcome<V>& o) { return {o.p, o.q, o.log_p, o.log_q, -o.d}; }
+
+// What the rounding of s = a − b lost; 0 where one of them is infinite.
+template <class V> LIMBECK_FN V lost_(V a, V b, V s) {
+  const V back = s - a, e = (a - (s - back)) - (b + back);
+  return select_(lt_(abs_(e), splat<V>(1e30)), e, splat<V>(0));
+}
 
 // a·x + b·y of two probabilities with weights a and b.
 template <class V> LIMBECK_FN V mixture_(V x, V a, V y, V b) { return fma_(a, x, b * y); }
