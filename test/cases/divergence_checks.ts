@@ -198,7 +198,10 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       student[4 * cols + (indices[4 * 4] as number)] = -Infinity;
       const result = checkLoss(subject, 'special rows', call);
       for (const row of [0, 1, 2, 3]) expectNanRow('special rows', result, cols, row);
-      expectTrue('+inf where the teacher is positive and the student −inf, if at all', (result.rowLoss[4] === Infinity) === rules.infinite.includes('student'));
+      expectTrue(
+        '+inf where the teacher is positive and the student −inf, if at all',
+        (result.rowLoss[4] === Infinity) === rules.infinite.includes('student'),
+      );
     });
   }
 

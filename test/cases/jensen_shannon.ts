@@ -17,7 +17,10 @@ export const jensen_shannon: CaseFile = {
   op: 'jensen_shannon',
   kernels: ['divergence'],
   checks: [0.5, 0.1, 0.9].flatMap((beta) =>
-    rowLossChecks(jensenShannon(beta), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({ ...check, name: `β ${beta}: ${check.name}` })),
+    rowLossChecks(jensenShannon(beta), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({
+      ...check,
+      name: `β ${beta}: ${check.name}`,
+    })),
   ),
   bench: [{ rows: 64, cols: 32000 }],
 };

@@ -10,7 +10,8 @@ const skewForwardKl = (alpha: number): DivergenceReference => ({
   loss: (logP, logQ, d) => towardMixture(logP, logQ, d, alpha, 1 - alpha),
   massTerm: () => 0,
   // −(1 − α)·q·p/m with p/m = e^{−ln(m/p)}.
-  pull: (logP, logQ) => (logP === -Infinity || logQ === -Infinity ? 0 : -(1 - alpha) * Math.exp(logQ - logMixture(logQ - logP, alpha, 1 - alpha))),
+  pull: (logP, logQ) =>
+    logP === -Infinity || logQ === -Infinity ? 0 : -(1 - alpha) * Math.exp(logQ - logMixture(logQ - logP, alpha, 1 - alpha)),
   anyMass: false,
 });
 
@@ -18,7 +19,10 @@ export const skew_forward_kl: CaseFile = {
   op: 'skew_forward_kl',
   kernels: ['divergence'],
   checks: [0.1, 0.7].flatMap((alpha) =>
-    rowLossChecks(skewForwardKl(alpha), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({ ...check, name: `α ${alpha}: ${check.name}` })),
+    rowLossChecks(skewForwardKl(alpha), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({
+      ...check,
+      name: `α ${alpha}: ${check.name}`,
+    })),
   ),
   bench: [{ rows: 64, cols: 32000 }],
 };

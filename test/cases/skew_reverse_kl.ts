@@ -21,7 +21,10 @@ export const skew_reverse_kl: CaseFile = {
   op: 'skew_reverse_kl',
   kernels: ['divergence'],
   checks: [0.1, 0.7].flatMap((alpha) =>
-    rowLossChecks(skewReverseKl(alpha), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({ ...check, name: `α ${alpha}: ${check.name}` })),
+    rowLossChecks(skewReverseKl(alpha), { renormalize: true, anyMass: false, isDistance: true, infinite: [] }).map((check) => ({
+      ...check,
+      name: `α ${alpha}: ${check.name}`,
+    })),
   ),
   bench: [{ rows: 64, cols: 32000 }],
 };
