@@ -275,7 +275,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         p.max = sums[1].max;
         p.inverse_sum = 1.0f / sums[1].sum();
         p.log_sum = sums[1].log_sum();
-        p.log_ratio = log_(sums[0].sum() / sums[1].sum());
+        // Near 1 each logarithm keeps digits that the sums have rounded away; elsewhere the quotient loses less.
+        const bool confident = sums[0].sum() < 1.5f && sums[1].sum() < 1.5f;
+        p.log_ratio = confident ? sums[0].log_sum() - sums[1].log_sum() : log_(sums[0].sum() / sums[1].sum());
       }
     }
     const float excess_share = float(excess);
