@@ -120,10 +120,6 @@ describe('names', () => {
 
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
-    sampleTarget: [
-      () => sampleTarget(teacher(), 5),
-      'LimbeckError not_available: Cannot sample a target: sampleTarget is not available yet',
-    ],
     mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
     interpolateTarget: [
       () => interpolateTarget(student(), teacher(), { t: 0.5 }),
@@ -367,6 +363,34 @@ describe('targets', () => {
     'a teacher that requires grad': [
       () => captureTopK(tensor([[1, 2]], { requiresGrad: true }), 1),
       'TypeError: Cannot capture a target: teacherLogits must not require grad: it does; pass it through detach()',
+    ],
+    'no draws': [
+      () => sampleTarget(teacher(), 0),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 2147483647]: it is 0',
+    ],
+    'half a draw': [
+      () => sampleTarget(teacher(), 2.5),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 2147483647]: it is 2.5',
+    ],
+    'an unknown way to draw': [
+      () => sampleTarget(teacher(), 2, { method: 'head-tail' as never }),
+      "RangeError: Cannot sample a target: method must be 'with_replacement', 'race' or 'head_tail': it is 'head-tail'; did you mean 'head_tail'?",
+    ],
+    'a seed below 0': [
+      () => sampleTarget(teacher(), 2, { seed: -1 }),
+      'RangeError: Cannot sample a target: seed must be a whole number of at least 0: it is -1',
+    ],
+    'rows beyond 2^53': [
+      () => sampleTarget(teacher(), 2, { rowOffset: 2 ** 53 - 2 }),
+      'RangeError: Cannot sample a target: rowOffset + rows must be at most 2^53 − 1: rowOffset is 9007199254740990',
+    ],
+    'a sampled row at temperature 0': [
+      () => sampleTarget(teacher(), 2, { temperature: 0 }),
+      'RangeError: Cannot sample a target: temperature must be positive and finite: it is 0',
+    ],
+    'sampling a teacher that requires grad': [
+      () => sampleTarget(tensor([[1, 2]], { requiresGrad: true }), 1),
+      'TypeError: Cannot sample a target: teacherLogits must not require grad: it does; pass it through detach()',
     ],
     'a dense target of two kinds': [
       () => denseTarget({ probs: teacher(), logits: teacher() } as never),

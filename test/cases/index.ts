@@ -10,6 +10,7 @@ import { gather_rows } from './gather_rows.js';
 import { kd_loss } from './kd_loss.js';
 import { matmul } from './matmul.js';
 import { reduce } from './reduce.js';
+import { sample_target } from './sample_target.js';
 import { sgd } from './sgd.js';
 import { softmax } from './softmax.js';
 import { top_k } from './top_k.js';
@@ -30,4 +31,5 @@ export const cases: CaseFile[] = [
   fill,
   sgd,
   adamw,
+  sample_target,
 ];
