@@ -32,7 +32,7 @@ struct GlobalPositions {
   LIMBECK_DEVICE void set(int64_t i, uint64_t v) const { st(at, i, v); }
 };
 
-// Bitonic, smallest first. n: a power of two. The whole block takes part.
+// Bitonic, smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
 template <class Positions> LIMBECK_DEVICE void sort_positions(const Positions& positions, int64_t n) {
   for (int64_t size = 2; size <= n; size <<= 1)
     for (int64_t stride = size >> 1; stride > 0; stride >>= 1) {
@@ -46,7 +46,6 @@ template <class Positions> LIMBECK_DEVICE void sort_positions(const Positions& p
         }
       }
     }
-  sync_block();
 }
 
 // How many of n sorted positions lie below `end`.
@@ -223,7 +222,6 @@ LIMBECK_DEVICE void sample_race(SampleRow& s, const Shared<int>& histogram, cons
     prefix = prefix << 8 | uint64_t(digit);
     const uint64_t above = (prefix + 1) << shift;
     limit = above < uint64_t(0x7FF0) << 48 ? sample_double_(above) : INFINITY;
-    sync_block();
   }
   // `wanted` of the keys equal to tau win: the lowest ids, as only bits decide.
   int ties = 0;
@@ -258,7 +256,6 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
       s.used = 1;
     }
     s.finish();
-    sync_block();
   }
 }
 
