@@ -42,6 +42,13 @@ export function checkDType(action: string, name: string, tensor: Tensor, ...allo
   }
 }
 
+/** Tensors from anything that can be walked through. */
+export function checkTensors(action: string, name: string, value: unknown): Tensor[] {
+  if (value === null || typeof value !== 'object' || !(Symbol.iterator in value))
+    throw kindError(action, `${name} must be an array of Tensors`, value);
+  return Array.from(value as Iterable<unknown>, (entry, i) => checkTensor(action, `${name}[${i}]`, entry));
+}
+
 /** float32 anywhere, float64 on the CPU: what the kernels compute in. */
 export function checkComputed(action: string, name: string, value: unknown): Tensor {
   const tensor = checkTensor(action, name, value);

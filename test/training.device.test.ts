@@ -8,6 +8,8 @@ import { AdamW, clipGradNorm, gradNorm, SGD, type Optimizer } from '../src/optim
 import type { Module } from '../src/nn/index.js';
 import { Dropout, Linear, ReLU, Sequential } from '../src/nn/index.js';
 import { magnitudeMasks } from '../src/distill/prune.js';
+import { loadRecipe, overrideRecipe } from '../src/distill/recipe.js';
+import { runRecipe } from '../src/distill/run.js';
 import { Trainer } from '../src/distill/trainer.js';
 import { readSafetensors } from '../src/safetensors.js';
 
@@ -221,6 +223,28 @@ describe(`training on ${device}`, () => {
     while (!second.trainer.isDone) rest.push(second.trainer.takeStep().loss);
     expect(rest).toEqual(losses.slice(5));
     expect(await values(second.model.parameters())).toEqual(await values(whole.model.parameters()));
+  });
+
+  it('a whole recipe runs, and leaves nothing behind', async () => {
+    const recipe = overrideRecipe(await loadRecipe('recipes/digits.json'), { quick: true, epochs: 1 });
+    recipe.repeats = 1;
+    recipe.data.trainRows = 128;
+    recipe.data.testRows = 40;
+    recipe.models = Object.fromEntries(
+      Object.entries(recipe.models).map(([name, model]) => [name, { ...model, hidden: model.hidden.map(() => 8) }]),
+    );
+    const before = memory()[device]!;
+    const { results } = await runRecipe(recipe, { device, folder: join(folder, 'run'), recipePath: 'recipes/digits.json' });
+    expect(results.machine.device).toBe(device);
+    expect(results.models).toHaveLength(7);
+    for (const { evaluation, sparsity, stage, level } of results.models) {
+      expect(Number.isFinite(evaluation.nll)).toBe(true);
+      if (level !== undefined) expect(Math.abs(sparsity - [0.5, 0.75, 0.875][stage === 'staged' ? level : 2]!) < 1e-3).toBe(true);
+    }
+    const after = memory()[device]!;
+    // What earlier tests left may be collected meanwhile.
+    expect(after.bytes).toBeLessThanOrEqual(before.bytes);
+    expect(after.tensors).toBeLessThanOrEqual(before.tensors);
   });
 
   it('everything can be given back', () => {

@@ -1,4 +1,5 @@
 // Magnitude pruning: which weights stay, by size over all layers together.
+import { kindError } from '../errors.js';
 
 /**
  * Masks (1 keeps, 0 prunes) that leave round((1 − sparsity) · weights) of the largest weights, counted over all arrays together.
@@ -10,6 +11,10 @@
  */
 export function magnitudeMasks(weights: readonly Float32Array[], sparsity: number, earlier?: readonly Float32Array[]): Float32Array[] {
   if (!(sparsity >= 0 && sparsity < 1)) throw new RangeError(`Cannot prune: sparsity must be in [0, 1): current value is ${sparsity}`);
+  for (const layers of [weights, earlier ?? []]) {
+    if (!Array.isArray(layers) || !layers.every((layer) => layer instanceof Float32Array))
+      throw kindError('prune', 'weights and masks must be arrays of Float32Arrays', layers);
+  }
   const total = weights.reduce((sum, w) => sum + w.length, 0);
   const size = new Float32Array(total);
   let at = 0;

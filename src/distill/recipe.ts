@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ErrorObject, ValidateFunction } from 'ajv';
 import schema from '../../recipes/recipe.schema.json' with { type: 'json' };
-import { nearest } from '../errors.js';
+import { kindError, nearest } from '../errors.js';
 
 export interface Recipe {
   name: string;
@@ -121,7 +121,7 @@ export async function loadRecipe(path: string): Promise<Recipe> {
 /** Checks a parsed recipe and fills in the defaults; the error names the field and the nearest legal name. */
 export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Recipe> {
   const validate = await validator();
-  const recipe: unknown = structuredClone(value);
+  const recipe: unknown = copied(`use ${label(name)}`, value);
   if (!validate(recipe)) {
     const problems = describeErrors(validate.errors ?? [], recipe);
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
@@ -133,7 +133,11 @@ export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Reci
 
 /** The recipe with the caller's seed and epochs, and its `quick` part where asked for. */
 export function overrideRecipe(recipe: Recipe, overrides: RecipeOverrides): Recipe {
-  const result = structuredClone(recipe);
+  const action = 'override a recipe';
+  const result = copied(action, recipe);
+  if (typeof result !== 'object' || result === null || !Array.isArray(result.stages))
+    throw kindError(action, 'recipe must be one that checkRecipe gives', recipe);
+  if (typeof overrides !== 'object' || overrides === null) throw kindError(action, 'overrides must be an object', overrides);
   if (overrides.quick && !result.quick)
     throw new TypeError(`Cannot run recipe ${recipe.name} quickly: it must have a field "quick": it has none`);
   const quick = (overrides.quick && result.quick) || {};
@@ -147,6 +151,16 @@ export function overrideRecipe(recipe: Recipe, overrides: RecipeOverrides): Reci
     for (const stage of result.stages) if (stage.kind !== 'capture') stage.training.epochs = epochs;
   }
   return result;
+}
+
+/** A copy of what JSON can say; functions, rings, big integers and the like are none of it. */
+function copied<T>(action: string, value: T): T {
+  try {
+    JSON.stringify(value);
+    return structuredClone(value);
+  } catch (error) {
+    throw new TypeError(`Cannot ${action}: it must be plain data: ${(error as Error).message.replaceAll('\n', ' ')}`, { cause: error });
+  }
 }
 
 let compiled: ValidateFunction | undefined;

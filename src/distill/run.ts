@@ -2,7 +2,7 @@
 import { readFile, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { devices, info, setDevice, type Device, type DeviceChoice } from '../device.js';
-import { LimbeckError } from '../errors.js';
+import { kindError, LimbeckError } from '../errors.js';
 import { noGrad, tidy } from '../autograd.js';
 import { packageVersion } from '../native.js';
 import { crossEntropy, kdLoss } from '../losses/index.js';
@@ -19,7 +19,15 @@ import { makeFolder, removeUnfinished, shortPath, writeWhole } from './files.js'
 import { buildGallery, type GallerySource } from './gallery.js';
 import { agreement, evaluateLogits, predictions } from './metrics.js';
 import { allLogits, buildModel, countZeros, prunable, pruningMasks, rowsFrom } from './model.js';
-import type { CaptureStage, PruneStage, Recipe, StageSpec, TargetSpec, TrainStage } from './recipe.js';
+import {
+  checkRecipe,
+  type CaptureStage,
+  type PruneStage,
+  type Recipe,
+  type StageSpec,
+  type TargetSpec,
+  type TrainStage,
+} from './recipe.js';
 import { summarize, type CaptureResult, type Machine, type ModelResult, type Results } from './results.js';
 import { Trainer, stepsPerEpoch, type BatchLoss } from './trainer.js';
 
@@ -69,7 +77,11 @@ const YIELD_MS = 25;
 
 /** Runs a checked recipe and writes results.json, report.html, checkpoints and targets into the folder. */
 export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<{ results: Results; report: string }> {
-  return new Run(recipe, options, chooseDevice(options.device ?? 'cpu')).all();
+  const action = 'run a recipe';
+  if (typeof options !== 'object' || options === null || typeof options.folder !== 'string' || options.folder === '')
+    throw kindError(action, 'options must give a folder', options);
+  const checked = await checkRecipe(recipe);
+  return new Run(checked, options, chooseDevice(options.device ?? 'cpu')).all();
 }
 
 // The choice is the run's own: the device of other tensors stays what it was.

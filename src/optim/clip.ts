@@ -1,4 +1,5 @@
 // Clipping by the norm of all gradients together.
+import { checkTensors } from '../check.js';
 import { kindError, valueError } from '../errors.js';
 import { findCode, kernel } from '../native.js';
 import { emptyLike, gradientOf, handleOf, hostCopy, type Tensor } from '../tensor.js';
@@ -10,7 +11,7 @@ const unaryKernel = kernel('unary', action);
 /** The Euclidean norm of all gradients together; waits for the device. */
 export function gradNorm(parameters: Iterable<Tensor>): number {
   let squares = 0;
-  for (const parameter of parameters) {
+  for (const parameter of checkTensors(action, 'parameters', parameters)) {
     const gradient = gradientOf(parameter);
     if (gradient === null) continue;
     const sum = emptyLike(gradient, action, [1]);
@@ -29,7 +30,7 @@ export function gradNorm(parameters: Iterable<Tensor>): number {
 export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number): number {
   if (typeof maxNorm !== 'number') throw kindError(action, 'maxNorm must be a number', maxNorm);
   if (!(maxNorm > 0)) throw valueError(action, 'maxNorm must be > 0', maxNorm);
-  const list = [...parameters];
+  const list = checkTensors(action, 'parameters', parameters);
   const norm = gradNorm(list);
   if (!(norm > maxNorm) || norm === Infinity) return norm;
   for (const parameter of list) {

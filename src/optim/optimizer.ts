@@ -1,4 +1,5 @@
 // What optimisers share: parameters, masks that keep pruned weights at zero, state that can be saved.
+import { checkTensors } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { keep } from '../autograd.js';
 import { copyInto } from '../arithmetic.js';
@@ -32,7 +33,7 @@ export abstract class Optimizer {
     const action = 'make an optimiser';
     checkRate(action, learningRate);
     this.learningRate = learningRate;
-    this.slots = [...parameters].map((parameter) => {
+    this.slots = checkTensors(action, 'parameters', parameters).map((parameter) => {
       if (!parameter.requiresGrad) throw kindError(action, 'every parameter must require grad', phrase('one does not'));
       const buffers: Record<string, Tensor> = {};
       for (const name of bufferNames) buffers[name] = keep(zeros(parameter.shape, { device: parameter.device }));
