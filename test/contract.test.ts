@@ -366,11 +366,11 @@ describe('targets', () => {
     ],
     'no draws': [
       () => sampleTarget(teacher(), 0),
-      'RangeError: Cannot sample a target: draws must be a whole number in [1, 2147483647]: it is 0',
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 0',
     ],
     'half a draw': [
       () => sampleTarget(teacher(), 2.5),
-      'RangeError: Cannot sample a target: draws must be a whole number in [1, 2147483647]: it is 2.5',
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 2.5',
     ],
     'an unknown way to draw': [
       () => sampleTarget(teacher(), 2, { method: 'head-tail' as never }),

@@ -44,8 +44,8 @@ export interface SampleOptions {
  * NaN or +∞, or of −∞ alone, has the one entry id 0 with weight NaN, which makes its loss NaN.
  *
  * @param teacherLogits float32 [..., cols]
- * @param draws N, at least 1; may be above cols
- * @throws RangeError for draws below 1 or a temperature that is not positive and finite; TypeError where the logits require grad
+ * @param draws N, in [1, 2²⁴]; may be above cols
+ * @throws RangeError for draws outside that range or a temperature that is not positive and finite; TypeError where the logits require grad
  *
  * @example
  * const target = sampleTarget(teacherLogits, 50, { method: 'head_tail', seed: 1, rowOffset: firstRow });
@@ -55,7 +55,7 @@ export function sampleTarget(teacherLogits: Tensor, draws: number, options?: Sam
   const logits = checkTensor(action, 'teacherLogits', teacherLogits);
   checkDType(action, 'teacherLogits', logits, 'float32');
   checkConstant(action, 'teacherLogits', logits);
-  checkWhole(action, 'draws', draws, 1, 2 ** 31 - 1);
+  checkWhole(action, 'draws', draws, 1, 2 ** 24);
   const {
     temperature: given = 1,
     method = 'with_replacement',

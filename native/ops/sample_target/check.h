@@ -10,7 +10,8 @@ inline bool sample_target(Context& ctx, In logits, In row_temperature, Out indic
   if (!(extent(ctx, "rows", rows) && extent(ctx, "cols", cols, 1) && extent(ctx, "draws", draws, 1) && spread(ctx, "cols", rows, cols, cols, size)))
     return false;
   if (cols > INT32_MAX) return ctx.refuse(Fail::value, "cols must fit an int32 index: it is %lld", (long long)cols);
-  if (draws > INT32_MAX) return ctx.refuse(Fail::value, "draws must be at most %d: it is %lld", INT32_MAX, (long long)draws);
+  // Counts up to 2^24 are exact in float32.
+  if (draws > Int(1) << 24) return ctx.refuse(Fail::value, "draws must be at most 16777216: it is %lld", (long long)draws);
   if (!product(rows, draws < cols ? draws : cols, kept)) return ctx.refuse(Fail::value, "rows · draws must stay below 2^53: rows is %lld", (long long)rows);
   return code(ctx, "method", method, 0 LIMBECK_SAMPLE_METHODS(LIMBECK_COUNT_ENTRY)) && extent(ctx, "seed", seed) &&
          extent(ctx, "row_offset", row_offset) && extent(ctx, "row_offset + rows", row_offset + rows) &&

@@ -35,7 +35,9 @@ struct SampleRow {
     weights[used++] = weight;
   }
 
-  static size_t counts_bytes(Int draws) { return static_cast<size_t>(draws) * sizeof(SampleAt); }
+  // Few draws are sorted; many are counted, in two numbers per column.
+  static bool is_sorted(Int draws, Int cols) { return draws <= 2 * cols; }
+  static size_t counts_bytes(Int draws, Int cols) { return static_cast<size_t>(draws < 2 * cols ? draws : 2 * cols) * sizeof(uint64_t); }
 
   // With replacement, and head and tail: positions in the tail's masses laid end to end.
   void counts(int method, void* memory) {
@@ -50,6 +52,7 @@ struct SampleRow {
         --left;
       }
     if (tail == 0) left = 0;
+    if (!is_sorted(draws, cols)) return count_all(method, head, tail, left, static_cast<uint64_t*>(memory));
     SampleAt* at = static_cast<SampleAt*>(memory);
     for (Int j = 0; j < left; j += 2) {
       const SamplePair random = sample_pair_(static_cast<uint64_t>(j) / 2, row, method, seed);
@@ -68,6 +71,37 @@ struct SampleRow {
       const Int first = j;
       while (j < left && at[j].position < end) ++j;
       if (j > first) put(i, sample_tail_weight_(j - first, left, tail, total));
+    }
+  }
+
+  void count_all(int method, uint64_t head, uint64_t tail, Int left, uint64_t* ends) {
+    uint64_t* hits = ends + cols;
+    uint64_t end = 0;
+    for (Int i = 0; i < cols; ++i) {
+      const uint64_t mass = sample_mass_(e[i], scale);
+      end += mass >= head ? 0 : mass;
+      ends[i] = end;
+      hits[i] = 0;
+    }
+    const auto hit = [&](uint64_t random) {
+      const uint64_t position = sample_position_(random, tail);
+      Int low = 0, high = cols - 1;
+      while (low < high) {
+        const Int middle = (low + high) / 2;
+        if (ends[middle] > position) high = middle;
+        else low = middle + 1;
+      }
+      ++hits[low];
+    };
+    for (Int j = 0; j < left; j += 2) {
+      const SamplePair random = sample_pair_(static_cast<uint64_t>(j) / 2, row, method, seed);
+      hit(random.first);
+      if (j + 1 < left) hit(random.second);
+    }
+    for (Int i = 0; i < cols; ++i) {
+      const uint64_t mass = sample_mass_(e[i], scale);
+      if (mass >= head) put(i, sample_head_weight_(mass, total));
+      else if (hits[i] > 0) put(i, sample_tail_weight_(static_cast<Int>(hits[i]), left, tail, total));
     }
   }
 
@@ -118,7 +152,7 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   const Int slots = draws < cols ? draws : cols;
   const bool is_race = method == static_cast<Int>(SampleMethod::race);
   const size_t row_bytes = static_cast<size_t>(cols) * sizeof(double);
-  const size_t bytes = row_bytes + (is_race ? SampleRow::race_bytes(slots) : SampleRow::counts_bytes(draws));
+  const size_t bytes = row_bytes + (is_race ? SampleRow::race_bytes(slots) : SampleRow::counts_bytes(draws, cols));
   over_rows(rows, cols + draws, [&](Int begin, Int end) {
     char* memory = static_cast<char*>(scratch(bytes));
     if (!memory) return faults.out_of_memory(bytes);

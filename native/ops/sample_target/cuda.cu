@@ -8,52 +8,42 @@ namespace limbeck::cuda {
 namespace {
 
 constexpr int kSampleBlock = 256, kSampleWarps = kSampleBlock / 32;
-constexpr int kSampleShared = 2048;  // positions that fit shared memory; more go to a workspace
+constexpr int kSampleShared = 2048;  // positions that fit shared memory; more draws are counted in a workspace
 
 struct Sample {
   const float *logits, *row_temperature;
   int32_t* indices;
   float* weights;
-  uint64_t* positions;  // per block, `room` of them; null where shared memory is enough
-  int64_t rows, cols, draws, slots, room;
+  uint64_t* workspace;  // per block, two numbers per column; null where shared memory is enough
+  int64_t rows, cols, draws, slots;
   double temperature;
   uint64_t seed, row_offset;
   int method;
 };
 
-struct SharedPositions {
-  Shared<uint64_t> at;
-  LIMBECK_DEVICE uint64_t get(int64_t i) const { return at[int(i)]; }
-  LIMBECK_DEVICE void set(int64_t i, uint64_t v) const { at[int(i)] = v; }
-};
-struct GlobalPositions {
-  uint64_t* at;
-  LIMBECK_DEVICE uint64_t get(int64_t i) const { return ld(at, i); }
-  LIMBECK_DEVICE void set(int64_t i, uint64_t v) const { st(at, i, v); }
-};
-
 // Bitonic, smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
-template <class Positions> LIMBECK_DEVICE void sort_positions(const Positions& positions, int64_t n) {
-  for (int64_t size = 2; size <= n; size <<= 1)
-    for (int64_t stride = size >> 1; stride > 0; stride >>= 1) {
+LIMBECK_DEVICE void sort_positions(const Shared<uint64_t>& positions, int n) {
+  for (int size = 2; size <= n; size <<= 1)
+    for (int stride = size >> 1; stride > 0; stride >>= 1) {
       sync_block();
-      for (int64_t i = thread_index(); i < n / 2; i += block_size()) {
-        const int64_t low = 2 * i - (i & (stride - 1)), high = low + stride;
-        const uint64_t a = positions.get(low), b = positions.get(high);
+      for (int i = thread_index(); i < n / 2; i += block_size()) {
+        const int low = 2 * i - (i & (stride - 1)), high = low + stride;
+        const uint64_t a = positions[low], b = positions[high];
         if ((a > b) == ((low & size) == 0)) {
-          positions.set(low, b);
-          positions.set(high, a);
+          positions[low] = b;
+          positions[high] = a;
         }
       }
     }
 }
 
 // How many of n sorted positions lie below `end`.
-template <class Positions> LIMBECK_DEVICE int64_t positions_below(const Positions& positions, int64_t n, uint64_t end) {
-  int64_t low = 0, high = n;
+LIMBECK_DEVICE int positions_below(const Shared<uint64_t>& positions, int n, uint64_t end) {
+  int low = 0, high = n;
   while (low < high) {
-    const int64_t middle = (low + high) >> 1;
-    if (positions.get(middle) < end) low = middle + 1;
+    const int middle = (low + high) >> 1;
+    const uint64_t position = positions[middle];
+    if (position < end) low = middle + 1;
     else high = middle;
   }
   return low;
@@ -138,8 +128,8 @@ struct SampleRow {
 
 LIMBECK_DEVICE double row_temperature_of(const Sample& a, int64_t row) { return a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature; }
 
-template <class Positions>
-LIMBECK_DEVICE void sample_counts(SampleRow& s, BlockGroup& group, const Positions& positions, const Shared<uint64_t>& mass_parts) {
+// With replacement, and head and tail: positions in the tail's masses laid end to end.
+LIMBECK_DEVICE void sample_counts(SampleRow& s, BlockGroup& group, const Shared<uint64_t>& positions, const Shared<uint64_t>& mass_parts) {
   const Sample& a = s.a;
   const uint64_t head = sample_head_mass_(a.method, s.total, a.draws);
   uint64_t tail = s.total;
@@ -156,24 +146,55 @@ LIMBECK_DEVICE void sample_counts(SampleRow& s, BlockGroup& group, const Positio
     left -= int64_t(sums[1]);
   }
   if (tail == 0) left = 0;
-  int64_t padded = 1;
-  while (padded < left) padded <<= 1;
-  for (int64_t j = thread_index(); j < padded; j += block_size()) {
-    const uint64_t random = sample_random_(uint64_t(j), s.key, a.method, a.seed);
-    positions.set(j, j < left ? sample_position_(random, tail) : ~uint64_t(0));
-  }
-  sort_positions(positions, padded);
+  auto position = [&](int64_t j) { return sample_position_(sample_random_(uint64_t(j), s.key, a.method, a.seed), tail); };
+  auto mass_of = [&](int64_t c) { return c < a.cols ? sample_mass_(s.e(c), s.scale) : uint64_t(0); };
+  auto weight_of = [&](uint64_t mass, int64_t count) { return mass >= head ? sample_head_weight_(mass, s.total) : sample_tail_weight_(count, left, tail, s.total); };
   uint64_t begin = 0;
+  if (a.workspace == nullptr) {
+    int padded = 1;
+    while (padded < left) padded <<= 1;
+    for (int j = thread_index(); j < padded; j += block_size()) positions[j] = j < left ? position(j) : ~uint64_t(0);
+    sort_positions(positions, padded);
+    for (int64_t base = 0; base < a.cols; base += block_size()) {
+      const int64_t c = base + thread_index();
+      const uint64_t mass = mass_of(c), share = mass >= head ? 0 : mass;
+      uint64_t all = 0;
+      const uint64_t from = begin + scan_block(mass_parts, share, all);
+      begin += all;
+      const int count = share > 0 ? positions_below(positions, int(left), from + share) - positions_below(positions, int(left), from) : 0;
+      s.append(c, mass >= head || count > 0, weight_of(mass, count));
+    }
+    return;
+  }
+  uint64_t* ends = a.workspace + block_index() * 2 * a.cols;
+  uint64_t* counts = ends + a.cols;
   for (int64_t base = 0; base < a.cols; base += block_size()) {
     const int64_t c = base + thread_index();
-    const uint64_t mass = c < a.cols ? sample_mass_(s.e(c), s.scale) : 0;
-    const bool is_head = mass >= head;
-    const uint64_t share = is_head ? 0 : mass;
+    const uint64_t mass = mass_of(c), share = mass >= head ? 0 : mass;
     uint64_t all = 0;
     const uint64_t from = begin + scan_block(mass_parts, share, all);
     begin += all;
-    const int64_t count = share > 0 ? positions_below(positions, left, from + share) - positions_below(positions, left, from) : 0;
-    s.append(c, is_head || count > 0, is_head ? sample_head_weight_(mass, s.total) : sample_tail_weight_(count, left, tail, s.total));
+    if (c >= a.cols) continue;
+    st(ends, c, from + share);
+    st(counts, c, 0);
+  }
+  sync_block();
+  for (int64_t j = thread_index(); j < left; j += block_size()) {
+    const uint64_t at = position(j);
+    int64_t low = 0, high = a.cols - 1;
+    while (low < high) {
+      const int64_t middle = (low + high) >> 1;
+      if (ld(ends, middle) > at) high = middle;
+      else low = middle + 1;
+    }
+    atomic_add(counts, low, 1);
+  }
+  sync_block();
+  for (int64_t base = 0; base < a.cols; base += block_size()) {
+    const int64_t c = base + thread_index();
+    const uint64_t mass = mass_of(c);
+    const int64_t count = c < a.cols ? int64_t(ld(counts, c)) : 0;
+    s.append(c, mass >= head || count > 0, weight_of(mass, count));
   }
 }
 
@@ -249,8 +270,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
     SampleRow s{a, parts, row, a.logits + row * a.cols, row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
     if (s.measure(group)) {
       if (a.method == int(SampleMethod::race)) sample_race(s, histogram, choice);
-      else if (a.positions == nullptr) sample_counts(s, group, SharedPositions{positions}, mass_parts);
-      else sample_counts(s, group, GlobalPositions{a.positions + block_index() * a.room}, mass_parts);
+      else sample_counts(s, group, positions, mass_parts);
     } else {
       if (thread_index() == 0) s.put(0, 0, NAN);
       s.used = 1;
@@ -263,19 +283,17 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
 
 void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset) {
   Sample a{logits.as<float>(), row_temperature.as<float>(), indices.as<int32_t>(), weights.as<float>(), nullptr, rows, cols, draws,
-           draws < cols ? draws : cols, 0, temperature, uint64_t(seed), uint64_t(row_offset), int(method)};
+           draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method)};
   int64_t grid = int64_t(limits(ctx).multiprocessors) * 8;
   if (rows < grid) grid = rows;
   if (grid == 0) return;
   if (draws <= kSampleShared || method == Int(SampleMethod::race)) return launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock}, a);
-  a.room = 1;
-  while (a.room < draws) a.room <<= 1;
   // Fewer blocks where each needs much memory: 256 MiB together, or one block's.
-  const int64_t most = (int64_t(1) << 25) / a.room;
+  const int64_t most = (int64_t(1) << 24) / cols;
   if (grid > most) grid = most > 1 ? most : 1;
-  Workspace memory(ctx, size_t(grid * a.room) * sizeof(uint64_t));
+  Workspace memory(ctx, size_t(grid * 2 * cols) * sizeof(uint64_t));
   if (!memory) return;
-  a.positions = memory.as<uint64_t>();
+  a.workspace = memory.as<uint64_t>();
   launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock}, a);
 }
 
