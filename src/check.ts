@@ -44,8 +44,8 @@ export function checkDType(action: string, name: string, tensor: Tensor, ...allo
 
 /** Tensors from anything that can be walked through. */
 export function checkTensors(action: string, name: string, value: unknown): Tensor[] {
-  if (value === null || typeof value !== 'object' || !(Symbol.iterator in value))
-    throw kindError(action, `${name} must be an array of Tensors`, value);
+  const isList = typeof value === 'object' && value !== null && !ArrayBuffer.isView(value) && Symbol.iterator in value;
+  if (!isList) throw kindError(action, `${name} must be an array of Tensors`, value);
   return Array.from(value as Iterable<unknown>, (entry, i) => checkTensor(action, `${name}[${i}]`, entry));
 }
 

@@ -72,6 +72,11 @@ export class Tensor {
   readonly size: number;
   readonly #state: State;
 
+  /** @internal Only what a constructor made is a tensor: an object with this prototype alone has no memory. */
+  static [Symbol.hasInstance](value: unknown): value is Tensor {
+    return typeof value === 'object' && value !== null && #state in value;
+  }
+
   static {
     stateOf = (tensor) => tensor.#state;
     create = (storage, shape) => new Tensor(storage, shape);

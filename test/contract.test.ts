@@ -339,6 +339,10 @@ describe('tensors', () => {
       'RangeError: Cannot compute topK: k must be at most the number of columns (4): it is 5',
     ],
     'k of a half': [() => topK(student(), 1.5), 'RangeError: Cannot compute topK: k must be a whole number of at least 0: it is 1.5'],
+    'an object that only looks like one': [
+      () => softmax(Object.create(Tensor.prototype) as Tensor),
+      'TypeError: Cannot compute softmax: x must be a Tensor: it is a Tensor',
+    ],
     'a Tensor made by hand': [
       () => Reflect.construct(Tensor, []),
       'TypeError: Cannot construct a Tensor: tensor(...) must be used: new Tensor was',

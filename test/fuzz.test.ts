@@ -9,11 +9,11 @@ import { expect, test } from 'vitest';
 const here = path.dirname(fileURLToPath(import.meta.url));
 
 for (const seed of [1, 2])
-  test(`5,000 random calls, seed ${seed}`, () => {
+  test(`10,000 random calls, seed ${seed}`, () => {
     const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-fuzz-'));
     try {
       // Files that a call may write land in the temporary folder.
-      const child = spawnSync(process.execPath, [path.join(here, 'fuzz-calls.mjs'), path.join(here, '..', 'dist'), String(seed), '5000'], {
+      const child = spawnSync(process.execPath, [path.join(here, 'fuzz-calls.mjs'), path.join(here, '..', 'dist'), String(seed), '10000'], {
         cwd: folder,
         encoding: 'utf8',
         timeout: 110_000,
@@ -27,7 +27,7 @@ for (const seed of [1, 2])
         wrong: string[];
       };
       expect(report.wrong).toEqual([]);
-      expect(report.calls).toBe(5000);
+      expect(report.calls).toBe(10_000);
       expect(report.functions).toBeGreaterThan(40);
       expect(report.milliseconds).toBeLessThan(60_000);
     } finally {

@@ -188,6 +188,22 @@ console.log('alive');`,
     }
   });
 
+  it('can be built from source by its user, without a development dependency', () => {
+    const prebuilds = path.join(installed, 'prebuilds');
+    renameSync(prebuilds, `${prebuilds}.away`);
+    try {
+      const build = run(process.execPath, [npmProgram(), 'explore', 'limbeck', '--', 'npm', 'run', 'build:native'], {
+        env: { ...env, PATH: process.env.PATH, LIMBECK_CUDA: 'OFF' },
+      });
+      expect(build.status, build.stdout + build.stderr).toBe(0);
+      const result = node('built.mjs', `${ESM}\nlossOfTensors();\nconsole.log('done');`);
+      expect(result, result.stderr).toMatchObject({ status: 0, stdout: 'done\n' });
+    } finally {
+      rmSync(path.join(installed, 'build'), { recursive: true, force: true });
+      renameSync(`${prebuilds}.away`, prebuilds);
+    }
+  }, 300_000);
+
   it('has types that every kind of consumer finds', () => {
     const lint = run(process.execPath, ['node_modules/publint/src/cli.js', 'run', tarball, '--strict'], { cwd: root, env: process.env });
     expect(lint.status, lint.stdout + lint.stderr).toBe(0);

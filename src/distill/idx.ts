@@ -1,7 +1,7 @@
 // Reads IDX files (the MNIST format), plain or gzipped.
 import { readFile } from 'node:fs/promises';
 import { gunzipSync } from 'node:zlib';
-import { LimbeckError } from '../errors.js';
+import { kindError, LimbeckError } from '../errors.js';
 
 /** The content of an IDX file of bytes. */
 export interface IdxArray {
@@ -11,6 +11,7 @@ export interface IdxArray {
 
 /** Reads an IDX file of unsigned bytes; where it is absent, the same name with `.gz`. */
 export async function readIdx(path: string): Promise<IdxArray> {
+  if (typeof path !== 'string' || path === '') throw kindError('read an IDX file', 'path must be a string', path);
   let bytes: Buffer;
   try {
     bytes = await readFile(path).catch(async (error: NodeJS.ErrnoException) => {

@@ -1,5 +1,13 @@
 // What is measured on a model's logits: accuracy, NLL, calibration error, agreement, sparsity; in double, from plain arrays.
 
+import { checkWhole } from '../check.js';
+import { kindError } from '../errors.js';
+
+function checkNumbers(action: string, name: string, value: unknown): void {
+  if (!Array.isArray(value) && !(ArrayBuffer.isView(value) && 'length' in value))
+    throw kindError(action, `${name} must be an array of numbers`, value);
+}
+
 /** One bar of a reliability diagram. */
 export interface ReliabilityBin {
   /** Rows whose confidence falls in this bin. */
@@ -48,6 +56,11 @@ export function rowProbabilities(logits: Float32Array, row: number, cols: number
 
 /** Accuracy, NLL and ECE of `[rows, cols]` logits against labels. */
 export function evaluateLogits(logits: Float32Array, labels: ArrayLike<number>, cols: number, bins = CALIBRATION_BINS): Evaluation {
+  const action = 'evaluate';
+  checkNumbers(action, 'logits', logits);
+  checkNumbers(action, 'labels', labels);
+  checkWhole(action, 'cols', cols, 1);
+  checkWhole(action, 'bins', bins, 1, 1e6);
   const rows = labels.length;
   if (logits.length !== rows * cols) {
     throw new RangeError(`Cannot evaluate: logits must hold ${rows} × ${cols} numbers: current length is ${logits.length}`);
@@ -84,6 +97,9 @@ export function evaluateLogits(logits: Float32Array, labels: ArrayLike<number>, 
 
 /** Share of rows on which two models choose the same class. */
 export function agreement(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  const action = 'compare predictions';
+  checkNumbers(action, 'a', a);
+  checkNumbers(action, 'b', b);
   if (a.length !== b.length) throw new RangeError(`Cannot compare predictions: they must have the same rows: ${a.length} and ${b.length}`);
   let same = 0;
   for (let r = 0; r < a.length; r++) if (a[r] === b[r]) same++;

@@ -10,6 +10,7 @@ import { kindError } from '../errors.js';
  * @param earlier Masks of an earlier stage, one per layer.
  */
 export function magnitudeMasks(weights: readonly Float32Array[], sparsity: number, earlier?: readonly Float32Array[]): Float32Array[] {
+  if (typeof sparsity !== 'number') throw kindError('prune', 'sparsity must be a number', sparsity);
   if (!(sparsity >= 0 && sparsity < 1)) throw new RangeError(`Cannot prune: sparsity must be in [0, 1): current value is ${sparsity}`);
   for (const layers of [weights, earlier ?? []]) {
     if (!Array.isArray(layers) || !layers.every((layer) => layer instanceof Float32Array))

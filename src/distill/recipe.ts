@@ -101,6 +101,7 @@ export interface RecipeOverrides {
 
 /** Reads, checks and completes a recipe file. */
 export async function loadRecipe(path: string): Promise<Recipe> {
+  if (typeof path !== 'string' || path === '') throw kindError('read a recipe', 'path must be a string', path);
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -120,6 +121,7 @@ export async function loadRecipe(path: string): Promise<Recipe> {
 
 /** Checks a parsed recipe and fills in the defaults; the error names the field and the nearest legal name. */
 export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Recipe> {
+  if (typeof name !== 'string') throw kindError('check a recipe', 'name must be a string', name);
   const validate = await validator();
   const recipe: unknown = copied(`use ${label(name)}`, value);
   if (!validate(recipe)) {

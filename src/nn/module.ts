@@ -1,6 +1,7 @@
 // Modules: parts of a model, their parameters, and how both are saved and loaded.
 import { copyInto } from '../arithmetic.js';
-import { phrase, shapeText, valueError } from '../errors.js';
+import { checkBoolean } from '../check.js';
+import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { badFile, readSafetensors, writeSafetensors, type SafetensorsFile, type StoredTensor } from '../safetensors.js';
 import { hostCopy, stateOf, Tensor, tensor } from '../tensor.js';
 
@@ -59,6 +60,7 @@ export abstract class Module {
 
   /** Switches to training: dropout drops. */
   train(training = true): this {
+    checkBoolean('switch a module', 'training', training);
     for (const [, module] of this.modules()) module.training = training;
     return this;
   }
@@ -80,6 +82,7 @@ export abstract class Module {
   /** Overwrites all parameters; every name, shape and dtype must fit. Nothing is changed where one does not. */
   loadStateDict(state: Record<string, StoredTensor>): void {
     const action = 'load a state';
+    if (state === null || typeof state !== 'object') throw kindError(action, 'state must be an object of tensors by name', state);
     const own = [...this.namedParameters()];
     const names = new Set(own.map(([name]) => name));
     for (const name of Object.keys(state)) {
