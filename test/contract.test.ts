@@ -121,10 +121,6 @@ describe('names', () => {
 
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
-    sampleTarget: [
-      () => sampleTarget(teacher(), 5),
-      'LimbeckError not_available: Cannot sample a target: sampleTarget is not available yet',
-    ],
     mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
     interpolateTarget: [
       () => interpolateTarget(student(), teacher(), { t: 0.5 }),
@@ -137,10 +133,6 @@ describe('not available yet: a name that says so and does not pretend', () => {
     assistant: [
       () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
       "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
-    ],
-    'a target of weights': [
-      () => kdLoss(student(), sparseTarget({ indices: [[0], [1], [2]], weights: [[1], [1], [1]] })),
-      'LimbeckError not_available: Cannot compute kdLoss: a loss to a target of weights is not available yet',
     ],
     ...Object.fromEntries(
       (['renormalize_both', 'uniform', 'label'] as const).map((name) => [
@@ -198,6 +190,20 @@ describe('divergences by name, with their default and other parameters (DESIGN.m
         expect(Math.abs(sum) <= 1e-6).toBe(true);
       }
     });
+});
+
+test('a target of weights: soft cross-entropy −Σ w ln q, gradient (Σw)·q − w, whatever the sum; no residual is needed', () => {
+  const logits = [1, -0.5, 2, 0];
+  const student = tensor([logits], { requiresGrad: true });
+  const q = softmaxRow(logits, 1);
+  for (const options of [{}, { residual: 'sampled' as const }]) {
+    student.zeroGrad();
+    const loss = kdLoss(student, sparseTarget({ indices: [[2, 0, 2]], weights: [[0.5, 0.25, 0.5]] }), options);
+    loss.backward();
+    expect(loss.item()).toBeCloseTo(-Math.log(q[2] as number) - 0.25 * Math.log(q[0] as number), 5);
+    const w = [0.25, 0, 1, 0];
+    w.forEach((each, i) => expect((student.grad!.data as Float32Array)[i]).toBeCloseTo(1.25 * (q[i] as number) - each, 5));
+  }
 });
 
 describe('defaults', () => {
@@ -398,6 +404,34 @@ describe('targets', () => {
     'a teacher that requires grad': [
       () => captureTopK(tensor([[1, 2]], { requiresGrad: true }), 1),
       'TypeError: Cannot capture a target: teacherLogits must not require grad: it does; pass it through detach()',
+    ],
+    'no draws': [
+      () => sampleTarget(teacher(), 0),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 0',
+    ],
+    'half a draw': [
+      () => sampleTarget(teacher(), 2.5),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 2.5',
+    ],
+    'an unknown way to draw': [
+      () => sampleTarget(teacher(), 2, { method: 'head-tail' as never }),
+      "RangeError: Cannot sample a target: method must be 'with_replacement', 'race' or 'head_tail': it is 'head-tail'; did you mean 'head_tail'?",
+    ],
+    'a seed below 0': [
+      () => sampleTarget(teacher(), 2, { seed: -1 }),
+      'RangeError: Cannot sample a target: seed must be a whole number of at least 0: it is -1',
+    ],
+    'rows beyond 2^53': [
+      () => sampleTarget(teacher(), 2, { rowOffset: 2 ** 53 - 2 }),
+      'RangeError: Cannot sample a target: rowOffset + rows must be at most 2^53 − 1: rowOffset is 9007199254740990',
+    ],
+    'a sampled row at temperature 0': [
+      () => sampleTarget(teacher(), 2, { temperature: 0 }),
+      'RangeError: Cannot sample a target: temperature must be positive and finite: it is 0',
+    ],
+    'sampling a teacher that requires grad': [
+      () => sampleTarget(tensor([[1, 2]], { requiresGrad: true }), 1),
+      'TypeError: Cannot sample a target: teacherLogits must not require grad: it does; pass it through detach()',
     ],
     'a dense target of two kinds': [
       () => denseTarget({ probs: teacher(), logits: teacher() } as never),

@@ -139,8 +139,8 @@ export const forwardKl: DivergenceReference = {
   anyMass: true,
 };
 
-export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
-export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket';
+export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
+export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket' | 'sampled';
 export type ReductionKind = 'none' | 'sum' | 'mean';
 export type DenominatorKind = 'rows' | 'weights' | 'number';
 
@@ -284,6 +284,15 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     const id = (call.indices as Int32Array)[row * k + j] as number;
     const value = (call.values as Float32Array)[row * k + j] as number;
     if (id === -1) continue;
+    if (call.target === 'sparse_weights') {
+      if (!(value >= 0 && value < Infinity) || id < 0 || id >= cols) return null;
+      const same = ids.indexOf(id);
+      if (same < 0) {
+        ids.push(id);
+        stored.push(Math.log(value));
+      } else stored[same] = Math.log(Math.exp(stored[same] as number) + value);
+      continue;
+    }
     if (Number.isNaN(value) || value === Infinity) return null;
     if (id < 0 || id >= cols || ids.includes(id)) return null;
     ids.push(id);
@@ -338,7 +347,7 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const logQ = logSoftmaxRow(student, temperature);
   const teacherStride = call.teacherStride ?? cols;
   const outcomes =
-    call.target === 'sparse_log_probs'
+    call.target === 'sparse_log_probs' || call.target === 'sparse_weights'
       ? sparseOutcomes(call, logQ, row)
       : denseOutcomes(
           call,

@@ -159,7 +159,8 @@ function sparsePart(
 ): TeacherPart {
   const { tensor, rows, cols, leading } = student;
   const { indices, k, givenTail } = target;
-  const logProbs = target.logProbs!;
+  // One of the two is there.
+  const given = (target.logProbs ?? target.weights)!;
   checkLive(action, 'the target', indices);
   checkDType(action, 'student', tensor, 'float32');
   checkSameDevice(action, 'the target', indices, 'student', tensor);
@@ -180,7 +181,7 @@ function sparsePart(
   const captured = target.temperature;
   const wanted = options.temperature ?? captured;
   const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
-  let values = logProbs;
+  let values = given;
   let logProbScale = 1;
   if (wanted !== captured) {
     const ratio = temperatureRatio(action, captured, wanted, rows);
@@ -195,11 +196,11 @@ function sparsePart(
     if (typeof ratio === 'number') logProbScale = ratio;
     else if (ratio !== null) {
       const column = temporaries.add(fromArray(ratio, 'float32', [rows, 1], ordinalOf(tensor, action), action));
-      values = temporaries.add(applyBinary(action, 'mul', logProbs, column, { rows, cols: k, how: 'column' }));
+      values = temporaries.add(applyBinary(action, 'mul', given, column, { rows, cols: k, how: 'column' }));
     }
   }
   return {
-    target: 'sparse_log_probs',
+    target: target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs',
     teacher: null,
     teacherStride: 0,
     indices: handleOf(indices, action),

@@ -12,6 +12,7 @@ import { kd_loss } from './kd_loss.js';
 import { matmul } from './matmul.js';
 import { reduce } from './reduce.js';
 import { reverse_kl } from './reverse_kl.js';
+import { sample_target } from './sample_target.js';
 import { sgd } from './sgd.js';
 import { skew_forward_kl } from './skew_forward_kl.js';
 import { skew_reverse_kl } from './skew_reverse_kl.js';
@@ -46,4 +47,5 @@ export const cases: CaseFile[] = [
   fill,
   sgd,
   adamw,
+  sample_target,
 ];

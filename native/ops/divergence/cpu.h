@@ -19,6 +19,7 @@ struct DivergenceCall {
   Int ignore_index, unlabelled_index;
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
 
+  bool is_sparse() const { return target == Target::sparse_log_probs || target == Target::sparse_weights; }
   bool skipped(Int r) const {
     return (labels && labels.as<int32_t>()[r] == ignore_index) || (row_weights && row_weights.as<float>()[r] == 0);
   }
@@ -33,7 +34,7 @@ template <class S> struct DivergenceScratch {
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
-    const bool sparse = call.target == Target::sparse_log_probs;
+    const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
     return 3 * row + bits + 3 * slots;
@@ -133,7 +134,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
     double loss;
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
-    else if (call.target == Target::sparse_log_probs) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
@@ -348,14 +349,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
   }
 
-  // The ids and log-probabilities of a sparse row. Returns how many, or -1 after refusing an id.
+  // The ids and log-probabilities, or logarithms of weights, of a sparse row. Returns how many, or -1 after refusing an id.
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
     const double scale = call.residual == Residual::renormalize ? call.log_prob_scale : 1;
+    const bool weights = call.target == Target::sparse_weights;
     Int count = 0, bad = -1;
     bool twice = false;
-    double top = -INFINITY;
+    double top = -INFINITY, total = 0;
     for (Int j = 0; j < call.k && bad < 0; ++j) {
       const int32_t id = indices[j];
       if (id == -1) continue;
@@ -365,12 +367,29 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       uint64_t& word = memory.seen[id / 64];
       const uint64_t bit = uint64_t(1) << (id % 64);
+      const double weight = static_cast<double>(values[j]);
+      if (weights) {
+        if (!(weight >= 0 && weight < INFINITY)) defined = false;
+        total += weight;
+      }
       if (word & bit) {
+        if (weights) {
+          // Draws of one id add up.
+          Int same = 0;
+          while (memory.ids[same] != id) ++same;
+          memory.log_p[same] = log(exp(memory.log_p[same]) + weight);
+          continue;
+        }
         bad = j;
         twice = true;
         break;
       }
       word |= bit;
+      if (weights) {
+        memory.ids[count] = id;
+        memory.log_p[count++] = log(weight);
+        continue;
+      }
       const double log_p = static_cast<double>(values[j]) * scale;
       if (!(log_p < INFINITY)) defined = false;
       if (log_p > top) top = log_p;
@@ -382,6 +401,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
       else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
       return -1;
+    }
+    if (weights) {
+      log_mass = log(total);
+      return count;
     }
     double sum = 0;
     if (top > -INFINITY)
@@ -424,12 +447,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       memory.centred[j] = static_cast<double>(x[ids[j]]) - static_cast<double>(max);
       kept += static_cast<double>(e[ids[j]]);
     }
-    const bool truncated = call.residual == Residual::truncate;
+    // Nothing is said of the other columns: they get the listed mass times q.
+    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled;
     Rest rest{0, 0};
     if (!truncated) {
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
-    } else {
+    } else if (call.residual == Residual::truncate || sum < 1.5) {
       // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
       sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     }

@@ -357,13 +357,14 @@ struct Support {
   float max = 0;                  // of the whole student row
   double inverse_temperature = 1, log_sum = 0;
   double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
+  bool weights = false;             // or p = value
 
   LIMBECK_DEVICE Outcome<double> outcome(float x, float value) const {
     Outcome<double> o;
     o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
-    o.log_p = scale * double(value) - log_shift;
+    o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
     o.q = exp_(o.log_q);
-    o.p = exp_(o.log_p);
+    o.p = weights ? double(value) : exp_(o.log_p);
     o.d = o.log_q - o.log_p;
     return o;
   }
@@ -400,7 +401,20 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
     auto logit = [&](int64_t c) -> float { return staged ? float(student_row[int(c)]) : ld(student, c); };
-    // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice.
+    // Of weights, draws of one id add up at its first place; anything else may name an id once only.
+    const bool weights = a.target == Target::sparse_weights;
+    bool twice = false;
+    auto listed = [&](int64_t j, int64_t id, float& value) {
+      value = ld(a.values, first_kept + j);
+      if (!twice) return true;
+      for (int64_t other = 0; other < kept; other++) {
+        if (other == j || ld(a.indices, first_kept + other) != id) continue;
+        if (other < j) return false;
+        value += ld(a.values, first_kept + other);
+      }
+      return true;
+    };
+    // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice where it may not.
     auto mark = [&](int64_t window) {
       group.sync();
       const int words = int(((a.cols - window < kWindow ? a.cols - window : kWindow) + 31) / 32);
@@ -413,8 +427,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (id < window || id >= a.cols || id >= window + kWindow) continue;
         const int bit = int(id - window);
         const unsigned mask = 1u << (bit & 31);
-        const unsigned before = atomic_add(member, bit >> 5, mask);
-        bad = bad || (before & mask) != 0;
+        const unsigned before = atomic_or(member, bit >> 5, mask);
+        if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
       return bad;
@@ -447,6 +461,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
     }
     bad = group.any(bad);
+    if (weights) twice = group.any(twice);
     merge_row(group, off, inverse);
     if (head.hard) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
     if (bad || (head.hard && !hard_sum.valid())) {
@@ -459,7 +474,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     Support support;
     double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
     Outcome<double> bucket{};
-    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = a.residual != Residual::truncate;
+    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = !weights && a.residual != Residual::truncate;
     bool valid = true;
     if (head.soft) {
       float top[2] = {off.max, -INFINITY};
@@ -475,21 +490,25 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = ld(a.indices, first_kept + j);
         if (id < 0) continue;
-        const float x = logit(id), v = ld(a.values, first_kept + j);
+        const float x = logit(id);
+        float v;
+        if (!listed(j, id, v)) continue;
         on[2] += 1;
         on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
-        on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
+        if (weights) on[1] += v >= 0 && v < INFINITY ? double(v) : double(NAN);
+        else on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
       }
       group.merge(on, Add{}, 0.0);
       const double off_sum = double(off.ties) + off.rest;
       const double off_shift = (double(off.max) - double(top[0])) * inverse_temperature;
       const double total = on[0] + (off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
-      const double log_sum = log_(total), log_on = on[1] > 0 ? value_scale * double(top[1]) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
+      const double log_sum = log_(total), log_on = on[1] > 0 ? (weights ? 0.0 : value_scale * double(top[1])) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
       valid = total > 0 && total < INFINITY && on[1] == on[1] && on[1] < INFINITY;
       support.max = top[0];
       support.inverse_temperature = inverse_temperature;
       support.log_sum = log_sum;
       support.scale = value_scale;
+      support.weights = weights;
       if (off_sum > 0) log_q_off = off_shift + log_(off_sum) - log_sum;
       if (renormalized) {
         valid = valid && on[1] > 0;
@@ -587,7 +606,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       const int64_t id = ld(a.indices, first_kept + j);
       if (id < 0) continue;
       const float x = logit(id);
-      const Outcome<double> o = support.outcome(x, ld(a.values, first_kept + j));
+      float value;
+      if (!listed(j, id, value)) continue;
+      const Outcome<double> o = support.outcome(x, value);
       on_loss += D::loss(o, a);
       q_on += o.q;
       double slope;
@@ -650,7 +671,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
                 Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
                 Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
-  const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs;
+  const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};
   a.student = student.as<float>(), a.teacher = teacher.as<float>();
   a.indices = indices.as<int32_t>(), a.values = values.as<float>(), a.tail_log_mass = tail_log_mass.as<float>();
