@@ -252,10 +252,12 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
     throw valueError(action, `teacher.indices must hold k entries for each of ${rows} rows`, phrase(`it holds ${sparse.indices.length}`));
   checkWhole(action, 'teacher.k', k, 0, cols);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, rows * k);
-  const values = sparse.weights ?? sparse.logProbs;
   if (sparse.weights !== undefined && sparse.logProbs !== undefined)
     throw kindError(action, 'teacher must give one of logProbs and weights', phrase('it gives both'));
-  checkArray(action, sparse.weights === undefined ? 'teacher.logProbs' : 'teacher.weights', values, Float32Array, rows * k);
+  const values =
+    sparse.weights === undefined
+      ? checkArray(action, 'teacher.logProbs', sparse.logProbs, Float32Array, rows * k)
+      : checkArray(action, 'teacher.weights', sparse.weights, Float32Array, rows * k);
   if (sparse.tailLogMass !== undefined) checkArray(action, 'teacher.tailLogMass', sparse.tailLogMass, Float32Array, rows);
   let logProbScale = 1;
   const { temperature: captured } = sparse;
