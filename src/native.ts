@@ -13,6 +13,8 @@ export const schema = {
   top_k: 'In x, Out values, Out indices, Int rows, Int cols, Int k',
   capture_top_k:
     'In logits, In row_temperature, Out indices, Out log_probs, Out tail_log_mass, Out log_sum_exp, Int rows, Int cols, Int k, Float temperature',
+  sample_target:
+    'In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset',
   divergence:
     'In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction, Int denominator, Float denominator_value',
   matmul: 'In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate',
@@ -101,7 +103,8 @@ export interface NativeEmulator {
   selfTest(name?: string): unknown;
 }
 
-export type CodeList = 'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'divergence';
+export type CodeList =
+  'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'sample_method' | 'divergence';
 
 export interface Native {
   kernels: { [N in KernelName]: KernelCall<N> };

@@ -33,8 +33,10 @@ export type Floats = Float32Array | Float64Array;
 export interface RawSparse {
   /** [rows · k] column numbers, −1 for an empty slot. */
   indices: Int32Array;
-  /** [rows · k] log-probabilities at `temperature`. */
-  logProbs: Float32Array;
+  /** [rows · k] log-probabilities at `temperature`; this or `weights`. */
+  logProbs?: Float32Array;
+  /** [rows · k] weights of a sampled target, at least 0; an id may stand more than once. */
+  weights?: Float32Array;
   /** [rows] log of the mass outside; left out, it is what is missing to 1. */
   tailLogMass?: Float32Array;
   /** Default: indices.length / rows. */
@@ -192,7 +194,7 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
     checkTemperatures(action, checkArray(action, 'temperature', given, Float32Array, rows).subarray(0, rows));
   else if (given !== undefined) checkPositive(action, 'temperature', given);
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
-  const soft = softSettings(action, options, isDense ? 'dense' : 'sparse_log_probs');
+  const soft = softSettings(action, options, isDense ? 'dense' : hasWeights(teacher) ? 'sparse_weights' : 'sparse_log_probs');
   let part: TeacherPart;
   if (isDense) {
     const [target, values] = denseTeacher(action, teacher as Exclude<RawTeacher, RawSparse>);
@@ -225,6 +227,10 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
   return rowLoss(action, floats, options, labels, part, soft);
 }
 
+function hasWeights(teacher: RawTeacher): boolean {
+  return typeof teacher === 'object' && teacher !== null && (teacher as RawSparse).weights !== undefined;
+}
+
 function denseTeacher(action: string, teacher: Exclude<RawTeacher, RawSparse>): ['logits' | 'probs' | 'log_probs', Floats] {
   if (ArrayBuffer.isView(teacher)) return ['logits', checkFloats(action, 'teacher', teacher)];
   const parts = checkOptions(action, teacher as { logits?: Floats; probs?: Floats; logProbs?: Floats }, ['logits', 'probs', 'logProbs']);
@@ -237,7 +243,7 @@ function denseTeacher(action: string, teacher: Exclude<RawTeacher, RawSparse>): 
 
 function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, options: RawKdLossOptions, residual: string): TeacherPart {
   if (teacher === null || typeof teacher !== 'object') throw kindError(action, 'teacher must be typed arrays', teacher);
-  const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'tailLogMass', 'k', 'temperature']);
+  const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'weights', 'tailLogMass', 'k', 'temperature']);
   const { rows, cols, temperature: given } = options;
   if (!(student instanceof Float32Array)) throw kindError(action, 'student must be a Float32Array with a sparse target', student);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, 0);
@@ -246,7 +252,12 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
     throw valueError(action, `teacher.indices must hold k entries for each of ${rows} rows`, phrase(`it holds ${sparse.indices.length}`));
   checkWhole(action, 'teacher.k', k, 0, cols);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, rows * k);
-  checkArray(action, 'teacher.logProbs', sparse.logProbs, Float32Array, rows * k);
+  if (sparse.weights !== undefined && sparse.logProbs !== undefined)
+    throw kindError(action, 'teacher must give one of logProbs and weights', phrase('it gives both'));
+  const values =
+    sparse.weights === undefined
+      ? checkArray(action, 'teacher.logProbs', sparse.logProbs, Float32Array, rows * k)
+      : checkArray(action, 'teacher.weights', sparse.weights, Float32Array, rows * k);
   if (sparse.tailLogMass !== undefined) checkArray(action, 'teacher.tailLogMass', sparse.tailLogMass, Float32Array, rows);
   let logProbScale = 1;
   const { temperature: captured } = sparse;
@@ -264,11 +275,11 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
     }
   }
   return {
-    target: 'sparse_log_probs',
+    target: sparse.weights === undefined ? 'sparse_log_probs' : 'sparse_weights',
     teacher: null,
     teacherStride: 0,
     indices: sparse.indices,
-    values: sparse.logProbs,
+    values,
     tailLogMass: sparse.tailLogMass ?? null,
     k,
     logProbScale,

@@ -37,6 +37,7 @@ import {
   zeros,
   type Device,
 } from '../src/index.js';
+import type { Divergence } from '../src/losses/divergences.js';
 import * as raw from '../src/raw.js';
 import { normals } from './random.js';
 import { logSoftmaxRow, rowLossReference, softmaxRow } from './reference.js';
@@ -120,10 +121,6 @@ describe('names', () => {
 
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
-    sampleTarget: [
-      () => sampleTarget(teacher(), 5),
-      'LimbeckError not_available: Cannot sample a target: sampleTarget is not available yet',
-    ],
     mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
     interpolateTarget: [
       () => interpolateTarget(student(), teacher(), { t: 0.5 }),
@@ -137,30 +134,6 @@ describe('not available yet: a name that says so and does not pretend', () => {
       () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
       "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
     ],
-    'a target of weights': [
-      () => kdLoss(student(), sparseTarget({ indices: [[0], [1], [2]], weights: [[1], [1], [1]] })),
-      'LimbeckError not_available: Cannot compute kdLoss: a loss to a target of weights is not available yet',
-    ],
-    ...Object.fromEntries(
-      (
-        [
-          'reverse_kl',
-          'symmetric_kl',
-          'jensen_shannon',
-          'skew_forward_kl',
-          'skew_reverse_kl',
-          'total_variation',
-          'squared_hellinger',
-          'soft_cross_entropy',
-        ] as const
-      ).map((name) => [
-        `divergence ${name}`,
-        [
-          () => kdLoss(student(), teacher(), { divergence: name }),
-          `LimbeckError not_available: Cannot compute kdLoss: divergence '${name}' is not available yet`,
-        ],
-      ]),
-    ),
     ...Object.fromEntries(
       (['renormalize_both', 'uniform', 'label'] as const).map((name) => [
         `residual ${name}`,
@@ -171,6 +144,66 @@ describe('not available yet: a name that says so and does not pretend', () => {
       ]),
     ),
   });
+});
+
+describe('divergences by name, with their default and other parameters (DESIGN.md 4.1)', () => {
+  const rows = 3;
+  const cols = 4;
+  const z = normals(1, rows * cols);
+  const u = normals(2, rows * cols);
+  const mean = (of: (p: number, q: number) => number): number => {
+    let total = 0;
+    for (let r = 0; r < rows; r++) {
+      const q = softmaxRow(z.subarray(r * cols, (r + 1) * cols), 1);
+      const p = softmaxRow(u.subarray(r * cols, (r + 1) * cols), 1);
+      for (let i = 0; i < cols; i++) total += of(p[i] as number, q[i] as number);
+    }
+    return total / rows;
+  };
+  const kl = (x: number, y: number): number => x * Math.log(x / y);
+  const js = (beta: number) => (p: number, q: number) =>
+    beta * kl(p, beta * p + (1 - beta) * q) + (1 - beta) * kl(q, beta * p + (1 - beta) * q);
+  const expected: [Divergence, (p: number, q: number) => number][] = [
+    ['forward_kl', kl],
+    ['reverse_kl', (p, q) => kl(q, p)],
+    ['symmetric_kl', (p, q) => (kl(p, q) + kl(q, p)) / 2],
+    ['jensen_shannon', js(0.5)],
+    [{ kind: 'jensen_shannon', beta: 0.2 }, js(0.2)],
+    ['skew_forward_kl', (p, q) => kl(p, 0.1 * p + 0.9 * q)],
+    [{ kind: 'skew_forward_kl', alpha: 0.3 }, (p, q) => kl(p, 0.3 * p + 0.7 * q)],
+    ['skew_reverse_kl', (p, q) => kl(q, 0.1 * q + 0.9 * p)],
+    [{ kind: 'skew_reverse_kl', alpha: 0.3 }, (p, q) => kl(q, 0.3 * q + 0.7 * p)],
+    ['total_variation', (p, q) => Math.abs(p - q) / 2],
+    ['squared_hellinger', (p, q) => (Math.sqrt(p) - Math.sqrt(q)) ** 2 / 2],
+    ['soft_cross_entropy', (p, q) => -p * Math.log(q)],
+  ];
+  for (const [divergence, formula] of expected)
+    test(JSON.stringify(divergence), () => {
+      const student = tensor(z.slice(), { shape: [rows, cols], requiresGrad: true });
+      const loss = kdLoss(student, tensor(u.slice(), { shape: [rows, cols] }), { divergence });
+      loss.backward();
+      const want = mean(formula);
+      expect(Math.abs(loss.item() - want) <= 1e-5 * Math.max(want, 1e-3)).toBe(true);
+      // Softmax does not see a constant: the gradient of a row sums to 0.
+      for (let r = 0; r < rows; r++) {
+        const sum = (student.grad!.data as Float32Array).subarray(r * cols, (r + 1) * cols).reduce((a, b) => a + b, 0);
+        expect(Math.abs(sum) <= 1e-6).toBe(true);
+      }
+    });
+});
+
+test('a target of weights: soft cross-entropy −Σ w ln q, gradient (Σw)·q − w, whatever the sum; no residual is needed', () => {
+  const logits = [1, -0.5, 2, 0];
+  const student = tensor([logits], { requiresGrad: true });
+  const q = softmaxRow(logits, 1);
+  for (const options of [{}, { residual: 'sampled' as const }]) {
+    student.zeroGrad();
+    const loss = kdLoss(student, sparseTarget({ indices: [[2, 0, 2]], weights: [[0.5, 0.25, 0.5]] }), options);
+    loss.backward();
+    expect(loss.item()).toBeCloseTo(-Math.log(q[2] as number) - 0.25 * Math.log(q[0] as number), 5);
+    const w = [0.25, 0, 1, 0];
+    w.forEach((each, i) => expect((student.grad!.data as Float32Array)[i]).toBeCloseTo(1.25 * (q[i] as number) - each, 5));
+  }
 });
 
 describe('defaults', () => {
@@ -371,6 +404,34 @@ describe('targets', () => {
     'a teacher that requires grad': [
       () => captureTopK(tensor([[1, 2]], { requiresGrad: true }), 1),
       'TypeError: Cannot capture a target: teacherLogits must not require grad: it does; pass it through detach()',
+    ],
+    'no draws': [
+      () => sampleTarget(teacher(), 0),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 0',
+    ],
+    'half a draw': [
+      () => sampleTarget(teacher(), 2.5),
+      'RangeError: Cannot sample a target: draws must be a whole number in [1, 16777216]: it is 2.5',
+    ],
+    'an unknown way to draw': [
+      () => sampleTarget(teacher(), 2, { method: 'head-tail' as never }),
+      "RangeError: Cannot sample a target: method must be 'with_replacement', 'race' or 'head_tail': it is 'head-tail'; did you mean 'head_tail'?",
+    ],
+    'a seed below 0': [
+      () => sampleTarget(teacher(), 2, { seed: -1 }),
+      'RangeError: Cannot sample a target: seed must be a whole number of at least 0: it is -1',
+    ],
+    'rows beyond 2^53': [
+      () => sampleTarget(teacher(), 2, { rowOffset: 2 ** 53 - 2 }),
+      'RangeError: Cannot sample a target: rowOffset + rows must be at most 2^53 − 1: rowOffset is 9007199254740990',
+    ],
+    'a sampled row at temperature 0': [
+      () => sampleTarget(teacher(), 2, { temperature: 0 }),
+      'RangeError: Cannot sample a target: temperature must be positive and finite: it is 0',
+    ],
+    'sampling a teacher that requires grad': [
+      () => sampleTarget(tensor([[1, 2]], { requiresGrad: true }), 1),
+      'TypeError: Cannot sample a target: teacherLogits must not require grad: it does; pass it through detach()',
     ],
     'a dense target of two kinds': [
       () => denseTarget({ probs: teacher(), logits: teacher() } as never),

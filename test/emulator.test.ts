@@ -170,6 +170,27 @@ function softmaxCase(rows: number, cols: number, isLog: number): Case {
   };
 }
 
+function sampleCase(method: string, rows: number, cols: number, draws: number): Case {
+  return {
+    name: `sample_target ${method} ${rows}x${cols}, ${draws} draws`,
+    run: () => {
+      const slots = rows * Math.min(draws, cols);
+      const given = {
+        logits: normals(5, rows * cols, 3),
+        indices: new Int32Array(slots).fill(-7),
+        weights: empty(slots),
+        rows,
+        cols,
+        draws,
+        method: code('sample_method', method),
+        temperature: 2,
+        seed: 3,
+      };
+      return call('sample_target', given, ['indices', 'weights']);
+    },
+  };
+}
+
 function reduceCase(rows: number, cols: number, axis: number): Case {
   return {
     name: `reduce ${rows}x${cols} over axis ${axis}`,
@@ -234,6 +255,8 @@ const cases: Case[] = !isBuilt
       selectionCase('top_k', 70, 1100, 4),
       selectionCase('capture_top_k', 3, 70_001, 300),
       selectionCase('top_k', 3, 70_001, 300),
+      ...['with_replacement', 'race', 'head_tail'].map((method) => sampleCase(method, 9, 300, 12)),
+      sampleCase('with_replacement', 9, 30, 2100),
       reduceCase(70, 90, 0),
       reduceCase(70, 90, 1),
       reduceCase(5, 5000, 1),

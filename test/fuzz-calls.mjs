@@ -243,7 +243,7 @@ function argumentsOf(name) {
     const teacher = fitting();
     if (/kdLoss|crossEntropy/.test(name))
       args.splice(0, 2, teacher, next() < 0.5 ? limbeck.tensor(new Float32Array(teacher.size), { shape: [...teacher.shape] }) : argument());
-    else if (/captureTopK|topK/.test(name)) args.splice(0, 2, teacher.detach(), below(6));
+    else if (/captureTopK|topK|sampleTarget/.test(name)) args.splice(0, 2, teacher.detach(), below(6));
     else args[0] = teacher;
   }
   return args;

@@ -110,6 +110,8 @@ export function phi(d: number): number {
 /** What a divergence is, for the references: over outcomes with log-probabilities of teacher (logP) and student (logQ). */
 export interface DivergenceReference {
   name: string;
+  /** What the kernel is told beside the name. */
+  parameters?: readonly [number, number];
   /** Contribution of one outcome to D. d is ln q − ln p, more exactly than their difference where the caller knows it so. */
   loss(logP: number, logQ: number, d: number): number;
   /** What the mass a = Σp adds to the sum of the contributions. */
@@ -118,6 +120,8 @@ export interface DivergenceReference {
   pull(logP: number, logQ: number): number;
   /** Does the row take targets whose mass is not 1? */
   anyMass: boolean;
+  /** Part of the pull that the rounding of the inputs decides. */
+  undecided?(logP: number, logQ: number, d: number): number;
 }
 
 /** Σ p ln(p/q) = Σ p·φ(ln q − ln p) + a − 1 (Σq = 1). */
@@ -135,8 +139,8 @@ export const forwardKl: DivergenceReference = {
   anyMass: true,
 };
 
-export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
-export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket';
+export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
+export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket' | 'sampled';
 export type ReductionKind = 'none' | 'sum' | 'mean';
 export type DenominatorKind = 'rows' | 'weights' | 'number';
 
@@ -255,7 +259,7 @@ function denseOutcomes(
   } else {
     const given = call.target === 'probs' ? Float64Array.from(teacher, Math.log) : Float64Array.from(teacher);
     if (unusable(given)) return null;
-    if (temperature === 1) {
+    if (temperature === 1 && (call.divergence ?? forwardKl).anyMass) {
       logP = given;
       mass = sum(call.target === 'probs' ? Float64Array.from(teacher) : given.map(Math.exp));
     } else {
@@ -280,6 +284,15 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     const id = (call.indices as Int32Array)[row * k + j] as number;
     const value = (call.values as Float32Array)[row * k + j] as number;
     if (id === -1) continue;
+    if (call.target === 'sparse_weights') {
+      if (!(value >= 0 && value < Infinity) || id < 0 || id >= cols) return null;
+      const same = ids.indexOf(id);
+      if (same < 0) {
+        ids.push(id);
+        stored.push(Math.log(value));
+      } else stored[same] = Math.log(Math.exp(stored[same] as number) + value);
+      continue;
+    }
     if (Number.isNaN(value) || value === Infinity) return null;
     if (id < 0 || id >= cols || ids.includes(id)) return null;
     ids.push(id);
@@ -334,7 +347,7 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const logQ = logSoftmaxRow(student, temperature);
   const teacherStride = call.teacherStride ?? cols;
   const outcomes =
-    call.target === 'sparse_log_probs'
+    call.target === 'sparse_log_probs' || call.target === 'sparse_weights'
       ? sparseOutcomes(call, logQ, row)
       : denseOutcomes(
           call,
@@ -348,8 +361,10 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
   const loss = sum(terms) + formula.massTerm(mass);
   const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));
-  // Σ of the pulls of forward KL is −a; a summed from the outcomes would lose the digits that mass keeps.
-  const total = formula === forwardKl ? -mass : sum(pulls);
+  // Σ of the pulls t is −a; a summed from the outcomes would lose the digits that mass keeps.
+  const total = formula.anyMass ? -mass : sum(pulls);
+  const undecided = logP.map((p, i) => formula.undecided?.(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p) ?? 0);
+  const allUndecided = sum(undecided);
   const gradient = new Float64Array(cols);
   const size = new Float64Array(cols);
   const depth = new Float64Array(cols);
@@ -360,9 +375,14 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
     const p = Math.exp(logP[outcome] as number) * share;
     gradient[i] = (share * (pulls[outcome] as number) - q * total) / temperature;
     const larger = Math.max(p, q * Math.max(1, mass));
-    size[i] = larger / temperature;
-    depth[i] = withDepth(larger) / temperature;
+    // Scales are multiplied by 1e-5 of DESIGN.md 4.2; what nobody can know counts in full.
+    const unknown = (share * (undecided[outcome] as number) + q * allUndecided) * 1e5;
+    size[i] = (larger + unknown) / temperature;
+    // q·d is known to the precision of d.
+    depth[i] = (withDepth(Math.max(larger, Math.abs(share * (pulls[outcome] as number)) || 0)) + unknown) / temperature;
   }
+  // An infinite loss has no gradient, except where each outcome knows its own.
+  if (loss === Infinity && !formula.anyMass) gradient.fill(NaN);
   // Given probabilities of mass a ≠ 1: a − 1 may cancel the sum of the terms, which is then what float32 inputs are measured against.
   const given = call.target === 'probs' || call.target === 'log_probs';
   const scale = Math.max(Math.abs(loss), given ? Math.abs(loss - formula.massTerm(mass)) : 0, 1e-3);

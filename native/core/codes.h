@@ -11,6 +11,7 @@
 #define LIMBECK_BROADCASTS(X) X(same) X(row) X(column) X(scalar)
 // axis 0 sums over rows and gives [cols]; axis 1 sums over cols and gives [rows].
 #define LIMBECK_REDUCES(X) X(sum) X(mean) X(sum_squares) X(max) X(min)
+#define LIMBECK_SAMPLE_METHODS(X) X(with_replacement) X(race) X(head_tail)
 
 namespace limbeck {
 #define LIMBECK_ENUM_ENTRY(name) name,
@@ -22,5 +23,6 @@ enum class Unary : int { LIMBECK_UNARY(LIMBECK_ENUM_ENTRY) };
 enum class Binary : int { LIMBECK_BINARY(LIMBECK_ENUM_ENTRY) };
 enum class Broadcast : int { LIMBECK_BROADCASTS(LIMBECK_ENUM_ENTRY) };
 enum class Reduce : int { LIMBECK_REDUCES(LIMBECK_ENUM_ENTRY) };
+enum class SampleMethod : int { LIMBECK_SAMPLE_METHODS(LIMBECK_ENUM_ENTRY) };
 #undef LIMBECK_ENUM_ENTRY
 }  // namespace limbeck

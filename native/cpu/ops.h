@@ -9,6 +9,7 @@
 #include "ops/gather_rows/cpu.h"
 #include "ops/matmul/cpu.h"
 #include "ops/reduce/cpu.h"
+#include "ops/sample_target/cpu.h"
 #include "ops/sgd/cpu.h"
 #include "ops/softmax/cpu.h"
 #include "ops/softmax_backward/cpu.h"

@@ -221,6 +221,7 @@ template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, std::type_identi
 template <class T> LIMBECK_DEVICE T atomic_max(T* p, int64_t i, std::type_identity_t<T> v) { return atomic_max_at(p + i, v); }
 template <class T> LIMBECK_DEVICE T atomic_add(const Shared<T>& s, int i, std::type_identity_t<T> v) { return atomic_add_at(s.data + i, v); }
 template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::type_identity_t<T> v) { return atomic_max_at(s.data + i, v); }
+LIMBECK_DEVICE unsigned atomic_or(const Shared<unsigned>& s, int i, unsigned v) { return atomicOr(s.data + i, v); }
 
 // Clusters: blocks that can reach each other's shared memory. A block must not end while another one may still reach into it.
 LIMBECK_DEVICE int cluster_rank() {

@@ -209,6 +209,11 @@ template <class T> LIMBECK_DEVICE T atomic_max(const Shared<T>& s, int i, std::t
   emulated::shared_access(at, sizeof(T), alignof(T), emulated::Access::atomic, file, line);
   return std::exchange(*at, *at > v ? *at : v);
 }
+LIMBECK_DEVICE unsigned atomic_or(const Shared<unsigned>& s, int i, unsigned v, LIMBECK_SITE) {
+  unsigned* at = s.address(i, 1, file, line);
+  emulated::shared_access(at, sizeof(unsigned), alignof(unsigned), emulated::Access::atomic, file, line);
+  return std::exchange(*at, *at | v);
+}
 
 LIMBECK_DEVICE int cluster_rank() { return emulated::current->block->rank; }
 LIMBECK_DEVICE int cluster_size() { return emulated::current_cluster_size; }

@@ -9,6 +9,7 @@
 #include "ops/gather_rows/check.h"
 #include "ops/matmul/check.h"
 #include "ops/reduce/check.h"
+#include "ops/sample_target/check.h"
 #include "ops/sgd/check.h"
 #include "ops/softmax/check.h"
 #include "ops/softmax_backward/check.h"

@@ -159,7 +159,8 @@ function sparsePart(
 ): TeacherPart {
   const { tensor, rows, cols, leading } = student;
   const { indices, k, givenTail } = target;
-  const logProbs = target.logProbs!;
+  // One of the two is there.
+  const given = (target.logProbs ?? target.weights)!;
   checkLive(action, 'the target', indices);
   checkDType(action, 'student', tensor, 'float32');
   checkSameDevice(action, 'the target', indices, 'student', tensor);
@@ -180,7 +181,7 @@ function sparsePart(
   const captured = target.temperature;
   const wanted = options.temperature ?? captured;
   const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
-  let values = logProbs;
+  let values = given;
   let logProbScale = 1;
   if (wanted !== captured) {
     const ratio = temperatureRatio(action, captured, wanted, rows);
@@ -195,11 +196,11 @@ function sparsePart(
     if (typeof ratio === 'number') logProbScale = ratio;
     else if (ratio !== null) {
       const column = temporaries.add(fromArray(ratio, 'float32', [rows, 1], ordinalOf(tensor, action), action));
-      values = temporaries.add(applyBinary(action, 'mul', logProbs, column, { rows, cols: k, how: 'column' }));
+      values = temporaries.add(applyBinary(action, 'mul', given, column, { rows, cols: k, how: 'column' }));
     }
   }
   return {
-    target: 'sparse_log_probs',
+    target: target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs',
     teacher: null,
     teacherStride: 0,
     indices: handleOf(indices, action),
@@ -310,7 +311,10 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
  * The distillation loss of student logits against what a teacher says, and its gradient, in one pass:
  *
  * row = w·[(1 − h)·s·D(p, q) + h·CE(z, y)], with p the teacher and q the student at temperature T, s = T² (or 1), h the hard
- * weight and w the row's weight. Forward KL: D = Σ p ln(p/q), ∂D/∂z = (q − p)/T (Hinton et al. 2015, arXiv 1503.02531).
+ * weight and w the row's weight. Forward KL, the default: D = Σ p ln(p/q), ∂D/∂z = (q − p)/T (Hinton et al. 2015, arXiv 1503.02531).
+ * `reverse_kl`: Σ q ln(q/p). `symmetric_kl`: half of each. `jensen_shannon`: β KL(p‖m) + (1 − β) KL(q‖m), m = βp + (1 − β)q. `skew_forward_kl`:
+ * KL(p‖αp + (1 − α)q). `skew_reverse_kl`: KL(q‖αq + (1 − α)p). `total_variation`: ½ Σ|p − q|. `squared_hellinger`: 1 − Σ √(pq).
+ * `soft_cross_entropy`: −Σ p ln q. Where D is infinite the gradient is NaN, except for forward KL and soft cross-entropy, whose q − p stays finite.
  *
  * @param student logits [..., cols], float32, or float64 on the CPU (dense targets)
  * @param target teacher logits of the same shape, or a target of {@link denseTarget}, {@link captureTopK} or {@link sparseTarget}

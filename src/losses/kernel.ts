@@ -18,7 +18,7 @@ export interface StudentPart {
 
 /** The teacher's side. */
 export interface TeacherPart {
-  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs';
+  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
   teacher: Handle | null;
   teacherStride: number;
   indices: Handle | null;

@@ -101,7 +101,7 @@ export interface SoftSettings {
   hardWeight: number;
 }
 
-const availableResiduals: readonly string[] = ['renormalize', 'truncate', 'tail_bucket'];
+const availableResiduals: readonly string[] = ['renormalize', 'truncate', 'tail_bucket', 'sampled'];
 
 export function softSettings(action: string, options: SoftOptions, target: TargetKind): SoftSettings {
   const { divergence: given = 'forward_kl', assistant, temperatureSquared = true, hardWeight = 0 } = options;
@@ -113,9 +113,9 @@ export function softSettings(action: string, options: SoftOptions, target: Targe
     if (assistant === null || typeof assistant !== 'object') throw kindError(action, 'assistant must be an object', assistant);
     throw notAvailable(action, "option 'assistant'");
   }
-  if (target === 'sparse_weights') throw notAvailable(action, 'a loss to a target of weights');
   if (residual !== 'none' && !availableResiduals.includes(residual)) throw notAvailable(action, `residual '${residual}'`);
-  const divergenceCode = findCode('divergence', name);
+  // Of weights only the cross-entropy is known without bias: forward KL reports it too.
+  const divergenceCode = findCode('divergence', residual === 'sampled' ? 'soft_cross_entropy' : name);
   if (divergenceCode < 0) throw notAvailable(action, `divergence '${name}'`);
   return {
     divergence: name,

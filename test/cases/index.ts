@@ -7,12 +7,21 @@ import { dropout } from './dropout.js';
 import { fill } from './fill.js';
 import { forward_kl } from './forward_kl.js';
 import { gather_rows } from './gather_rows.js';
+import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { matmul } from './matmul.js';
 import { reduce } from './reduce.js';
+import { reverse_kl } from './reverse_kl.js';
+import { sample_target } from './sample_target.js';
 import { sgd } from './sgd.js';
+import { skew_forward_kl } from './skew_forward_kl.js';
+import { skew_reverse_kl } from './skew_reverse_kl.js';
+import { soft_cross_entropy } from './soft_cross_entropy.js';
 import { softmax } from './softmax.js';
+import { squared_hellinger } from './squared_hellinger.js';
+import { symmetric_kl } from './symmetric_kl.js';
 import { top_k } from './top_k.js';
+import { total_variation } from './total_variation.js';
 import { unary } from './unary.js';
 
 export const cases: CaseFile[] = [
@@ -20,6 +29,14 @@ export const cases: CaseFile[] = [
   top_k,
   capture_top_k,
   forward_kl,
+  jensen_shannon,
+  reverse_kl,
+  skew_forward_kl,
+  skew_reverse_kl,
+  soft_cross_entropy,
+  squared_hellinger,
+  symmetric_kl,
+  total_variation,
   kd_loss,
   matmul,
   unary,
@@ -30,4 +47,5 @@ export const cases: CaseFile[] = [
   fill,
   sgd,
   adamw,
+  sample_target,
 ];

@@ -45,17 +45,19 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
     case Target::probs:
       return spread(ctx, "teacher_stride", rows, cols, teacher_stride, teacher_size) && holds(ctx, "teacher", teacher, teacher_size) &&
              dtype(ctx, "teacher", teacher, student.dtype);
-    case Target::sparse_log_probs: {
+    case Target::sparse_log_probs:
+    case Target::sparse_weights: {
       const Residual rule = Residual(residual);
-      if (rule != Residual::renormalize && rule != Residual::truncate && rule != Residual::tail_bucket)
-        return ctx.refuse(Fail::value, "residual must be renormalize, truncate or tail_bucket: it is code %lld", (long long)residual);
+      const bool weights = Target(target) == Target::sparse_weights;
+      if (weights ? rule != Residual::sampled : rule != Residual::renormalize && rule != Residual::truncate && rule != Residual::tail_bucket)
+        return ctx.refuse(Fail::value, "residual must be %s: it is code %lld", weights ? "sampled" : "renormalize, truncate or tail_bucket", (long long)residual);
+      if (weights && Divergence(divergence) != Divergence::soft_cross_entropy)
+        return ctx.refuse(Fail::value, "divergence must be soft_cross_entropy for a target of weights: it is code %lld", (long long)divergence);
       if (k > cols) return ctx.refuse(Fail::value, "k must be at most cols (%lld): it is %lld", (long long)cols, (long long)k);
       return dtype(ctx, "student", student, DType::float32) && product(rows, k, kept) && is(ctx, "indices", indices, DType::int32, kept) &&
              is(ctx, "values", values, DType::float32, kept) && maybe(ctx, "tail_log_mass", tail_log_mass, DType::float32, rows) &&
              positive(ctx, "log_prob_scale", log_prob_scale);
     }
-    case Target::sparse_weights:
-      return ctx.refuse(Fail::value, "a target of weights is not available yet");
   }
   return false;
 }

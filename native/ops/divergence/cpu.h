@@ -19,6 +19,7 @@ struct DivergenceCall {
   Int ignore_index, unlabelled_index;
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
 
+  bool is_sparse() const { return target == Target::sparse_log_probs || target == Target::sparse_weights; }
   bool skipped(Int r) const {
     return (labels && labels.as<int32_t>()[r] == ignore_index) || (row_weights && row_weights.as<float>()[r] == 0);
   }
@@ -33,7 +34,7 @@ template <class S> struct DivergenceScratch {
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
-    const bool sparse = call.target == Target::sparse_log_probs;
+    const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
     return 3 * row + bits + 3 * slots;
@@ -124,6 +125,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
       const S* t = call.teacher.as<S>() + r * call.teacher_stride;
       const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
+      if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
       finish(r, soft_loss * loss);
       if (g && !wants) fill_row<V>(g, call.cols, 0);
       return;
@@ -132,12 +134,16 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
     double loss;
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
-    else if (call.target == Target::sparse_log_probs) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
+    if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
     if (g && !wants) fill_row<V>(g, call.cols, 0);
   }
+
+  // An infinite loss has no gradient, except where each outcome knows its own.
+  static bool no_gradient(double loss) { return Formula<V>::needs_mean && loss == INFINITY; }
 
   static double exact_rest(const S* x, S max, Int cols) { return exact_scaled_sum(x, static_cast<double>(max), 1, cols); }
 
@@ -197,7 +203,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       given = t;
       t = logs;
     }
-    if (call.target == Target::logits || temperature != 1) {
+    if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
       const S max = largest<V>(t, call.cols);
       const double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
       teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
@@ -219,6 +225,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     Side<S> student{x, e, max, 0, 0, 1}, teacher;
     student.sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
+    // A confident row: the digits of its small rest went into the rounding of 1 + rest, and here the logarithm itself is asked for.
+    if (!Formula<V>::needs_mean && Formula<V>::needs_logs && student.sum < 1.5)
+      student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
@@ -226,7 +235,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
-    return loss + (teacher.mass - 1);
+    return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
   }
 
   // A dense row of logits that fits N vectors never leaves the registers. NaN fills the gradient by itself.
@@ -235,7 +244,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const Int last = call.cols - (N - 1) * W;
     const auto load = [&](const S* p, int k) LIMBECK_INLINE { return k + 1 < N ? vec<V>::load(p + k * W) : vec<V>::load(p + k * W, last, S(-INFINITY)); };
     V zs[N], zt[N], q[N], p[N];
-    V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, sum = sum_s, mean = sum_s;
+    V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, sum = sum_s, mean = sum_s, drift = sum_s;
     for (int k = 0; k < N; ++k) {
       zs[k] = load(x, k);
       zt[k] = load(t, k);
@@ -244,7 +253,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     top_s = splat<V>(vec<V>::largest(top_s));
     top_t = splat<V>(vec<V>::largest(top_t));
+    [[maybe_unused]] V lost[N];
     for (int k = 0; k < N; ++k) {
+      if constexpr (Formula<V>::first_order) lost[k] = lost_(zs[k], top_s, zs[k] - top_s) - lost_(zt[k], top_t, zt[k] - top_t);
       zs[k] = zs[k] - top_s;
       zt[k] = zt[k] - top_t;
       q[k] = exponential(zs[k]);
@@ -259,21 +270,25 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
     Outcome<V> o[N];
     for (int k = 0; k < N; ++k) {
-      o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(zs[k] - zt[k], scale, log_ratio)};
+      V gap = zs[k] - zt[k];
+      if constexpr (Formula<V>::first_order) gap = gap + lost[k];
+      o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(gap, scale, log_ratio)};
       if constexpr (Formula<V>::needs_logs) {
         o[k].log_q = fma_(zs[k], scale, splat<V>(-log(student_sum)));
         o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
       }
       sum = sum + Formula<V>::loss(o[k], a, b);
-      if constexpr (Formula<V>::needs_mean) mean = mean + mul0_(o[k].q, Formula<V>::gradient(o[k], a, b));
+      if constexpr (Formula<V>::needs_mean) mean = mean + Formula<V>::gradient(o[k], a, b);
+      if constexpr (Formula<V>::first_order) drift = drift + difference_(o[k]);
     }
-    const double loss = vec<V>::total(sum + nothing);
+    double loss = vec<V>::total(sum + nothing);
+    if constexpr (Formula<V>::first_order) loss -= static_cast<double>(vec<V>::total(mean)) * vec<V>::total(drift);
     if (!g) return loss;
     const V factor = splat<V>(coefficient);
     if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
     for (int k = 0; k < N; ++k) {
       V slope = Formula<V>::gradient(o[k], a, b);
-      if constexpr (Formula<V>::needs_mean) slope = mul0_(o[k].q, slope - mean);
+      if constexpr (Formula<V>::needs_mean) slope = slope - o[k].q * mean;
       slope = fma_(slope, factor, nothing);
       if (k + 1 < N) vec<V>::store(g + k * W, slope);
       else vec<V>::store(g + k * W, slope, last);
@@ -292,8 +307,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
-      const V zs = span.load(student.x + i, -INFINITY) - student_max, zt = span.load(teacher.x + i, -INFINITY) - teacher_max;
-      const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(zs - zt, scale, log_ratio);
+      const V x = span.load(student.x + i, -INFINITY), t = span.load(teacher.x + i, -INFINITY);
+      const V zs = x - student_max, zt = t - teacher_max;
+      V gap = zs - zt;
+      if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
+      const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
       if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d};
       else return Outcome<V>{q, p, zs, zt, d};
     };
@@ -305,35 +323,41 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       span.store(g + i, value);
     };
-    if constexpr (!Formula<V>::needs_mean || !with_gradient) {
+    constexpr bool first_order = Formula<V>::first_order;
+    if constexpr (!Formula<V>::needs_mean || (!with_gradient && !first_order)) {
       return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
                const Outcome<V> o = outcome(i, span);
                part[0] = part[0] + Formula<V>::loss(o, a, b);
                if constexpr (with_gradient) finish_gradient(i, span, o, Formula<V>::gradient(o, a, b));
              }).sum[0];
     } else {
-      const Sums<2> sums = sum_each<V, 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const auto sums = sum_each<V, first_order ? 3 : 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
-        part[1] = part[1] + mul0_(o.q, Formula<V>::gradient(o, a, b));
+        part[1] = part[1] + Formula<V>::gradient(o, a, b);
+        if constexpr (first_order) part[2] = part[2] + difference_(o);
       });
-      const V mean = splat<V>(sums.sum[1]);
-      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
-        const Outcome<V> o = outcome(i, span);
-        finish_gradient(i, span, o, mul0_(o.q, Formula<V>::gradient(o, a, b) - mean));
-      });
-      return sums.sum[0];
+      if constexpr (with_gradient) {
+        const V mean = splat<V>(sums.sum[1]);
+        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+          const Outcome<V> o = outcome(i, span);
+          finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
+        });
+      }
+      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * sums.sum[2];
+      else return sums.sum[0];
     }
   }
 
-  // The ids and log-probabilities of a sparse row. Returns how many, or -1 after refusing an id.
+  // The ids and log-probabilities, or logarithms of weights, of a sparse row. Returns how many, or -1 after refusing an id.
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
     const double scale = call.residual == Residual::renormalize ? call.log_prob_scale : 1;
+    const bool weights = call.target == Target::sparse_weights;
     Int count = 0, bad = -1;
     bool twice = false;
-    double top = -INFINITY;
+    double top = -INFINITY, total = 0;
     for (Int j = 0; j < call.k && bad < 0; ++j) {
       const int32_t id = indices[j];
       if (id == -1) continue;
@@ -343,12 +367,29 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       uint64_t& word = memory.seen[id / 64];
       const uint64_t bit = uint64_t(1) << (id % 64);
+      const double weight = static_cast<double>(values[j]);
+      if (weights) {
+        if (!(weight >= 0 && weight < INFINITY)) defined = false;
+        total += weight;
+      }
       if (word & bit) {
+        if (weights) {
+          // Draws of one id add up.
+          Int same = 0;
+          while (memory.ids[same] != id) ++same;
+          memory.log_p[same] = log(exp(memory.log_p[same]) + weight);
+          continue;
+        }
         bad = j;
         twice = true;
         break;
       }
       word |= bit;
+      if (weights) {
+        memory.ids[count] = id;
+        memory.log_p[count++] = log(weight);
+        continue;
+      }
       const double log_p = static_cast<double>(values[j]) * scale;
       if (!(log_p < INFINITY)) defined = false;
       if (log_p > top) top = log_p;
@@ -360,6 +401,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
       else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
       return -1;
+    }
+    if (weights) {
+      log_mass = log(total);
+      return count;
     }
     double sum = 0;
     if (top > -INFINITY)
@@ -402,12 +447,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       memory.centred[j] = static_cast<double>(x[ids[j]]) - static_cast<double>(max);
       kept += static_cast<double>(e[ids[j]]);
     }
-    const bool truncated = call.residual == Residual::truncate;
+    // Nothing is said of the other columns: they get the listed mass times q.
+    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled;
     Rest rest{0, 0};
     if (!truncated) {
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
-    } else {
+    } else if (call.residual == Residual::truncate || sum < 1.5) {
       // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
       sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     }
@@ -416,12 +462,30 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
     using D = Formula<double>;
     const double pa = call.parameter_a, pb = call.parameter_b;
-    double loss = 0, factor = coefficient * all / sum;
+    double loss = 0, factor = coefficient * all / sum, mean = 0;
+    const auto outcome = [&](Int j) {
+      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
+      return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+    };
+    const auto slope = [&](const Outcome<double>& o) {
+      if constexpr (D::needs_mean) return D::gradient(o, pa, pb) - o.q * mean;
+      else return D::gradient(o, pa, pb) + (all - 1) * o.q;
+    };
     if (!truncated) {
       const double log_q = rest.log_mass() - log_sum;
       const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, log_q - log_tail};
-      loss = D::loss(o, pa, pb) + (all - 1);
-      factor = rest.sum > 0 ? coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) / rest.sum : 0;
+      loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
+      if constexpr (D::needs_mean) {
+        mean = D::gradient(o, pa, pb);
+        double drift = difference_(o) - (1 - all);
+        for (Int j = 0; j < count; ++j) {
+          const Outcome<double> on = outcome(j);
+          mean += D::gradient(on, pa, pb);
+          drift += difference_(on);
+        }
+        if constexpr (D::first_order) loss -= mean * drift;
+      }
+      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
     }
     if (g) {
       const V scale = splat<V>(factor), m = splat<V>(max), hard_log = splat<V>(hard.log_sum);
@@ -435,14 +499,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, span.load(e + i, 0) * scale); });
     }
     for (Int j = 0; j < count; ++j) {
-      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
-      const Outcome<double> o{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+      const Outcome<double> o = outcome(j);
       const double part = D::loss(o, pa, pb);
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
-      loss += truncated ? part - o.q + o.p : part;
+      loss += truncated && D::adds_mass ? part - o.q + o.p : part;
       if (g) {
         const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] - hard.log_sum) - hard.uniform) : 0;
-        g[ids[j]] = static_cast<S>(coefficient * (D::gradient(o, pa, pb) + (all - 1) * o.q) + beside);
+        g[ids[j]] = static_cast<S>(coefficient * slope(o) + beside);
       }
     }
     if (g) label_gradient(g, hard);

@@ -33,6 +33,7 @@ struct Rows {
 // A divergence with its parameters, for outcomes in float and in double.
 template <template <class> class F> struct Formula {
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
+  static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
   template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
 };
@@ -136,16 +137,18 @@ struct Teacher {
   float log_ratio = 0;          // ln(student's sum / teacher's sum)
 };
 
-template <bool needs_logs> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
+template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
   Outcome<float> o;
   const float a = x - s.max;
   o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
   const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
-  o.log_q = needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
+  o.log_q = D::needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
   if (!exact) {
-    const float b = t - p.max, difference = a - b;
+    const float b = t - p.max;
+    float difference = a - b;
+    if constexpr (D::first_order) difference += lost_(x, s.max, a) - lost_(t, p.max, b);
     o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
-    if constexpr (needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
+    if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
   } else {
@@ -179,13 +182,15 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const bool student_aligned = aligned16(student), teacher_aligned = aligned16(teacher), gradient_aligned = aligned16(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const bool soft = head.soft, tempered = head.temperature != 1;
+    // Probabilities that are softened, or whose divergence knows no mass but 1, are normalised.
+    const bool normalised = tempered || !D::any_mass;
     // The label's logit before the gradient may take its place.
     float label_logit = 0;
     if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
 
     Teacher p;
-    if (a.target == Target::log_probs && !tempered) p.kind = TeacherKind::log_probs;
-    if (a.target == Target::probs) p.kind = tempered ? TeacherKind::probs_to_a_power : TeacherKind::probs;
+    if (a.target == Target::log_probs && !normalised) p.kind = TeacherKind::log_probs;
+    if (a.target == Target::probs) p.kind = normalised ? TeacherKind::probs_to_a_power : TeacherKind::probs;
     const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
 
     if (staged) {
@@ -270,27 +275,38 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         p.max = sums[1].max;
         p.inverse_sum = 1.0f / sums[1].sum();
         p.log_sum = sums[1].log_sum();
-        p.log_ratio = log_(sums[0].sum() / sums[1].sum());
+        // Near 1 each logarithm keeps digits that the sums have rounded away; elsewhere the quotient loses less.
+        const bool confident = sums[0].sum() < 1.5f && sums[1].sum() < 1.5f;
+        p.log_ratio = confident ? sums[0].log_sum() - sums[1].log_sum() : log_(sums[0].sum() / sums[1].sum());
       }
     }
     const float excess_share = float(excess);
     const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
 
     float mean = 0;
+    double soft_loss = 0;
+    const bool summed = D::needs_mean && soft && (gradient != nullptr || D::first_order);
     if constexpr (D::needs_mean) {
-      if (soft && gradient != nullptr) {
-        float part = 0;
+      if (summed) {
+        float part = 0, part_loss = 0, drift = 0;
         for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
-          float x[4], t[4];
+          float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
           load_teacher(c, t);
-          for (int i = 0; i < 4; i++)
-            if (c + i < a.cols) {
-              const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
-              part += mul0_(o.q, D::gradient(o, a));
-            }
+          for (int i = 0; i < 4; i++) {
+            if (c + i >= a.cols) continue;
+            const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
+            part += D::gradient(o, a);
+            losses[i] = D::loss(o, a);
+            if (D::first_order) drift += difference_(o);
+          }
+          part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
         }
-        mean = float(merge_one(group, double(part), Add{}, 0.0));
+        double sums_of_row[3] = {part, part_loss, drift};
+        group.merge(sums_of_row, Add{}, 0.0);
+        // An infinite loss has no gradient.
+        mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
+        soft_loss = D::first_order ? sums_of_row[1] - sums_of_row[0] * sums_of_row[2] : sums_of_row[1];
       }
     }
 
@@ -303,12 +319,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int i = 0; i < 4; i++) {
         if (c + i >= a.cols) continue;
         if (soft) {
-          const Outcome<float> o = outcome<D::needs_logs>(x[i], t[i], s, p, inverse);
-          part[i] = D::loss(o, a);
+          const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
+          if (!summed) part[i] = D::loss(o, a);
           float slope;
-          if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
+          if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
           else slope = D::gradient(o, a);
-          g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
+          g[i] = head.soft_coefficient * (D::any_mass ? fma_(excess_share, o.q, slope) : slope);
         }
         if (hard.on) {
           g[i] += hard.gradient(x[i], c + i);
@@ -328,7 +344,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     double totals[2] = {loss, centred};
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0)
-      st(a.row_loss, row, float(row_loss_of(a, head, totals[0] + excess, hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
+      st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient != nullptr && staged && !gradient_aligned) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
@@ -341,13 +357,14 @@ struct Support {
   float max = 0;                  // of the whole student row
   double inverse_temperature = 1, log_sum = 0;
   double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
+  bool weights = false;             // or p = value
 
   LIMBECK_DEVICE Outcome<double> outcome(float x, float value) const {
     Outcome<double> o;
     o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
-    o.log_p = scale * double(value) - log_shift;
+    o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
     o.q = exp_(o.log_q);
-    o.p = exp_(o.log_p);
+    o.p = weights ? double(value) : exp_(o.log_p);
     o.d = o.log_q - o.log_p;
     return o;
   }
@@ -384,7 +401,20 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
     auto logit = [&](int64_t c) -> float { return staged ? float(student_row[int(c)]) : ld(student, c); };
-    // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice.
+    // Of weights, draws of one id add up at its first place; anything else may name an id once only.
+    const bool weights = a.target == Target::sparse_weights;
+    bool twice = false;
+    auto listed = [&](int64_t j, int64_t id, float& value) {
+      value = ld(a.values, first_kept + j);
+      if (!twice) return true;
+      for (int64_t other = 0; other < kept; other++) {
+        if (other == j || ld(a.indices, first_kept + other) != id) continue;
+        if (other < j) return false;
+        value += ld(a.values, first_kept + other);
+      }
+      return true;
+    };
+    // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice where it may not.
     auto mark = [&](int64_t window) {
       group.sync();
       const int words = int(((a.cols - window < kWindow ? a.cols - window : kWindow) + 31) / 32);
@@ -397,8 +427,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (id < window || id >= a.cols || id >= window + kWindow) continue;
         const int bit = int(id - window);
         const unsigned mask = 1u << (bit & 31);
-        const unsigned before = atomic_add(member, bit >> 5, mask);
-        bad = bad || (before & mask) != 0;
+        const unsigned before = atomic_or(member, bit >> 5, mask);
+        if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
       return bad;
@@ -431,6 +461,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
     }
     bad = group.any(bad);
+    if (weights) twice = group.any(twice);
     merge_row(group, off, inverse);
     if (head.hard) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
     if (bad || (head.hard && !hard_sum.valid())) {
@@ -443,7 +474,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     Support support;
     double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
     Outcome<double> bucket{};
-    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = a.residual != Residual::truncate;
+    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = !weights && a.residual != Residual::truncate;
     bool valid = true;
     if (head.soft) {
       float top[2] = {off.max, -INFINITY};
@@ -459,21 +490,25 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = ld(a.indices, first_kept + j);
         if (id < 0) continue;
-        const float x = logit(id), v = ld(a.values, first_kept + j);
+        const float x = logit(id);
+        float v;
+        if (!listed(j, id, v)) continue;
         on[2] += 1;
         on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
-        on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
+        if (weights) on[1] += v >= 0 && v < INFINITY ? double(v) : double(NAN);
+        else on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
       }
       group.merge(on, Add{}, 0.0);
       const double off_sum = double(off.ties) + off.rest;
       const double off_shift = (double(off.max) - double(top[0])) * inverse_temperature;
       const double total = on[0] + (off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
-      const double log_sum = log_(total), log_on = on[1] > 0 ? value_scale * double(top[1]) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
+      const double log_sum = log_(total), log_on = on[1] > 0 ? (weights ? 0.0 : value_scale * double(top[1])) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
       valid = total > 0 && total < INFINITY && on[1] == on[1] && on[1] < INFINITY;
       support.max = top[0];
       support.inverse_temperature = inverse_temperature;
       support.log_sum = log_sum;
       support.scale = value_scale;
+      support.weights = weights;
       if (off_sum > 0) log_q_off = off_shift + log_(off_sum) - log_sum;
       if (renormalized) {
         valid = valid && on[1] > 0;
@@ -499,25 +534,33 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       constant_row(group, a, row, NAN);
       continue;
     }
-    const double excess = target_mass - 1, mass_off = exp_(log_q_off);
+    const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
 
-    double mean = 0;
+    double mean = 0, drift = 0;
     if constexpr (D::needs_mean) {
-      if (head.soft && gradient != nullptr) {
-        double part = 0;
+      if (head.soft && (gradient != nullptr || D::first_order)) {
+        double part[3] = {0, 0, 0};
         for (int64_t j = group.rank(); j < kept; j += group.size()) {
           const int64_t id = ld(a.indices, first_kept + j);
           if (id < 0) continue;
           const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
-          part += mul0_(o.q, D::gradient(o, a));
+          part[0] += D::gradient(o, a);
+          part[1] += D::loss(o, a);
+          part[2] += difference_(o);
         }
-        if (bucketed && group.rank() == 0) part += mul0_(bucket.q, D::gradient(bucket, a));
-        mean = merge_one(group, part, Add{}, 0.0);
+        if (bucketed && group.rank() == 0) {
+          part[0] += D::gradient(bucket, a);
+          part[1] += bucket_loss;
+          part[2] += difference_(bucket) - (1 - target_mass);
+        }
+        group.merge(part, Add{}, 0.0);
+        mean = part[1] < INFINITY ? part[0] : NAN;
+        if (D::first_order) drift = part[2];
       }
     }
     if (head.soft) {
       if (bucketed) {
-        if constexpr (D::needs_mean) off_factor = mul0_(bucket.q, D::gradient(bucket, a) - mean);
+        if constexpr (D::needs_mean) off_factor = D::gradient(bucket, a) - bucket.q * mean;
         else off_factor = D::gradient(bucket, a);
         off_factor += excess * mass_off;
       } else {
@@ -563,11 +606,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       const int64_t id = ld(a.indices, first_kept + j);
       if (id < 0) continue;
       const float x = logit(id);
-      const Outcome<double> o = support.outcome(x, ld(a.values, first_kept + j));
+      float value;
+      if (!listed(j, id, value)) continue;
+      const Outcome<double> o = support.outcome(x, value);
       on_loss += D::loss(o, a);
       q_on += o.q;
       double slope;
-      if constexpr (D::needs_mean) slope = mul0_(o.q, D::gradient(o, a) - mean);
+      if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
       else slope = D::gradient(o, a);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
@@ -580,7 +625,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = bucketed ? 1.0 : totals[1];
-      const double soft = totals[0] + bucket_loss + (target_mass - outcomes_mass);
+      const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0) - (D::first_order ? mean * drift : 0);
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient != nullptr && through) {
@@ -626,7 +671,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
                 Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
                 Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
-  const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs;
+  const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};
   a.student = student.as<float>(), a.teacher = teacher.as<float>();
   a.indices = indices.as<int32_t>(), a.values = values.as<float>(), a.tail_log_mass = tail_log_mass.as<float>();

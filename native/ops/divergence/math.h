@@ -40,4 +40,38 @@ template <class V> LIMBECK_FN V difference_(const Outcome<V>& o) {
   return select_(lt_(abs_(o.d), splat<V>(0.5)), o.p * (o.d + phi_series_(o.d)), o.q - o.p);
 }
 
+// A divergence whose gradient needs the whole row: it is g − q·Σ g, where gradient() gives g = q·∂D/∂q up to a constant times q.
+// The schedule sums first. Mass must be 1, and the logarithms themselves may be asked for.
+struct WithMean {
+  static constexpr bool needs_mean = true;
+  static constexpr bool any_mass = false;
+  static constexpr bool adds_mass = false;
+  static constexpr bool needs_logs = true;
+  // true: the loss moves with an error of ln Σ to first order. That error is Σ(q − p), which is known, times Σ g:
+  // the schedule takes it off, and keeps in d what the subtraction of the maxima loses.
+  static constexpr bool first_order = false;
+};
+
+// Teacher and student in each other's place.
+template <class V> LIMBECK_FN Outcome<V> swapped_(const Outcome<V>& o) { return {o.p, o.q, o.log_p, o.log_q, -o.d}; }
+
+// What the rounding of s = a − b lost; 0 where one of them is infinite.
+template <class V> LIMBECK_FN V lost_(V a, V b, V s) {
+  const V back = s - a, e = (a - (s - back)) - (b + back);
+  return select_(lt_(abs_(e), splat<V>(1e30)), e, splat<V>(0));
+}
+
+// a·x + b·y of two probabilities with weights a and b.
+template <class V> LIMBECK_FN V mixture_(V x, V a, V y, V b) { return fma_(a, x, b * y); }
+
+// ln((a·x + b·y)/x) from d = ln(y/x), a + b = 1: ln(1 + b·(e^d − 1)), or d + ln b where e^d alone counts. NaN stays.
+template <class V> LIMBECK_FN V log_mixture_(V d, V a, V b) {
+  const V far = splat<V>(40), near_value = log1p_(b * expm1_(min_(far, d)));
+  const V far_value = d + log_(b) + log1p_(a / b * exp_(-d));
+  return select_(lt_(far, d), select_(eq_(b, splat<V>(0)), splat<V>(0), far_value), near_value);
+}
+
+// The outcome of KL(x‖m) with m = x·e^u.
+template <class V> LIMBECK_FN Outcome<V> toward_(V x, V log_x, V m, V u) { return {m, x, log_x + u, log_x, u}; }
+
 }  // namespace limbeck

@@ -5,16 +5,18 @@
 namespace limbeck {
 
 template <class V> struct forward_kl {
-  // false: the gradient is known outcome by outcome. true: it is q·(slope − Σ q·slope) and the schedule finds the mean first.
+  // The gradient is known outcome by outcome; see WithMean for the other kind.
   static constexpr bool needs_mean = false;
-  // A teacher of mass a ≠ 1 adds a − 1 to the loss and gives the gradient a·q − p; the schedule does both.
+  // A teacher of mass a ≠ 1 gives the gradient a·q − p, and adds a − 1 to the loss; the schedule does both.
   static constexpr bool any_mass = true;
+  static constexpr bool first_order = false;
+  static constexpr bool adds_mass = true;
   // false: of log_q and log_p only whether they are -inf is asked, so a schedule may pass the centred logits.
   static constexpr bool needs_logs = false;
 
   // Contribution of one outcome to the loss.
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(o); }
-  // Contribution to ∂D/∂(z/T) where needs_mean is false.
+  // Contribution to ∂D/∂(z/T).
   LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return difference_(o); }
 };
 

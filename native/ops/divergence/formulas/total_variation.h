@@ -1,0 +1,18 @@
+// Total variation: D = ½ Σ |p − q|. Where p = q the subgradient is 0 (DistillSpec, arXiv 2310.08461).
+#pragma once
+#include "ops/divergence/math.h"
+
+namespace limbeck {
+
+template <class V> struct total_variation : WithMean {
+  static constexpr bool first_order = true;
+
+  LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return splat<V>(0.5) * abs_(difference_(o)); }
+  // ∂D/∂q = ½·sign(q − p). The two normalisers leave a tie's d within their rounding of 0.
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) {
+    const V tie = splat<V>(sizeof(typename lane<V>::scalar) == 8 ? 1e-15 : 0x1p-22), half = splat<V>(0.5) * o.q;
+    return select_(lt_(tie, o.d), half, select_(lt_(o.d, -tie), -half, splat<V>(0) * o.q));
+  }
+};
+
+}  // namespace limbeck
