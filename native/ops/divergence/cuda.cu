@@ -605,9 +605,10 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     for (int64_t j = group.rank(); j < kept; j += group.size()) {
       const int64_t id = ld(a.indices, first_kept + j);
       if (id < 0) continue;
-      const float x = logit(id);
       float value;
+      // The first place of an id alone reads its logit: the gradient may take its memory.
       if (!listed(j, id, value)) continue;
+      const float x = logit(id);
       const Outcome<double> o = support.outcome(x, value);
       on_loss += D::loss(o, a);
       q_on += o.q;
