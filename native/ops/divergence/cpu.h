@@ -187,6 +187,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (hard.used) hard_loss(x, max, temperature == 1 ? sum : exp_row<V>(x, max, RowExp<V>::of(1), static_cast<S*>(nullptr), call.cols), hard);
   }
 
+  // A confident row: the digits of its small rest went into the rounding of 1 + rest. Where the loss moves with ln Σ itself they are wanted.
+  static constexpr bool kExactWhenConfident = Formula<V>::first_order || (!Formula<V>::needs_mean && Formula<V>::needs_logs);
+
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
   bool teacher_side(Int r, double temperature, Side<S>& teacher) const {
     const S* t = call.teacher.as<S>() + r * call.teacher_stride;
@@ -205,7 +208,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
       const S max = largest<V>(t, call.cols);
-      const double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
+      double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
+      if (kExactWhenConfident && sum < 1.5) sum = exact_scaled_sum(t, static_cast<double>(max), 1 / temperature, call.cols);
       teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
       return sum == sum;
     }
@@ -225,9 +229,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     Side<S> student{x, e, max, 0, 0, 1}, teacher;
     student.sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
-    // A confident row: the digits of its small rest went into the rounding of 1 + rest, and here the logarithm itself is asked for.
-    if (!Formula<V>::needs_mean && Formula<V>::needs_logs && student.sum < 1.5)
-      student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
+    if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
