@@ -1,9 +1,8 @@
-// All kernels, compiled into the namespace of the including file's instruction set with internal linkage.
+// All kernels but those of losses.h, compiled into the namespace of the including file's instruction set.
 #include "cpu/rows.h"
 #include "ops/adamw/cpu.h"
 #include "ops/binary/cpu.h"
 #include "ops/capture_top_k/cpu.h"
-#include "ops/divergence/cpu.h"
 #include "ops/dropout/cpu.h"
 #include "ops/fill/cpu.h"
 #include "ops/gather_rows/cpu.h"

@@ -3,7 +3,6 @@
 #include "ops/adamw/math.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
-namespace {
 
 void adamw(Context&, InOut parameter, In gradient, InOut first_moment, InOut second_moment, In mask, Int size, Float learning_rate,
            Float beta1, Float beta2, Float epsilon, Float weight_decay, Int step, Float gradient_scale) {
@@ -29,5 +28,4 @@ void adamw(Context&, InOut parameter, In gradient, InOut first_moment, InOut sec
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -32,6 +32,8 @@ template <Binary f, class V, class S> void binary_loop(const S* a, const S* b, S
   });
 }
 
+}  // namespace
+
 void binary(Context&, In a, In b, Out y, Int rows, Int cols, Int function, Int broadcast) {
   by_dtype(a.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
@@ -45,5 +47,4 @@ void binary(Context&, In a, In b, Out y, Int rows, Int cols, Int function, Int b
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -4,7 +4,6 @@
 #include "ops/top_k/cpu.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
-namespace {
 
 void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out log_probs, Out tail_log_mass, Out log_sum_exp, Int rows,
                    Int cols, Int k, Float temperature) {
@@ -47,5 +46,4 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

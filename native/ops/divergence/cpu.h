@@ -523,6 +523,8 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
   }, kGrain / 4);
 }
 
+}  // namespace
+
 void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
                 Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k,
                 Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
@@ -558,5 +560,4 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

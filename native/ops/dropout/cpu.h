@@ -3,7 +3,6 @@
 #include "ops/dropout/math.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
-namespace {
 
 void dropout(Context&, In x, Out y, Int size, Float probability, Int seed, Int offset) {
   const float* from = x.as<float>();
@@ -20,5 +19,4 @@ void dropout(Context&, In x, Out y, Int size, Float probability, Int seed, Int o
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -10,6 +10,8 @@ template <class S> void fill_loop(S* y, Int size, S value) {
   });
 }
 
+}  // namespace
+
 void fill(Context&, Out y, Int size, Float value) {
   if (y.dtype == DType::float64) return fill_loop(y.as<double>(), size, value);
   if (y.dtype == DType::int32) {
@@ -20,5 +22,4 @@ void fill(Context&, Out y, Int size, Float value) {
   fill_loop(y.as<float>(), size, static_cast<float>(value));
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

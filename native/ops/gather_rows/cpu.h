@@ -2,7 +2,6 @@
 #pragma once
 
 namespace limbeck::cpu::LIMBECK_ISA {
-namespace {
 
 void gather_rows(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count) {
   Faults faults;
@@ -20,5 +19,4 @@ void gather_rows(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int 
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -171,6 +171,8 @@ inline void cblas_product(const double* a, const double* b, double* c, int m, in
 }
 #endif
 
+}  // namespace
+
 void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate) {
   Faults faults;
   by_dtype(a.dtype, [&](auto lanes) {
@@ -187,5 +189,4 @@ void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -77,6 +77,8 @@ template <Reduce f, class V, class S> void reduce_loop(Context& ctx, const S* x,
   free(partial);
 }
 
+}  // namespace
+
 void reduce(Context& ctx, In x, Out y, Int rows, Int cols, Int function, Int axis) {
   by_dtype(x.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
@@ -90,5 +92,4 @@ void reduce(Context& ctx, In x, Out y, Int rows, Int cols, Int function, Int axi
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -146,6 +146,8 @@ struct SampleRow {
   }
 };
 
+}  // namespace
+
 void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method,
                    Float temperature, Int seed, Int row_offset) {
   Faults faults;
@@ -188,5 +190,4 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -3,7 +3,6 @@
 #include "ops/sgd/math.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
-namespace {
 
 void sgd(Context&, InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum,
          Float weight_decay, Int nesterov, Float gradient_scale) {
@@ -27,5 +26,4 @@ void sgd(Context&, InOut parameter, In gradient, InOut momentum_buffer, In mask,
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

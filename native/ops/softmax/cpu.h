@@ -18,6 +18,8 @@ template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double 
   each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
 }
 
+}  // namespace
+
 void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
   Faults faults;
   by_dtype(x.dtype, [&](auto lanes) {
@@ -33,5 +35,4 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

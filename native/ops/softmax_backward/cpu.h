@@ -22,6 +22,8 @@ template <class V, class S> void softmax_backward_row(const S* y, const S* g, S*
   });
 }
 
+}  // namespace
+
 void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out gradient_x, Int rows, Int cols, Float temperature, Int is_log) {
   Faults faults;
   by_dtype(y.dtype, [&](auto lanes) {
@@ -38,5 +40,4 @@ void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -147,6 +147,8 @@ struct TopK {
   Int index(Int j) const { return top_k_index_(kept[j].rank); }
 };
 
+}  // namespace
+
 void top_k(Context& ctx, In x, Out values, Out indices, Int rows, Int cols, Int k) {
   Faults faults;
   over_rows(rows, cols, [&](Int begin, Int end) {
@@ -166,5 +168,4 @@ void top_k(Context& ctx, In x, Out values, Out indices, Int rows, Int cols, Int 
   faults.report(ctx);
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -14,6 +14,8 @@ template <Unary f, class V, class S> void unary_loop(const S* x, S* y, Int size,
   });
 }
 
+}  // namespace
+
 void unary(Context&, In x, Out y, Int size, Int function, Float parameter) {
   // A copy moves the bits, of any dtype.
   if (Unary(function) == Unary::copy) {
@@ -36,5 +38,4 @@ void unary(Context&, In x, Out y, Int size, Int function, Float parameter) {
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -15,6 +15,8 @@ template <Unary f, class V, class S> void unary_backward_loop(const S* x, const 
   });
 }
 
+}  // namespace
+
 void unary_backward(Context&, In x, In y, In gradient_y, Out gradient_x, Int size, Int function, Float parameter) {
   by_dtype(x.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
@@ -29,5 +31,4 @@ void unary_backward(Context&, In x, In y, In gradient_y, Out gradient_x, Int siz
   });
 }
 
-}  // namespace
 }  // namespace limbeck::cpu::LIMBECK_ISA

@@ -1,0 +1,22 @@
+// The row losses with AVX-512 (F, BW, DQ, VL).
+#if defined(__x86_64__)
+#include "cpu/standard.h"
+
+// Standard headers come before the pragma: nothing of theirs may be compiled for this instruction set and then shared.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
+#endif
+
+#define LIMBECK_ISA avx512
+#include "cpu/vec_avx512.h"
+#include "cpu/losses.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
