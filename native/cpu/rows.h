@@ -14,6 +14,31 @@ template <class F> void by_dtype(DType dtype, F f) {
   else f(Lanes<F32>{});
 }
 
+// Half types are widened to floats in working memory and rounded once on the way out.
+template <class S> inline constexpr DType kDTypeOf = sizeof(S) == 8 ? DType::float64 : DType::float32;
+inline bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
+// n numbers from `at` on as S: where they lie, or exactly so in `room`.
+template <class V, class S> const S* widened(In x, Int at, Int n, S* room) {
+  if (x.dtype == kDTypeOf<S>) return x.as<S>() + at;
+  const auto from = [&](const auto* p) {
+    if constexpr (sizeof(S) == 4) widen_row<V>(p + at, room, n);
+    else for (Int i = 0; i < n; ++i) room[i] = widen_(p[at + i]);
+  };
+  if (x.dtype == DType::float16) from(x.as<Float16>());
+  else if (x.dtype == DType::bfloat16) from(x.as<BFloat16>());
+  else for (Int i = 0; i < n; ++i) room[i] = static_cast<S>(x.as<float>()[at + i]);
+  return room;
+}
+
+// n floats into a half type; S = double has none.
+template <class V, class S> void narrowed(const S* from, Out y, Int at, Int n) {
+  if constexpr (sizeof(S) == 4) {
+    if (y.dtype == DType::float16) narrow_row<V>(from, y.as<Float16>() + at, n);
+    else narrow_row<V>(from, y.as<BFloat16>() + at, n);
+  }
+}
+
 // Fewer elements than this are not worth waking a thread for.
 constexpr Int kGrain = 16384;
 
