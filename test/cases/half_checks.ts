@@ -17,6 +17,9 @@ const MIXES: readonly (readonly [Stored, Stored])[] = [
   [undefined, 'float16'],
 ];
 
+/** Gradients of each outcome by itself, and with the row's mean. */
+const SCHEDULES = ['forward_kl', 'reverse_kl'];
+
 // One column, a tail, whole vectors, a block and a bit.
 const COLS = [1, 10, 33, 256, 1030, 2500];
 
@@ -33,14 +36,13 @@ export function halfChecks(
     sparseCall(seed, rows, cols, k, { divergence: formula, ...options });
 
   check('logits, in every mix (trap 23)', (subject) => {
-    for (const [student, teacher] of MIXES)
-      for (const cols of COLS)
-        for (const temperature of [0.5, 1, 2])
-          checkLoss(
-            subject,
-            `${student} and ${teacher}, V ${cols}, T ${temperature}`,
-            inHalf(dense(cols, 3, cols, { temperature }), student, teacher),
-          );
+    MIXES.forEach(([student, teacher], i) =>
+      COLS.forEach((cols, j) => {
+        const temperature = [0.5, 1, 2][(i + j) % 3] as number;
+        const call = inHalf(dense(cols, 2, cols, { temperature }), student, teacher);
+        checkLoss(subject, `${student} and ${teacher}, V ${cols}, T ${temperature}`, call);
+      }),
+    );
   });
 
   check('labels, weights and every other option', (subject) => {
@@ -63,9 +65,9 @@ export function halfChecks(
 
   check('probabilities and log-probabilities', (subject) => {
     for (const [student, teacher] of MIXES)
-      for (const cols of [10, 257, 1100]) {
-        const plain = dense(cols, 3, cols, { temperature: anyMass ? 1 : 2 });
-        const probs = probabilities(plain.teacher as Float32Array, 3, cols);
+      for (const cols of [10, 257]) {
+        const plain = dense(cols, 2, cols, { temperature: anyMass ? 1 : 2 });
+        const probs = probabilities(plain.teacher as Float32Array, 2, cols);
         checkLoss(subject, `${student} and ${teacher}, probs`, inHalf({ ...plain, target: 'probs', teacher: probs }, student, teacher));
         const logProbs = inHalf({ ...plain, target: 'log_probs', teacher: probs.map(Math.log) }, student, teacher);
         checkLoss(subject, `${student} and ${teacher}, log-probs`, logProbs);
@@ -75,24 +77,27 @@ export function halfChecks(
   for (const residual of residuals)
     check(`sparse targets, ${residual}`, (subject) => {
       for (const type of HALF_TYPES)
-        for (const cols of [7, 130, 1030, 2500]) {
+        for (const cols of [7, 130, 1030]) {
           checkLoss(
             subject,
             `${type}, V ${cols}`,
-            inHalf(sparse(cols, 3, cols, Math.min(9, cols - 1), { residual, temperature: 2 }), type),
+            inHalf(sparse(cols, 2, cols, Math.min(9, cols - 1), { residual, temperature: 2 }), type),
           );
-          const labels = integers(cols, 3, 0, cols);
-          const both = sparse(cols, 3, cols, 3, { residual, labels, hardWeight: 0.3, labelSmoothing: 0.1, reduction: 'mean' });
+          const labels = integers(cols, 2, 0, cols);
+          const both = sparse(cols, 2, cols, 3, { residual, labels, hardWeight: 0.3, labelSmoothing: 0.1, reduction: 'mean' });
           checkLoss(subject, `${type}, V ${cols}, labels`, inHalf(both, type));
         }
     });
 
+  // The schedules are shared: one divergence of each kind meets every layout and every special row.
+  if (!SCHEDULES.includes(formula.name)) return checks;
+
   check('strides, unaligned rows and in place', (subject) => {
     const calls: [string, LossCall][] = [
       ['dense', dense(1, 3, 40, { studentStride: 47, teacherStride: 43 })],
-      ['odd', dense(2, 3, 1031)],
+      ['odd', dense(2, 3, 263)],
       ['block', dense(3, 3, 1100, { studentStride: 1103, teacherStride: 1101 })],
-      ...residuals.map((residual): [string, LossCall] => [residual, sparse(4, 3, 1031, 5, { residual })]),
+      ...residuals.map((residual): [string, LossCall] => [residual, sparse(4, 3, 1027, 5, { residual })]),
     ];
     const wide = (values: Float32Array, rows: number, stride: number): Float32Array => {
       const cols = values.length / rows;
