@@ -50,6 +50,38 @@ template <class F> void over_elements(Int size, F body) {
   parallel((size + 63) / 64, kGrain / 64, pieces);
 }
 
+// Working memory of one thread for `count` rows of S; false where there is none.
+template <class S> class RowRoom {
+ public:
+  RowRoom(Faults& faults, Int cols, Int count) : stride_((cols + 15) / 16 * 16), enough_(count == 0) {
+    if (enough_) return;
+    const size_t bytes = static_cast<size_t>(stride_ * count) * sizeof(S);
+    memory_ = static_cast<S*>(scratch(bytes));
+    enough_ = memory_ != nullptr;
+    if (!enough_) faults.out_of_memory(bytes);
+  }
+  explicit operator bool() const { return enough_; }
+  S* row(Int i) const { return memory_ ? memory_ + i * stride_ : nullptr; }
+
+ private:
+  Int stride_;
+  S* memory_ = nullptr;
+  bool enough_;
+};
+
+// f(x, y, n) over [begin, end) with elements as S, a piece at a time where they are stored as something else.
+template <class V, class S, class F> void in_pieces(In x, Out y, Int begin, Int end, F f) {
+  const bool direct = y.dtype == kDTypeOf<S>;
+  if (direct && x.dtype == y.dtype) return f(x.as<S>() + begin, y.as<S>() + begin, end - begin);
+  constexpr Int kPiece = 1024;
+  S from[kPiece], to[kPiece];
+  for (Int at = begin; at < end; at += kPiece) {
+    const Int n = end - at < kPiece ? end - at : kPiece;
+    f(widened<V>(x, at, n, from), direct ? y.as<S>() + at : to, n);
+    if (!direct) narrowed<V>(to, y, at, n);
+  }
+}
+
 // The row's temperature; NaN after refusing one that is not positive and finite.
 double temperature_of(Faults& faults, In row_temperature, Float temperature, Int r) {
   if (!row_temperature) return temperature;

@@ -43,8 +43,9 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
   const studentStride = call.studentStride ?? cols;
   const gradientStride = layout.inPlace ? studentStride : (layout.gradientStride ?? cols);
   const reduction = call.reduction ?? 'none';
-  const student = memory.input(studentType === undefined ? call.student : toBits(call.student, studentType), offset);
-  const stored = student.constructor as new (size: number) => Float32Array | Float64Array | HalfBits;
+  const bits = studentType === undefined ? call.student : toBits(call.student, studentType);
+  const stored = bits.constructor as new (size: number) => Float32Array | Float64Array | HalfBits;
+  const student = memory.input(bits, offset);
   const gradient = layout.lossOnly ? null : layout.inPlace ? student : memory.output(stored, rows * gradientStride, offset);
   const rowLoss = memory.output(type, rows, offset);
   const loss = reduction === 'none' ? null : memory.output(type, 1, offset);
