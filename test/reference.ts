@@ -1,4 +1,5 @@
 // Float64 references, written from the formulas of DESIGN.md 4.1 and METHODS.md. No speed, no sharing with the kernels.
+import type { HalfType } from './half.js';
 
 // ---- sums
 
@@ -148,10 +149,14 @@ export type DenominatorKind = 'rows' | 'weights' | 'number';
 export interface LossCall {
   rows: number;
   cols: number;
+  /** Of a half type: its numbers, each exactly one of that type. */
   student: Float32Array | Float64Array;
+  /** What the student is stored in, and the gradient; by default the array's own type. */
+  studentType?: HalfType;
   studentStride?: number;
   target: TargetKind;
   teacher?: Float32Array | Float64Array;
+  teacherType?: HalfType;
   teacherStride?: number;
   k?: number;
   indices?: Int32Array;

@@ -4,6 +4,7 @@ import { integers, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
+import { halfChecks } from './half_checks.js';
 import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, randomCall, runLoss, sparseCall } from './row_loss.js';
 
 /** What a divergence allows, as DESIGN.md 4.1 has it. */
@@ -740,6 +741,8 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         checkLoss(subject, `seed ${seed}`, { ...randomCall(seed, residuals, rules.anyMass), divergence: formula });
       }
     });
+
+  checks.push(...halfChecks(formula, residuals, rules.anyMass));
 
   return checks;
 }

@@ -30,6 +30,7 @@ struct DivergenceCall {
 // Working memory of one thread, in the order of the row schedule's needs.
 template <class S> struct DivergenceScratch {
   S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr;
+  S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
   double *log_p = nullptr, *centred = nullptr;
@@ -39,7 +40,7 @@ template <class S> struct DivergenceScratch {
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return 3 * row + bits + 3 * slots;
+    return 5 * row + bits + 3 * slots;
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -50,11 +51,14 @@ template <class S> struct DivergenceScratch {
     student_exp = reinterpret_cast<S*>(at);
     teacher_exp = reinterpret_cast<S*>(at + row);
     teacher_log = reinterpret_cast<S*>(at + 2 * row);
-    seen = reinterpret_cast<uint64_t*>(at + 3 * row);
+    student = reinterpret_cast<S*>(at + 3 * row);
+    teacher = reinterpret_cast<S*>(at + 4 * row);
+    at += 5 * row;
+    seen = reinterpret_cast<uint64_t*>(at);
     memset(seen, 0, bits);
-    log_p = reinterpret_cast<double*>(at + 3 * row + bits);
-    centred = reinterpret_cast<double*>(at + 3 * row + bits + slots);
-    ids = reinterpret_cast<int32_t*>(at + 3 * row + bits + 2 * slots);
+    log_p = reinterpret_cast<double*>(at + bits);
+    centred = reinterpret_cast<double*>(at + bits + slots);
+    ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
     return true;
   }
 };
@@ -83,12 +87,23 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
 
-  void finish(Int r, double loss) const { call.row_loss.as<S>()[r] = static_cast<S>(loss); }
-  S* gradient_of(Int r) const { return call.gradient ? call.gradient.as<S>() + r * call.gradient_stride : nullptr; }
+  const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
+  const S* teacher_of(Int r) const { return widened<V>(call.teacher, r * call.teacher_stride, call.cols, memory.teacher); }
+  // A gradient of a half type waits where the exponentials are until finish() rounds it.
+  S* gradient_of(Int r) const {
+    if (!call.gradient) return nullptr;
+    return is_half(call.gradient.dtype) ? memory.student_exp : call.gradient.as<S>() + r * call.gradient_stride;
+  }
+
+  // The last word on a row: its gradient is there.
+  void finish(Int r, double loss) const {
+    call.row_loss.as<S>()[r] = static_cast<S>(loss);
+    if (call.gradient && is_half(call.gradient.dtype)) narrowed<V>(memory.student_exp, call.gradient, r * call.gradient_stride, call.cols);
+  }
 
   void constant(Int r, double value) const {
-    finish(r, value);
     if (S* g = gradient_of(r)) fill_row<V>(g, call.cols, value);
+    finish(r, value);
   }
 
   void run(Int r) {
@@ -114,7 +129,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool soft = call.hard_weight < 1;
     if (!soft && !hard.used) return constant(r, 0);
 
-    const S* x = call.student.as<S>() + r * call.student_stride;
+    const S* x = student_of(r);
     S* g = gradient_of(r);
     const bool wants = g && call.gradient_scale != 0;
     const double squared = call.temperature_squared ? temperature * temperature : 1;
@@ -125,12 +140,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     S* e = wants && g != x ? g : memory.student_exp;
     constexpr Int W = lane<V>::width;
     if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
-      const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+      const S* t = teacher_of(r);
       const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
       if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-      finish(r, soft_loss * loss);
       if (g && !wants) fill_row<V>(g, call.cols, 0);
-      return;
+      return finish(r, soft_loss * loss);
     }
     const S max = largest<V>(x, call.cols);
 
@@ -138,10 +152,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
     else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    if (faults.beyond(r + 1)) return;  // refused: nothing is written
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-    finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
     if (g && !wants) fill_row<V>(g, call.cols, 0);
+    finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
   }
 
   // An infinite loss has no gradient, except where each outcome knows its own.
@@ -194,7 +209,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
   bool teacher_side(Int r, double temperature, Side<S>& teacher) const {
-    const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+    const S* t = teacher_of(r);
     const S* given = nullptr;
     if (call.target == Target::probs) {
       S* logs = memory.teacher_log;

@@ -12,12 +12,13 @@ namespace {
 constexpr int64_t kWindow = 262144;
 
 struct Rows {
-  const float *student, *teacher;
+  AnyIn student, teacher;
   const int32_t* indices;
   const float *values, *tail_log_mass;
   const int32_t* labels;
   const float *row_weights, *row_temperature;
-  float *row_loss, *gradient;
+  float* row_loss;
+  AnyOut gradient;
   int64_t rows, cols, student_stride, teacher_stride, gradient_stride, k;
   Target target;
   Residual residual;
@@ -74,7 +75,7 @@ LIMBECK_DEVICE Head head_of(const Rows& a, int64_t row, double scale) {
 }
 
 template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, const Rows& a, int64_t row, float value) {
-  if (a.gradient != nullptr) fill_row(group, a.gradient + row * a.gradient_stride, a.cols, value);
+  if (a.gradient) fill_row(group, offset(a.gradient, row * a.gradient_stride), a.cols, value);
   if (group.rank() == 0) st(a.row_loss, row, value);
 }
 
@@ -176,10 +177,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       constant_row(group, a, row, head.zero ? 0.0f : NAN);
       continue;
     }
-    const float* student = a.student + row * a.student_stride;
-    const float* teacher = a.teacher + row * a.teacher_stride;
-    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
-    const bool student_aligned = aligned16(student), teacher_aligned = aligned16(teacher), gradient_aligned = aligned16(gradient);
+    const AnyIn student = offset(a.student, row * a.student_stride), teacher = offset(a.teacher, row * a.teacher_stride);
+    const AnyOut gradient = offset(a.gradient, row * a.gradient_stride);
+    const bool student_aligned = aligned4(student), teacher_aligned = aligned4(teacher), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const bool soft = head.soft, tempered = head.temperature != 1;
     // Probabilities that are softened, or whose divergence knows no mass but 1, are normalised.
@@ -285,7 +285,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     float mean = 0;
     double soft_loss = 0;
-    const bool summed = D::needs_mean && soft && (gradient != nullptr || D::first_order);
+    const bool summed = D::needs_mean && soft && (gradient || D::first_order);
     if constexpr (D::needs_mean) {
       if (summed) {
         float part = 0, part_loss = 0, drift = 0;
@@ -333,7 +333,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
       loss += (part[0] + part[1]) + (part[2] + part[3]);
       centred += (far[0] + far[1]) + (far[2] + far[3]);
-      if (gradient == nullptr) continue;
+      if (!gradient) continue;
       if (gradient_aligned || !staged) {
         store_chunk(gradient, c, a.cols, gradient_aligned, g);
       } else {
@@ -345,7 +345,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0)
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
-    if (gradient != nullptr && staged && !gradient_aligned) {
+    if (gradient && staged && !gradient_aligned) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
     }
@@ -421,9 +421,9 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       constant_row(group, a, row, head.zero ? 0.0f : NAN);
       continue;
     }
-    const float* student = a.student + row * a.student_stride;
-    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
-    const bool student_aligned = aligned16(student), gradient_aligned = aligned16(gradient);
+    const AnyIn student = offset(a.student, row * a.student_stride);
+    const AnyOut gradient = offset(a.gradient, row * a.gradient_stride);
+    const bool student_aligned = aligned4(student), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const double inverse_temperature = 1 / head.temperature;
     const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
@@ -596,7 +596,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
 
     double mean = 0, drift = 0;
     if constexpr (D::needs_mean) {
-      if (head.soft && (gradient != nullptr || D::first_order)) {
+      if (head.soft && (gradient || D::first_order)) {
         double part[3] = {0, 0, 0};
         for (int64_t j = group.rank(); j < slots; j += group.size()) {
           const int64_t id = id_of(j);
@@ -683,7 +683,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
         centred += (far[0] + far[1]) + (far[2] + far[3]);
-        if (gradient == nullptr) continue;
+        if (!gradient) continue;
         if (gradient_aligned && in == 0) {
           store_chunk(gradient, c, a.cols, true, g);
         } else if (gradient_aligned || !staged) {
@@ -715,7 +715,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       else slope = D::gradient(o, a);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
-      if (gradient == nullptr) continue;
+      if (!gradient) continue;
       if (through) student_row[int(id)] = g;
       else st(gradient, id, g);
     }
@@ -727,7 +727,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0) - (D::first_order ? mean * drift : 0);
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
-    if (gradient != nullptr && through) {
+    if (gradient && through) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
     }
@@ -782,10 +782,10 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
                 Int denominator, Float denominator_value) {
   const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};
-  a.student = student.as<float>(), a.teacher = teacher.as<float>();
+  a.student = student, a.teacher = teacher;
   a.indices = indices.as<int32_t>(), a.values = values.as<float>(), a.tail_log_mass = tail_log_mass.as<float>();
   a.labels = labels.as<int32_t>(), a.row_weights = row_weights.as<float>(), a.row_temperature = row_temperature.as<float>();
-  a.row_loss = row_loss.as<float>(), a.gradient = gradient.as<float>();
+  a.row_loss = row_loss.as<float>(), a.gradient = gradient;
   a.rows = rows, a.cols = cols, a.student_stride = student_stride, a.teacher_stride = teacher_stride, a.gradient_stride = gradient_stride, a.k = k;
   a.target = Target(target), a.residual = Residual(residual);
   a.parameter_a = parameter_a, a.parameter_b = parameter_b;
