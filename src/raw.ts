@@ -5,7 +5,6 @@ import { kindError, phrase, valueError } from './errors.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './losses/kernel.js';
 import { labelArray, type LabelNumbers } from './losses/labels.js';
 import { massError, wrongRows } from './losses/masses.js';
-import { divergenceEntry } from './losses/divergences.js';
 import {
   checkLabelled,
   hardOnly,
@@ -240,6 +239,8 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
       target,
       teacher: handleOf(values, teacherDtype),
       teacherStride: teacherRowStride,
+      anchor: null,
+      interpolation: 0,
       indices: null,
       values: null,
       tailLogMass: null,
@@ -248,7 +249,7 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
       temperature: 1,
       rowTemperature: null,
     };
-    if (target !== 'logits' && soft.hardWeight < 1 && ((given ?? 1) !== 1 || divergenceEntry(soft.divergence).anyMass !== true)) {
+    if (target !== 'logits' && soft.hardWeight < 1 && ((given ?? 1) !== 1 || !soft.anyMass)) {
       const numbers = values instanceof Uint16Array ? decoded(values, teacherDtype!) : values;
       checkRowMasses(action, rowMasses(numbers, target, rows, cols, teacherRowStride), options);
     }
@@ -316,6 +317,8 @@ function sparseTeacher(action: string, teacher: RawTeacher, options: RawKdLossOp
     target: sparse.weights === undefined ? 'sparse_log_probs' : 'sparse_weights',
     teacher: null,
     teacherStride: 0,
+    anchor: null,
+    interpolation: 0,
     indices: sparse.indices,
     values,
     tailLogMass: sparse.tailLogMass ?? null,

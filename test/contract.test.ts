@@ -122,17 +122,9 @@ describe('names', () => {
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
     mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
-    interpolateTarget: [
-      () => interpolateTarget(student(), teacher(), { t: 0.5 }),
-      'LimbeckError not_available: Cannot interpolate a target: interpolateTarget is not available yet',
-    ],
     linearKdLoss: [
       () => linearKdLoss(student(), teacher(), teacher()),
       'LimbeckError not_available: Cannot compute linearKdLoss: linearKdLoss is not available yet',
-    ],
-    assistant: [
-      () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
-      "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
     ],
   });
 });

@@ -140,7 +140,7 @@ export const forwardKl: DivergenceReference = {
   anyMass: true,
 };
 
-export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
+export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'interpolated' | 'sparse_log_probs' | 'sparse_weights';
 export type ResidualKind = 'none' | 'renormalize' | 'renormalize_both' | 'truncate' | 'tail_bucket' | 'sampled' | 'uniform' | 'label';
 export type ReductionKind = 'none' | 'sum' | 'mean';
 export type DenominatorKind = 'rows' | 'weights' | 'number';
@@ -178,6 +178,12 @@ export interface LossCall {
   denominator?: DenominatorKind;
   denominatorValue?: number;
   divergence?: DivergenceReference;
+  /** [rows, cols] with the student's stride: logits the target interpolates from (target 'interpolated'). */
+  anchor?: Float32Array | Float64Array;
+  interpolation?: number;
+  /** The first parameter of the divergence, for each row. */
+  rowParameter?: Float32Array;
+  assistant?: { alpha: number; lambda: number };
 }
 
 export interface LossReference {
@@ -244,6 +250,7 @@ function denseOutcomes(
   logQ: Float64Array,
   student: ArrayLike<number>,
   teacher: ArrayLike<number>,
+  anchor: ArrayLike<number>,
   temperature: number,
 ): Outcomes | null {
   const cols = call.cols;
@@ -251,7 +258,13 @@ function denseOutcomes(
   let logP: Float64Array;
   let mass = 1;
   const difference: (number | undefined)[] = new Array<undefined>(cols).fill(undefined);
-  if (call.target === 'logits') {
+  if (call.target === 'interpolated') {
+    if (unusable(teacher) || unusable(anchor)) return null;
+    const t = call.interpolation as number;
+    const between = Float64Array.from(teacher, (u, i) => (1 - t) * (anchor[i] as number) + t * u);
+    if (unusable(between)) return null;
+    logP = logSoftmaxRow(between, temperature);
+  } else if (call.target === 'logits') {
     if (unusable(teacher)) return null;
     logP = logSoftmaxRow(teacher, temperature);
     // d from the centred logits: exact where student and teacher nearly agree.
@@ -266,7 +279,7 @@ function denseOutcomes(
   } else {
     const given = call.target === 'probs' ? Float64Array.from(teacher, Math.log) : Float64Array.from(teacher);
     if (unusable(given)) return null;
-    if (temperature === 1 && (call.divergence ?? forwardKl).anyMass) {
+    if (temperature === 1 && (call.divergence ?? forwardKl).anyMass && call.assistant === undefined) {
       logP = given;
       mass = sum(call.target === 'probs' ? Float64Array.from(teacher) : given.map(Math.exp));
     } else {
@@ -374,6 +387,61 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
   };
 }
 
+// D(p, r) with AMiD's assistant r, and its gradient to the student's logits: METHODS.md section 3, INTERP.
+function assistedTerm(
+  call: LossCall,
+  { alpha, lambda }: { alpha: number; lambda: number },
+  { logP, logQ, difference, ofColumn }: Outcomes,
+  columns: Float64Array,
+  temperature: number,
+): RowTerm {
+  const formula = call.divergence ?? forwardKl;
+  const power = (1 - alpha) / 2;
+  const ratio = logP.map((p, i) => difference[i] ?? (logQ[i] as number) - p);
+  // ln(m/p), where p > 0.
+  const rises = ratio.map((d) => {
+    if (lambda === 0) return d;
+    if (lambda === 1) return 0;
+    if (power === 0) return (1 - lambda) * d;
+    const bent = power * d;
+    if (Math.abs(bent) < 1) return Math.log1p((1 - lambda) * Math.expm1(bent)) / power;
+    if (bent > 30) return (bent + Math.log(1 - lambda) + Math.log1p((lambda / (1 - lambda)) * Math.exp(-bent))) / power;
+    return Math.log(lambda + (1 - lambda) * Math.exp(bent)) / power;
+  });
+  const alone = lambda === 0 ? 0 : power > 0 ? Math.log(1 - lambda) / power : -Infinity;
+  const logM = logP.map((p, i) => (p === -Infinity ? (logQ[i] as number) + alone : p + (rises[i] as number)));
+  const logZ = logSumExp(logM);
+  const logR = logM.map((m) => m - logZ);
+  const apart = logP.map((p, i) => (p === -Infinity ? (logR[i] === -Infinity ? 0 : Infinity) : (rises[i] as number) - logZ));
+  const loss = sum(logP.map((p, i) => formula.loss(p, logR[i] as number, apart[i] as number)));
+  const pulls = logP.map((p, i) => formula.pull(p, logR[i] as number));
+  const total = sum(pulls);
+  const undecided = logP.map((p, i) => formula.undecided?.(p, logR[i] as number, apart[i] as number) ?? 0);
+  const omegas = logP.map((p, i) => {
+    if (logQ[i] === -Infinity) return 0;
+    if (lambda === 0 || lambda === 1) return 1 - lambda;
+    if (power === 0) return 1 - lambda;
+    return 1 / (1 + (lambda / (1 - lambda)) * Math.exp(-power * (p === -Infinity ? Infinity : (ratio[i] as number))));
+  });
+  const bent = pulls.map((pull, i) => (omegas[i] === 0 ? 0 : (omegas[i] as number) * (pull - Math.exp(logR[i] as number) * total)));
+  const all = sum(bent);
+  const { cols } = call;
+  const [gradient, size, depth] = [new Float64Array(cols), new Float64Array(cols), new Float64Array(cols)];
+  for (let i = 0; i < cols; i++) {
+    const o = ofColumn[i] as number;
+    if (o < 0) continue;
+    const share = logQ[o] === columns[i] ? 1 : Math.exp((columns[i] as number) - (logQ[o] as number));
+    const q = Math.exp(columns[i] as number);
+    gradient[i] = (share * (bent[o] as number) - q * all) / temperature;
+    const largest = Math.max(Math.exp(logP[o] as number), Math.exp(logR[o] as number)) * share;
+    const unknown = (share * (undecided[o] as number) + Math.exp(logR[o] as number) * share * sum(undecided) + q * sum(undecided)) * 1e5;
+    size[i] = (Math.max(largest, q) + unknown) / temperature;
+    depth[i] = (withDepth(Math.max(largest, q, Math.abs(share * (pulls[o] as number)) || 0)) + unknown) / temperature;
+  }
+  if (loss === Infinity) gradient.fill(NaN);
+  return { loss, gradient, lossScale: Math.max(Math.abs(loss), 1e-3), size, depth };
+}
+
 // D of one row at T and its gradient to the logits (with 1/T, without T²).
 function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number, temperature: number): RowTerm {
   const cols = call.cols;
@@ -388,10 +456,12 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
           logQ,
           student,
           (call.teacher as Float32Array).subarray(row * teacherStride, row * teacherStride + cols),
+          (call.anchor ?? call.student).subarray(row * (call.studentStride ?? cols), row * (call.studentStride ?? cols) + cols),
           temperature,
         );
   if (outcomes === null) return poisoned(cols);
   const { logP, logQ: logQs, difference, ofColumn, mass, columns = logQ } = outcomes;
+  if (call.assistant !== undefined) return assistedTerm(call, call.assistant, outcomes, columns, temperature);
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
   const loss = sum(terms) + formula.massTerm(mass);
   const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));

@@ -1,7 +1,7 @@
 // Names behind the integer codes of kernels.inc. JavaScript looks a name up in the addon's report, so the order is nobody's business.
 #pragma once
 
-#define LIMBECK_TARGETS(X) X(none) X(logits) X(log_probs) X(probs) X(sparse_log_probs) X(sparse_weights)
+#define LIMBECK_TARGETS(X) X(none) X(logits) X(log_probs) X(probs) X(interpolated) X(sparse_log_probs) X(sparse_weights)
 #define LIMBECK_RESIDUALS(X) X(none) X(renormalize) X(renormalize_both) X(truncate) X(tail_bucket) X(sampled) X(uniform) X(label)
 #define LIMBECK_REDUCTIONS(X) X(none) X(sum) X(mean)
 #define LIMBECK_DENOMINATORS(X) X(rows) X(weights) X(number)

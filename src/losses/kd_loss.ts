@@ -9,6 +9,7 @@ import {
   checkOptions,
   checkRows,
   checkSameDevice,
+  checkSameDType,
   checkWhole,
   sameShape,
   type RowsOf,
@@ -19,6 +20,7 @@ import type { Handle } from '../native.js';
 import { applyBinary } from '../ops/binary.js';
 import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
+import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './kernel.js';
@@ -36,6 +38,9 @@ import {
   type SoftOptions,
   type SoftSettings,
 } from './settings.js';
+
+/** What {@link kdLoss} takes for a target; a Tensor is the teacher's logits. */
+export type KdTarget = DenseTarget | InterpolatedTarget | SparseTarget | Tensor;
 
 /** Options of {@link crossEntropy}. */
 export interface CrossEntropyOptions extends RowLossOptions {
@@ -140,6 +145,8 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
     target: kind,
     teacher: handleOf(teacher, action),
     teacherStride: teacherWidth,
+    anchor: null,
+    interpolation: 0,
     indices: null,
     values: null,
     tailLogMass: null,
@@ -148,6 +155,16 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
     temperature,
     rowTemperature: handleOrNull(rowTemperature, action),
   };
+}
+
+/** Between the two ends the kernel reads both; at an end there is one tensor of logits to read. */
+function interpolatedPart(action: string, target: InterpolatedTarget, student: Student, options: KdLossOptions): TeacherPart {
+  const { t, teacher, student: anchor } = target;
+  if (t === 0 || t === 1) return densePart(action, t === 0 ? anchor : teacher, student, options);
+  const part = densePart(action, teacher, student, options);
+  checkSameDType(action, "the target's student", anchor, 'student', student.tensor);
+  checkLive(action, "the target's student", anchor);
+  return { ...part, target: 'interpolated', anchor: handleOf(anchor, action), interpolation: t };
 }
 
 /** A teacher is read as what the student is computed in: exactly, or not at all. */
@@ -213,6 +230,8 @@ function sparsePart(
     target: target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs',
     teacher: null,
     teacherStride: 0,
+    anchor: null,
+    interpolation: 0,
     indices: handleOf(indices, action),
     values: handleOf(values, action),
     tailLogMass: handleOrNull(givenTail, action),
@@ -294,22 +313,30 @@ function handOver(action: string, gradient: Tensor, rows: number, width: number,
   };
 }
 
-function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | Tensor, given?: KdLossOptions): Computed {
+function runKdLoss(studentTensor: Tensor, target: KdTarget, given?: KdLossOptions): Computed {
   const action = 'compute kdLoss';
   const options = checkOptions(action, given, kdLossNames);
   const student = checkStudent(action, studentTensor, options.cols);
   const isSparse = target instanceof SparseTarget;
-  if (!isSparse && !(target instanceof DenseTarget) && !(target instanceof Tensor)) {
-    throw kindError(action, 'target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget', target);
+  if (!isSparse && !(target instanceof DenseTarget) && !(target instanceof InterpolatedTarget) && !(target instanceof Tensor)) {
+    throw kindError(
+      action,
+      'target must be a Tensor of teacher logits or made by denseTarget, interpolateTarget, captureTopK, sampleTarget or sparseTarget',
+      target,
+    );
   }
   const soft = softSettings(action, options, !isSparse ? 'dense' : target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs');
   checkLabelled(action, soft, options);
   const temporaries = new Temporaries();
   try {
-    const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
+    const part = isSparse
+      ? sparsePart(action, target, student, options, soft, temporaries)
+      : target instanceof InterpolatedTarget
+        ? interpolatedPart(action, target, student, options)
+        : densePart(action, target, student, options);
     const labels = labelHandle(action, options.labels, student, options, temporaries);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
-      checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
+      checkMasses(action, target, student.cols, options, soft.anyMass, () => labelsOnHost(action, options.labels, student));
     }
     return rowLossOp(action, student, options, soft, part, labels);
   } finally {
@@ -342,7 +369,7 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
  */
 export const kdLoss = defineOp({
   name: 'kdLoss',
-  run: (student: Tensor, target: DenseTarget | SparseTarget | Tensor, options?: KdLossOptions) => runKdLoss(student, target, options),
+  run: (student: Tensor, target: KdTarget, options?: KdLossOptions) => runKdLoss(student, target, options),
 });
 
 /**

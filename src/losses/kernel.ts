@@ -18,9 +18,12 @@ export interface StudentPart {
 
 /** The teacher's side. */
 export interface TeacherPart {
-  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
+  target: 'none' | 'logits' | 'log_probs' | 'probs' | 'interpolated' | 'sparse_log_probs' | 'sparse_weights';
   teacher: Handle | null;
   teacherStride: number;
+  /** Logits like the student's that an interpolated target starts from, and how far it is from them to the teacher. */
+  anchor: Handle | null;
+  interpolation: number;
   indices: Handle | null;
   values: Handle | null;
   tailLogMass: Handle | null;
@@ -33,13 +36,15 @@ export interface TeacherPart {
 /** The numbers of the teacher's term. */
 export type SoftNumbers = Pick<
   SoftSettings,
-  'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
+  'divergenceCode' | 'parameterA' | 'parameterB' | 'assistant' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
 >;
 
 export const noTeacher: TeacherPart = {
   target: 'none',
   teacher: null,
   teacherStride: 0,
+  anchor: null,
+  interpolation: 0,
   indices: null,
   values: null,
   tailLogMass: null,
@@ -60,6 +65,8 @@ export function runRowLoss(action: string, part: StudentPart, teacher: TeacherPa
     part.labels,
     part.rowWeights,
     teacher.rowTemperature,
+    teacher.anchor,
+    null,
     part.rowLoss,
     part.loss,
     part.gradient,
@@ -73,6 +80,10 @@ export function runRowLoss(action: string, part: StudentPart, teacher: TeacherPa
     soft.divergenceCode,
     soft.parameterA,
     soft.parameterB,
+    teacher.interpolation,
+    soft.assistant === null ? 0 : 1,
+    soft.assistant?.alpha ?? 0,
+    soft.assistant?.lambda ?? 0,
     soft.residualCode,
     teacher.logProbScale,
     teacher.temperature,

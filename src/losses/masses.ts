@@ -2,7 +2,6 @@
 import { phrase, valueError } from '../errors.js';
 import type { DenseTarget } from '../targets/target.js';
 import { hostCopy, Tensor } from '../tensor.js';
-import { divergenceEntry, type DivergenceName } from './divergences.js';
 
 const tolerance = 1e-3;
 
@@ -18,11 +17,10 @@ export function checkMasses(
   target: DenseTarget,
   cols: number,
   options: RowSelection,
-  divergence: DivergenceName,
+  anyMass: boolean,
   labelsOf: () => ArrayLike<number> | null,
 ): void {
   const { temperature = 1 } = options;
-  const anyMass = divergenceEntry(divergence).anyMass === true;
   if (anyMass && temperature === 1) return;
   const masses = target.masses(cols);
   const wrong = wrongRows(masses);

@@ -71,12 +71,22 @@ export function rowLossSettings(action: string, options: RowLossOptions): RowLos
   };
 }
 
+/** The mixture of teacher and student that {@link SoftOptions.assistant} puts in the student's place. */
+export interface Assistant {
+  alpha: number;
+  lambda: number;
+}
+
 /** Options of the teacher's term. */
 export interface SoftOptions {
   /** Default 'forward_kl'. */
   divergence?: Divergence;
-  /** Mixes student and teacher before the divergence (AMiD). Not available yet. */
-  assistant?: { alpha: number; lambda: number };
+  /**
+   * AMiD's assistant r ∝ (λ·p^ρ + (1 − λ)·q^ρ)^{1/ρ}, ρ = (1 − α)/2, in the student's place: D(p, r), with the gradient that flows
+   * through the student's part (arXiv 2510.15982). α any finite number (−1: arithmetic, 1: geometric, p^λ·q^{1−λ}), λ in [0, 1]; λ = 0 is
+   * D(p, q) itself.
+   */
+  assistant?: Assistant;
   /** Multiplies the teacher's term by T², so that its gradient does not shrink with the temperature. Default true. */
   temperatureSquared?: boolean;
   /** Required for sparse targets, where nothing is a safe default; not allowed for dense ones. */
@@ -95,6 +105,9 @@ export interface SoftSettings {
   divergenceCode: number;
   parameterA: number;
   parameterB: number;
+  assistant: Assistant | null;
+  /** Given probabilities count with the mass they have. */
+  anyMass: boolean;
   residual: Residual | 'none';
   residualCode: number;
   temperatureSquared: number;
@@ -107,10 +120,7 @@ export function softSettings(action: string, options: SoftOptions, target: Targe
   checkFraction(action, 'hardWeight', hardWeight);
   const { name, parameters } = divergenceOf(action, given);
   const residual = residualOf(action, options.residual, target, name);
-  if (assistant !== undefined) {
-    if (assistant === null || typeof assistant !== 'object') throw kindError(action, 'assistant must be an object', assistant);
-    throw notAvailable(action, "option 'assistant'");
-  }
+  if (assistant !== undefined) checkAssistant(action, assistant, residual);
   // Of weights only the cross-entropy is known without bias: forward KL reports it too.
   const divergenceCode = findCode('divergence', residual === 'sampled' ? 'soft_cross_entropy' : name);
   if (divergenceCode < 0) throw notAvailable(action, `divergence '${name}'`);
@@ -119,11 +129,24 @@ export function softSettings(action: string, options: SoftOptions, target: Targe
     divergenceCode,
     parameterA: parameters[0] ?? 0,
     parameterB: parameters[1] ?? 0,
+    assistant: assistant ?? null,
+    anyMass: assistant === undefined && divergenceEntry(name).anyMass === true,
     residual,
     residualCode: findCode('residual', residual),
     temperatureSquared: temperatureSquared ? 1 : 0,
     hardWeight,
   };
+}
+
+function checkAssistant(action: string, assistant: Assistant, residual: Residual | 'none'): void {
+  if (assistant === null || typeof assistant !== 'object') throw kindError(action, 'assistant must be { alpha, lambda }', assistant);
+  const { alpha, lambda } = checkOptions(action, assistant, ['alpha', 'lambda']);
+  if (typeof alpha !== 'number') throw kindError(action, 'assistant.alpha must be a number', alpha);
+  if (!Number.isFinite(alpha)) throw valueError(action, 'assistant.alpha must be finite', alpha);
+  checkFraction(action, 'assistant.lambda', lambda);
+  // The mixture needs the teacher's probability of every outcome.
+  if (residual === 'truncate' || residual === 'sampled')
+    throw kindError(action, `assistant must not be given with residual '${residual}', which says nothing of the other columns`, assistant);
 }
 
 const noParameters: readonly number[] = [];
@@ -191,10 +214,18 @@ export function checkLabelled(
 /** The settings of a loss that has no teacher. */
 export function hardOnly(): Pick<
   SoftSettings,
-  'divergenceCode' | 'parameterA' | 'parameterB' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
+  'divergenceCode' | 'parameterA' | 'parameterB' | 'assistant' | 'residualCode' | 'temperatureSquared' | 'hardWeight'
 > {
   const divergenceCode = findCode('divergence', 'forward_kl');
-  return { divergenceCode, parameterA: 0, parameterB: 0, residualCode: findCode('residual', 'none'), temperatureSquared: 0, hardWeight: 1 };
+  return {
+    divergenceCode,
+    parameterA: 0,
+    parameterB: 0,
+    assistant: null,
+    residualCode: findCode('residual', 'none'),
+    temperatureSquared: 0,
+    hardWeight: 1,
+  };
 }
 
 /** Whether the residual renormalises the k probabilities: then p^(Tc/T) carries them exactly to another temperature. */

@@ -7,8 +7,3 @@ import type { DenseTarget, SparseTarget } from './target.js';
 export function mixTargets(_parts: readonly { target: DenseTarget | SparseTarget; weight: number | Tensor }[]): DenseTarget | SparseTarget {
   throw notAvailable('mix targets', 'mixTargets');
 }
-
-/** The interpolated target of TAID. @throws LimbeckError `not_available` */
-export function interpolateTarget(_student: Tensor, _teacher: Tensor, _options: { t: number }): DenseTarget {
-  throw notAvailable('interpolate a target', 'interpolateTarget');
-}

@@ -1,11 +1,22 @@
 // The checks every divergence must pass: a new divergence calls rowLossChecks with its float64 formula and is done.
 import { expectAll, expectClose, expectSameBits, expectThrows, expectTrue } from '../compare.js';
-import { integers, uniforms } from '../random.js';
+import { integers, normals, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
 import { halfChecks } from './half_checks.js';
-import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, randomCall, runLoss, sparseCall } from './row_loss.js';
+import {
+  EXACTNESS,
+  checkLoss,
+  denseCall,
+  expectLoss,
+  expectNanRow,
+  probabilities,
+  randomCall,
+  runLoss,
+  sparseCall,
+  type LossResult,
+} from './row_loss.js';
 
 /** What a divergence allows, as DESIGN.md 4.1 has it. */
 export interface DivergenceRules {
@@ -146,6 +157,98 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         temperature,
         divergence: formula,
       });
+    }
+  });
+
+  // ---- what is put in the teacher's or the student's place
+
+  // What is not a square of the distance shows the rounding of the mixture, which is not an input.
+  const near = (subject: Subject, what: string, call: LossCall): LossResult =>
+    checkLoss(subject, what, call, {}, rules.linear ? 5 * EXACTNESS : EXACTNESS);
+
+  check('interpolated: logits between an anchor and the teacher, never in memory (TAID)', (subject) => {
+    const between = (
+      seed: number,
+      rows: number,
+      cols: number,
+      interpolation: number,
+      options: Parameters<typeof denseCall>[3] = {},
+    ): LossCall => {
+      const call = dense(seed, rows, cols, options);
+      return { ...call, target: 'interpolated', anchor: call.student.slice(), interpolation };
+    };
+    for (const cols of [1, 7, 33, 257, 1025, 4097])
+      for (const interpolation of [0.01, 0.4, 0.9999])
+        for (const temperature of [0.05, 1, 7.3])
+          near(subject, `V ${cols}, t ${interpolation}, T ${temperature}`, between(cols, 3, cols, interpolation, { temperature }));
+    near(subject, 'offset', between(5, 3, 33, 0.3, { offset: 5e3, shift: 1e4 }));
+    near(subject, 'labels', between(6, 3, 33, 0.3, { labels: Int32Array.of(1, -100, 3), hardWeight: 0.4 }));
+    const other = between(7, 4, 300, 0.7, { rowTemperature: Float32Array.of(0.5, 1, 2.25, 40) });
+    near(subject, 'another anchor', { ...other, anchor: normals(9, 4 * 300, 3) });
+    // Peaks far apart: what lies between them is far below both.
+    const far = between(8, 1, 65, 0.5);
+    (far.student as Float32Array)[3] = 900;
+    (far.teacher as Float32Array)[40] = 800.3;
+    near(subject, 'far peaks', { ...far, anchor: far.student.slice() });
+    const masked = between(9, 4, 40, 0.5);
+    (masked.teacher as Float32Array).fill(-Infinity, 3, 20);
+    (masked.anchor as Float32Array).fill(-Infinity, 40, 60);
+    (masked.anchor as Float32Array)[90] = NaN;
+    (masked.teacher as Float32Array).fill(-Infinity, 120, 160);
+    const result = near(subject, 'masks', masked);
+    for (const row of [2, 3]) expectNanRow('masks', result, 40, row);
+  });
+
+  const mixtures = [-5, -1, 0, 1, 3].flatMap((alpha) => [0, 0.1, 0.6, 1].map((lambda) => ({ alpha, lambda })));
+  check("assistant: AMiD's mixture in the student's place", (subject) => {
+    for (const assistant of mixtures) {
+      for (const cols of [1, 7, 33, 1025])
+        near(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, V ${cols}`, dense(cols, 3, cols, { assistant }));
+      const call = dense(3, 3, 65, { assistant, temperature: 2.5 });
+      near(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, T 2.5`, call);
+      const probs = probabilities(call.teacher as Float32Array, 3, 65);
+      near(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, probs`, {
+        ...call,
+        temperature: 1,
+        target: 'probs',
+        teacher: probs,
+      });
+      near(subject, 'labels', { ...call, labels: Int32Array.of(1, -100, 3), hardWeight: 0.4, labelSmoothing: 0.1 });
+      const [student, teacher] = [call.student.slice(), (call.teacher as Float32Array).slice()];
+      teacher.fill(-Infinity, 3, 20);
+      student.fill(-Infinity, 65 + 3, 65 + 20);
+      teacher.fill(-Infinity, 130 + 3, 130 + 20);
+      student.fill(-Infinity, 130 + 10, 130 + 30);
+      near(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, masks`, { ...call, student, teacher });
+    }
+  });
+
+  for (const residual of residuals.filter((name) => name !== 'truncate'))
+    check(`assistant: ${residual}`, (subject) => {
+      for (const assistant of mixtures.filter(({ alpha }) => alpha !== 0))
+        for (const [cols, temperature] of [
+          [7, 1],
+          [65, 2.5],
+          [1025, 1],
+        ] as const)
+          near(
+            subject,
+            `α ${assistant.alpha}, λ ${assistant.lambda}, V ${cols}`,
+            sparse(cols, 3, cols, 5, { residual, assistant, temperature }),
+          );
+    });
+
+  check('assistant: λ = 0 is the divergence itself, λ = 1 has no gradient', (subject) => {
+    const call = dense(4, 3, 65);
+    for (const alpha of [-1, 1, 3]) {
+      expectClose(
+        'λ 0',
+        runLoss(subject, { ...call, assistant: { alpha, lambda: 0 } }).rowLoss,
+        runLoss(subject, call).rowLoss,
+        (r) => 1e-5 * Math.max(1, r),
+      );
+      const { gradient } = runLoss(subject, { ...call, assistant: { alpha, lambda: 1 } });
+      expectAll('λ 1', gradient, (g) => g === 0, '0');
     }
   });
 

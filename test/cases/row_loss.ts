@@ -58,6 +58,8 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
     put(call.labels),
     put(call.rowWeights),
     put(call.rowTemperature),
+    put(call.anchor === undefined || studentType === undefined ? call.anchor : toBits(call.anchor, studentType)),
+    put(call.rowParameter),
   ];
   kernel(
     subject,
@@ -76,6 +78,10 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
     codeOf(native, 'divergence', call.divergence?.name ?? 'forward_kl'),
     call.divergence?.parameters?.[0] ?? 0,
     call.divergence?.parameters?.[1] ?? 0,
+    call.interpolation ?? 0,
+    call.assistant !== undefined,
+    call.assistant?.alpha ?? 0,
+    call.assistant?.lambda ?? 0,
     codeOf(native, 'residual', call.residual ?? 'none'),
     call.logProbScale ?? 1,
     call.temperature ?? 1,

@@ -6,8 +6,9 @@
 namespace limbeck::checks {
 
 inline bool divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights,
-                       In row_temperature, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride,
-                       Int teacher_stride, Int gradient_stride, Int k, Int target, Int divergence, Float, Float, Int residual,
+                       In row_temperature, In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols,
+                       Int student_stride, Int teacher_stride, Int gradient_stride, Int k, Int target, Int divergence, Float, Float,
+                       Float interpolation, Int assisted, Float assistant_alpha, Float assistant_lambda, Int residual,
                        Float log_prob_scale, Float temperature, Int, Float hard_weight, Float label_smoothing, Int, Int,
                        Int reduction, Int denominator, Float denominator_value) {
   Int student_size = 0, teacher_size = 0, gradient_size = 0, kept = 0;
@@ -24,6 +25,7 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
         is(ctx, "row_loss", row_loss, computed_in(student.dtype), rows) &&
         maybe(ctx, "row_weights", row_weights, DType::float32, rows) &&
         maybe(ctx, "row_temperature", row_temperature, DType::float32, rows) &&
+        maybe(ctx, "row_parameter", row_parameter, DType::float32, rows) &&
         (row_temperature || positive(ctx, "temperature", temperature)) && maybe(ctx, "labels", labels, DType::int32, rows)))
     return false;
   if (gradient && !(spread(ctx, "gradient_stride", rows, cols, gradient_stride, gradient_size) &&
@@ -37,9 +39,21 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
   if (hard_weight > 0 && !labels && rows > 0) return ctx.refuse(Fail::kind, "labels must be given: hard_weight is %g", hard_weight);
   if (Denominator(denominator) == Denominator::number && !positive(ctx, "denominator", denominator_value)) return false;
 
+  if (assisted && !(assistant_lambda >= 0 && assistant_lambda <= 1))
+    return ctx.refuse(Fail::value, "assistant_lambda must be in [0, 1]: it is %g", assistant_lambda);
+  if (assisted && !(assistant_alpha > -INFINITY && assistant_alpha < INFINITY))
+    return ctx.refuse(Fail::value, "assistant_alpha must be finite: it is %g", assistant_alpha);
+  if (assisted && (Residual(residual) == Residual::truncate || Residual(residual) == Residual::sampled))
+    return ctx.refuse(Fail::value, "residual must give all outcomes a probability with an assistant: it is code %lld", (long long)residual);
+
   switch (Target(target)) {
     case Target::none:
       return hard_weight == 1 || ctx.refuse(Fail::kind, "a target must be given: hard_weight is %g", hard_weight);
+    case Target::interpolated:
+      if (!(interpolation > 0 && interpolation < 1))
+        return ctx.refuse(Fail::value, "interpolation must be between 0 and 1: it is %g", interpolation);
+      if (!is(ctx, "anchor", anchor, student.dtype, student_size)) return false;
+      [[fallthrough]];
     case Target::logits:
     case Target::log_probs:
     case Target::probs:

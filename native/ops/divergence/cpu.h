@@ -1,17 +1,18 @@
 // The row schedule of every divergence on the CPU: maxima, exponentials kept in cache, then loss and gradient in one pass over the row.
 #pragma once
-#include "ops/divergence/divergences.h"
+#include "ops/divergence/assistant.h"
 #include "ops/softmax/row.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 struct DivergenceCall {
-  In student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature;
+  In student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, anchor, row_parameter;
   Out row_loss, gradient;
   Int rows, cols, student_stride, teacher_stride, gradient_stride, k;
   Target target;
-  double parameter_a, parameter_b;
+  Divergence divergence;
+  double parameter_a, parameter_b, interpolation, assistant_alpha, assistant_lambda;
   Residual residual;
   double log_prob_scale, temperature;
   bool temperature_squared;
@@ -82,7 +83,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   const DivergenceCall& call;
   Faults& faults;
   DivergenceScratch<S> memory;
-  V a = splat<V>(call.parameter_a), b = splat<V>(call.parameter_b);
+  double parameter_a = call.parameter_a;
+  V a = splat<V>(parameter_a), b = splat<V>(call.parameter_b);
   RowExp<V> exponential{};
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
@@ -128,6 +130,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     const bool soft = call.hard_weight < 1;
     if (!soft && !hard.used) return constant(r, 0);
+    if (call.row_parameter) {
+      parameter_a = static_cast<double>(call.row_parameter.as<float>()[r]);
+      a = splat<V>(parameter_a);
+    }
 
     const S* x = student_of(r);
     S* g = gradient_of(r);
@@ -139,13 +145,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     // Exponentials go where the gradient will be, unless the student lies there.
     S* e = wants && g != x ? g : memory.student_exp;
     constexpr Int W = lane<V>::width;
-    if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
-      const S* t = teacher_of(r);
-      const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
-      if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-      if (g && !wants) fill_row<V>(g, call.cols, 0);
-      return finish(r, soft_loss * loss);
-    }
+    if constexpr (W > 1 && !kAssisted)
+      if (soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
+        const S* t = teacher_of(r);
+        const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
+        if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
+        if (g && !wants) fill_row<V>(g, call.cols, 0);
+        return finish(r, soft_loss * loss);
+      }
     const S max = largest<V>(x, call.cols);
 
     double loss;
@@ -207,10 +214,36 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   // A confident row: the digits of its small rest went into the rounding of 1 + rest. Where the loss moves with ln Σ itself they are wanted.
   static constexpr bool kExactWhenConfident = Formula<V>::first_order || (!Formula<V>::needs_mean && Formula<V>::needs_logs);
 
+  static constexpr bool kAssisted = is_assisted<Formula>;
+  double loss_at(const Outcome<double>& o) const {
+    if constexpr (kAssisted) return loss_of(call.divergence, o, parameter_a, call.parameter_b);
+    else return Formula<double>::loss(o, parameter_a, call.parameter_b);
+  }
+  double slope_at(const Outcome<double>& o) const {
+    if constexpr (kAssisted) return slope_of(call.divergence, o, parameter_a, call.parameter_b);
+    else return Formula<double>::gradient(o, parameter_a, call.parameter_b);
+  }
+
+  // Logits between the anchor's and the teacher's, less their maximum.
+  const S* interpolated(Int r, const S* u) const {
+    S *hi = memory.teacher_log, *lo = memory.teacher_exp;
+    const S* y = widened<V>(call.anchor, r * call.student_stride, call.cols, hi);
+    const V y_max = splat<V>(largest<V>(y, call.cols)), u_max = splat<V>(largest<V>(u, call.cols));
+    Interpolation<V> at = Interpolation<V>::of(call.interpolation);
+    each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+      span.store(hi + i, at(span.load(y + i, -INFINITY) - y_max, span.load(u + i, -INFINITY) - u_max));
+      span.store(lo + i, at.lo);
+    });
+    const V top = splat<V>(largest<V>(hi, call.cols));
+    each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(hi + i, (span.load(hi + i, -INFINITY) - top) + span.load(lo + i, 0)); });
+    return hi;
+  }
+
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
   bool teacher_side(Int r, double temperature, Side<S>& teacher) const {
     const S* t = teacher_of(r);
     const S* given = nullptr;
+    if (call.target == Target::interpolated) t = interpolated(r, t);
     if (call.target == Target::probs) {
       S* logs = memory.teacher_log;
       if (temperature < 1) {
@@ -223,7 +256,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       given = t;
       t = logs;
     }
-    if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
+    if (call.target == Target::logits || call.target == Target::interpolated || temperature != 1 || !Formula<V>::any_mass) {
       const S max = largest<V>(t, call.cols);
       double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
       if (kExactWhenConfident && sum < 1.5) sum = exact_scaled_sum(t, static_cast<double>(max), 1 / temperature, call.cols);
@@ -258,7 +291,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
     double loss;
-    if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
+    if constexpr (kAssisted) loss = assisted_pass(student, teacher, g, coefficient, hard);
+    else if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
     return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
@@ -373,6 +407,50 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
       else return sums.sum[0];
     }
+  }
+
+  // As pass, with the assistant in the student's place: its normaliser, the loss and its slopes in r, what they sum to, and the slopes in q.
+  double assisted_pass(const Side<S>& student, const Side<S>& teacher, S* g, double coefficient, const HardTerm& hard) const {
+    const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
+    const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
+    const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum), log_ratio = splat<V>(teacher.log_sum - student.log_sum);
+    const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
+    const Assistant<V> assistant = Assistant<V>::of(call.assistant_alpha, call.assistant_lambda);
+    V log_z = splat<V>(0);
+    const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
+      const V x = span.load(student.x + i, -INFINITY), t = span.load(teacher.x + i, -INFINITY);
+      const V zs = x - student_max, zt = t - teacher_max, gap = (zs - zt) + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
+      return Outcome<V>{span.load(student.e + i, 0) * student_scale, span.load(teacher.e + i, 0) * teacher_scale,
+                        fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), fma_(gap, scale, log_ratio)};
+    };
+    V omega = log_z;
+    const double z = sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                       part[0] = part[0] + assistant.mix(outcome(i, span), log_z, omega).q;
+                     }).sum[0];
+    log_z = splat<V>(log(z));
+    const auto sums = sum_each<V, 3>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const Outcome<V> m = assistant.mix(outcome(i, span), log_z, omega);
+      part[0] = part[0] + loss_of(call.divergence, m, a, b);
+      part[1] = part[1] + slope_of(call.divergence, m, a, b);
+      part[2] = part[2] + difference_(m);
+    });
+    if (g) {
+      const V mean = splat<V>(sums.sum[1]), factor = splat<V>(coefficient);
+      const auto bent = [&](const Outcome<V>& o) LIMBECK_INLINE {
+        const Outcome<V> m = assistant.mix(o, log_z, omega);
+        return omega * (slope_of(call.divergence, m, a, b) - m.q * mean);
+      };
+      const V total = splat<V>(sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                                 part[0] = part[0] + bent(outcome(i, span));
+                               }).sum[0]);
+      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
+        const Outcome<V> o = outcome(i, span);
+        V value = (bent(o) - o.q * total) * factor;
+        if (hard.used) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
+        span.store(g + i, value);
+      });
+    }
+    return corrected_(sums.sum[0], sums.sum[1], sums.sum[2] - (1 - teacher.mass));
   }
 
   // The ids and log-probabilities, or logarithms of weights, of a sparse row. Returns how many, or -1 after refusing an id.
@@ -490,12 +568,12 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const Int id = memory.ids[j];
       memory.centred[j] = static_cast<double>(x[id]) - static_cast<double>(max);
       memory.teacher_log[id] = static_cast<S>((memory.log_p[j] - base) * temperature);
-      if constexpr (Formula<V>::first_order) all += exp(written(j, base, temperature)) - exp(memory.log_p[j]);
+      if constexpr (kWrittenExactly) all += exp(written(j, base, temperature)) - exp(memory.log_p[j]);
       memory.teacher_exp[id] = static_cast<S>(exp(memory.log_p[j]));
     }
     double log_sum = 0;
     double loss = dense_against({memory.teacher_log, memory.teacher_exp, 0, 1, -base, all}, x, max, e, g, temperature, coefficient, hard, &log_sum);
-    if constexpr (Formula<V>::first_order)
+    if constexpr (kWrittenExactly)
       // Here the rounding of the logarithms just written is an error of the loss.
       for (Int j = 0; j < count; ++j) {
         const double log_q = memory.centred[j] / temperature - log_sum;
@@ -504,10 +582,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return loss;
   }
 
+  static constexpr bool kWrittenExactly = Formula<V>::first_order && !kAssisted;
   double written(Int j, double base, double temperature) const { return static_cast<double>(memory.teacher_log[memory.ids[j]]) / temperature + base; }
-  double listed_loss(double log_q, double log_p) const {
-    return Formula<double>::loss({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}, call.parameter_a, call.parameter_b);
-  }
+  double listed_loss(double log_q, double log_p) const { return loss_at({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}); }
 
   double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     double log_mass = 0;
@@ -558,30 +635,51 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const double log_sum = log(sum);
 
     using D = Formula<double>;
-    const double pa = call.parameter_a, pb = call.parameter_b;
+    [[maybe_unused]] double first_order = 0;
     double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
     const auto outcome = [&](Int j) {
       const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
       return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
     };
+    // What the divergence compares with the teacher: the student's outcome, or the assistant's.
+    double log_z = 0, total = 0, omega = 1;
+    const auto compared = [&](const Outcome<double>& o) {
+      if constexpr (kAssisted) return Assistant<double>::of(call.assistant_alpha, call.assistant_lambda).mix(o, log_z, omega);
+      else return o;
+    };
+    const auto bent = [&](const Outcome<double>& o) {
+      const Outcome<double> m = compared(o);
+      return omega * (slope_at(m) - m.q * mean);
+    };
     const auto slope = [&](const Outcome<double>& o) {
-      if constexpr (D::needs_mean) return D::gradient(o, pa, pb) - o.q * mean;
-      else return D::gradient(o, pa, pb) + (all - 1) * o.q;
+      if constexpr (D::needs_mean) return bent(o) - o.q * total;
+      else return slope_at(o) + (all - 1) * o.q;
     };
     if (!truncated) {
       const double log_q = bucketed ? rest.log_mass() - log_sum : -INFINITY;
       // On the list alone there is no outcome but its own: one of no probability on either side.
       const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, bucketed ? log_q - log_tail : 0};
-      if (bucketed) loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
+      if constexpr (kAssisted) {
+        double z = bucketed ? compared(o).q : 0;
+        for (Int j = 0; j < count; ++j) z += compared(outcome(j)).q;
+        log_z = log(z);
+      }
+      const Outcome<double> bucket = compared(o);
+      if (bucketed) loss = loss_at(bucket) + (D::adds_mass ? all - 1 : 0);
       if constexpr (D::needs_mean) {
-        mean = bucketed ? D::gradient(o, pa, pb) : 0;
-        double drift = (bucketed ? difference_(o) : 0) - (1 - all);
+        double sum_of_slopes = bucketed ? slope_at(bucket) : 0, drift = (bucketed ? difference_(bucket) : 0) - (1 - all);
         for (Int j = 0; j < count; ++j) {
-          const Outcome<double> on = outcome(j);
-          mean += D::gradient(on, pa, pb);
+          const Outcome<double> on = compared(outcome(j));
+          sum_of_slopes += slope_at(on);
           drift += difference_(on);
         }
-        if constexpr (D::first_order) loss -= mean * drift;
+        mean = sum_of_slopes;
+        first_order = mean * drift;
+        if constexpr (kAssisted) {
+          double sum_of_bent = bucketed ? bent(o) : 0;
+          for (Int j = 0; j < count; ++j) sum_of_bent += bent(outcome(j));
+          total = sum_of_bent;
+        }
       }
       factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
     }
@@ -598,7 +696,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
-      const double part = D::loss(o, pa, pb);
+      const double part = loss_at(compared(o));
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
       loss += truncated && D::adds_mass ? part - o.q + o.p : part;
       if (g) {
@@ -607,7 +705,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
     }
     if (g) label_gradient(g, hard);
-    return loss;
+    return D::first_order ? corrected_(loss, 1, first_order) : loss;
   }
 };
 
@@ -622,12 +720,13 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
 }  // namespace
 
 void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
-                Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k,
-                Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
-                Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride,
+                Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted,
+                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
-  DivergenceCall call{student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, row_loss, gradient, rows, cols,
-                      student_stride, teacher_stride, gradient_stride, k, Target(target), parameter_a, parameter_b, Residual(residual),
+  DivergenceCall call{student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, anchor, row_parameter, row_loss, gradient, rows, cols,
+                      student_stride, teacher_stride, gradient_stride, k, Target(target), Divergence(divergence), parameter_a, parameter_b,
+                      interpolation, assistant_alpha, assistant_lambda, Residual(residual),
                       log_prob_scale, temperature, temperature_squared != 0, hard_weight, label_smoothing, ignore_index, unlabelled_index, 1};
   double over = 1;
   if (Reduction(reduction) == Reduction::mean) {
@@ -642,7 +741,8 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   by_dtype(student.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
-    switch (Divergence(divergence)) {
+    if (assisted) divergence_rows<V, limbeck::assisted>(call, faults);
+    else switch (Divergence(divergence)) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: divergence_rows<V, limbeck::name>(call, faults); break;
       LIMBECK_DIVERGENCES(LIMBECK_CASE)

@@ -3,7 +3,7 @@
 #include "cuda/row_sum.h"
 #include "cuda/rows.h"
 #include "cuda/workspace.h"
-#include "ops/divergence/divergences.h"
+#include "ops/divergence/assistant.h"
 
 namespace limbeck::cuda {
 namespace {
@@ -17,12 +17,15 @@ struct Rows {
   const float *values, *tail_log_mass;
   const int32_t* labels;
   const float *row_weights, *row_temperature;
+  AnyIn anchor;
+  const float* row_parameter;
   float* row_loss;
   AnyOut gradient;
   int64_t rows, cols, student_stride, teacher_stride, gradient_stride, k;
   Target target;
   Residual residual;
-  double parameter_a, parameter_b;
+  Divergence divergence;
+  double parameter_a, parameter_b, interpolation, assistant_alpha, assistant_lambda;
   double log_prob_scale, temperature, hard_weight, label_smoothing;
   int64_t ignore_index, unlabelled_index;
   const double* scale;  // 1/denominator; absent: 1
@@ -31,12 +34,28 @@ struct Rows {
   bool temperature_squared;
 };
 
-// A divergence with its parameters, for outcomes in float and in double.
+// Which divergence, and its parameters in one row.
+struct Parameters {
+  Divergence divergence;
+  double a, b;
+  LIMBECK_DEVICE static Parameters of(const Rows& rows, int64_t row) {
+    return {rows.divergence, rows.row_parameter != nullptr ? double(ld_warp(rows.row_parameter, row)) : rows.parameter_a, rows.parameter_b};
+  }
+};
+
+// A divergence for outcomes in float and in double; assisted: any of them.
 template <template <class> class F> struct Formula {
+  static constexpr bool assisted = is_assisted<F>;
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
-  template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Rows& a) { return F<V>::loss(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
-  template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Rows& a) { return F<V>::gradient(o, splat<V>(a.parameter_a), splat<V>(a.parameter_b)); }
+  template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Parameters& of) {
+    if constexpr (assisted) return loss_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
+    else return F<V>::loss(o, splat<V>(of.a), splat<V>(of.b));
+  }
+  template <class V> LIMBECK_DEVICE static V gradient(const Outcome<V>& o, const Parameters& of) {
+    if constexpr (assisted) return slope_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
+    else return F<V>::gradient(o, splat<V>(of.a), splat<V>(of.b));
+  }
 };
 
 // What the labels, weights and temperatures say about one row; the same in all threads of the group.
@@ -181,7 +200,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const AnyOut gradient = offset(a.gradient, row * a.gradient_stride);
     const bool student_aligned = aligned4(student), teacher_aligned = aligned4(teacher), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
-    const bool soft = head.soft, tempered = head.temperature != 1;
+    const bool soft = head.soft, tempered = head.temperature != 1, interpolated = a.target == Target::interpolated;
+    const Parameters formula = Parameters::of(a, row);
     // Probabilities that are softened, or whose divergence knows no mass but 1, are normalised.
     const bool normalised = tempered || !D::any_mass;
     // The label's logit before the gradient may take its place.
@@ -208,8 +228,21 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       if (staged) load_chunk(teacher_row, int(c), int(a.cols), absent, t);
       else load_chunk(teacher, c, a.cols, teacher_aligned, absent, t);
     };
+    const AnyIn anchor = offset(a.anchor, row * a.student_stride);
+    const bool anchor_aligned = aligned4(anchor);
+    auto load_anchor = [&](int64_t c, float (&y)[4]) { load_chunk(anchor, c, a.cols, anchor_aligned, -INFINITY, y); };
+    Interpolation<float> between = Interpolation<float>::of(a.interpolation);
+    float tops[2] = {-INFINITY, -INFINITY}, top = 0;  // of anchor and teacher, and of what lies between them
     auto load_teacher = [&](int64_t c, float (&t)[4]) {
       load_given(c, t);
+      if (interpolated) {
+        float y[4];
+        load_anchor(c, y);
+        for (int i = 0; i < 4; i++) {
+          const float hi = between(y[i] - tops[0], t[i] - tops[1]);
+          t[i] = c + i < a.cols ? (hi - top) + between.lo : -INFINITY;
+        }
+      }
       if (p.kind == TeacherKind::probs_to_a_power)
         for (int i = 0; i < 4; i++) {
           // The quotient of a subnormal number has few digits left; its logarithm is large and bears the difference.
@@ -218,6 +251,21 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           t[i] = ratio < 1e-30f ? log_(t[i]) - log_(p.most) : ratio > 0.5f ? log1p_((t[i] - p.most) / p.most) : log_(ratio);
         }
     };
+
+    if (soft && interpolated) {
+      float y[4], t[4], highest = -INFINITY;
+      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+        load_anchor(c, y);
+        load_given(c, t);
+        for (int i = 0; i < 4; i++) tops[0] = max_(y[i], tops[0]), tops[1] = max_(t[i], tops[1]);
+      }
+      group.merge(tops, Max{}, -INFINITY);
+      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+        load_teacher(c, t);
+        for (int i = 0; i < 4; i++) highest = max_(t[i], highest);
+      }
+      top = merge_one(group, highest, Max{}, -INFINITY);
+    }
 
     if (soft && p.kind == TeacherKind::probs_to_a_power) {
       float most = 0, t[4];
@@ -283,6 +331,31 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const float excess_share = float(excess);
     const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
 
+    // What the divergence compares with the teacher: the student's outcome, or the assistant's.
+    [[maybe_unused]] Assistant<float> assistant{};
+    [[maybe_unused]] float log_z = 0, total = 0, omega = 1;
+    auto compared = [&](const Outcome<float>& o) {
+      if constexpr (D::assisted) return assistant.mix(o, log_z, omega);
+      else return o;
+    };
+    auto sum_of_row = [&](auto term) {
+      float part = 0;
+      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+        float x[4], t[4];
+        load_student(c, x);
+        load_teacher(c, t);
+        for (int i = 0; i < 4; i++)
+          if (c + i < a.cols) part += term(outcome<D>(x[i], t[i], s, p, inverse));
+      }
+      return merge_one(group, double(part), Add{}, 0.0);
+    };
+    if constexpr (D::assisted) {
+      if (soft) {
+        assistant = Assistant<float>::of(a.assistant_alpha, a.assistant_lambda);
+        log_z = float(log_(sum_of_row([&](const Outcome<float>& o) { return compared(o).q; })));
+      }
+    }
+
     float mean = 0;
     double soft_loss = 0;
     const bool summed = D::needs_mean && soft && (gradient || D::first_order);
@@ -295,9 +368,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           load_teacher(c, t);
           for (int i = 0; i < 4; i++) {
             if (c + i >= a.cols) continue;
-            const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
-            part += D::gradient(o, a);
-            losses[i] = D::loss(o, a);
+            const Outcome<float> o = compared(outcome<D>(x[i], t[i], s, p, inverse));
+            part += D::gradient(o, formula);
+            losses[i] = D::loss(o, formula);
             if (D::first_order) drift += difference_(o);
           }
           part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
@@ -306,8 +379,16 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         group.merge(sums_of_row, Add{}, 0.0);
         // An infinite loss has no gradient.
         mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
-        soft_loss = D::first_order ? sums_of_row[1] - sums_of_row[0] * sums_of_row[2] : sums_of_row[1];
+        soft_loss = D::first_order ? corrected_(sums_of_row[1], sums_of_row[0], sums_of_row[2]) : sums_of_row[1];
       }
+    }
+
+    if constexpr (D::assisted) {
+      if (summed && gradient)
+        total = float(sum_of_row([&](const Outcome<float>& o) {
+          const Outcome<float> m = compared(o);
+          return omega * (D::gradient(m, formula) - m.q * mean);
+        }));
     }
 
     // Second pass: loss and gradient.
@@ -320,10 +401,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (c + i >= a.cols) continue;
         if (soft) {
           const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
-          if (!summed) part[i] = D::loss(o, a);
+          if (!summed) part[i] = D::loss(o, formula);
           float slope;
-          if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
-          else slope = D::gradient(o, a);
+          if constexpr (D::assisted) {
+            const Outcome<float> m = compared(o);
+            slope = omega * (D::gradient(m, formula) - m.q * mean) - o.q * total;
+          } else if constexpr (D::needs_mean) slope = D::gradient(o, formula) - o.q * mean;
+          else slope = D::gradient(o, formula);
           g[i] = head.soft_coefficient * (D::any_mass ? fma_(excess_share, o.q, slope) : slope);
         }
         if (hard.on) {
@@ -426,6 +510,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const bool student_aligned = aligned4(student), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const double inverse_temperature = 1 / head.temperature;
+    const Parameters formula = Parameters::of(a, row);
     const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
     float label_logit = 0;
     if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
@@ -585,7 +670,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       // The columns off the support are one outcome; where the target is renormalized its probability is 0.
       if (bucketed) {
         bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
-        bucket_loss = D::loss(bucket, a);
+        if constexpr (!D::assisted) bucket_loss = D::loss(bucket, formula);
       }
     }
     if (!valid) {
@@ -594,22 +679,70 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     }
     const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
 
-    double mean = 0, drift = 0;
+    // What the divergence compares with the teacher: the student's outcome, or the assistant's.
+    [[maybe_unused]] double log_z = 0, total = 0, omega = 1;
+    [[maybe_unused]] float omega_apart = 1;
+    auto compared = [&](const auto& o) {
+      using V = std::remove_cv_t<std::remove_reference_t<decltype(o.q)>>;
+      if constexpr (!D::assisted) return o;
+      else if constexpr (sizeof(V) == 8) return Assistant<double>::of(a.assistant_alpha, a.assistant_lambda).mix(o, log_z, omega);
+      else return Assistant<float>::of(a.assistant_alpha, a.assistant_lambda).mix(o, float(log_z), omega_apart);
+    };
+    // ∂D/∂ln q of an outcome, before what its sum over all outcomes takes off.
+    [[maybe_unused]] double mean = 0, drift = 0;
+    auto bent = [&](const auto& o) {
+      const auto m = compared(o);
+      const auto slope = D::gradient(m, formula) - m.q * decltype(o.q + o.q)(mean);
+      if constexpr (sizeof(o.q) == 8) return omega * slope;
+      else return omega_apart * slope;
+    };
+    auto sum_of_outcomes = [&](auto term) {
+      double part = 0;
+      for (int64_t j = group.rank(); j < slots; j += group.size()) {
+        const int64_t id = id_of(j);
+        if (id >= 0) part += term(support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY));
+      }
+      if (bucketed && group.rank() == 0) part += term(bucket);
+      if constexpr (apart) {
+        for (int64_t window = 0; window < a.cols; window += kWindow) {
+          if (a.cols > kWindow) mark(window);
+          const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+          float terms = 0;
+          for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+            float x[4];
+            load_student(c, x);
+            const unsigned in = members(window, c);
+            for (int i = 0; i < 4; i++)
+              if (c + i < a.cols && (in >> i & 1u) == 0) terms += term(single.template outcome<D>(x[i]));
+          }
+          part += terms;
+        }
+      }
+      return merge_one(group, part, Add{}, 0.0);
+    };
+    if constexpr (D::assisted) {
+      if (head.soft) {
+        log_z = log_(sum_of_outcomes([&](const auto& o) { return compared(o).q; }));
+        if (bucketed) bucket_loss = D::loss(compared(bucket), formula);
+      }
+    }
+
     if constexpr (D::needs_mean) {
       if (head.soft && (gradient || D::first_order)) {
         double part[3] = {0, 0, 0};
         for (int64_t j = group.rank(); j < slots; j += group.size()) {
           const int64_t id = id_of(j);
           if (id < 0) continue;
-          const Outcome<double> o = support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY);
-          part[0] += D::gradient(o, a);
-          part[1] += D::loss(o, a);
+          const Outcome<double> o = compared(support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY));
+          part[0] += D::gradient(o, formula);
+          part[1] += D::loss(o, formula);
           part[2] += difference_(o);
         }
         if (bucketed && group.rank() == 0) {
-          part[0] += D::gradient(bucket, a);
+          const Outcome<double> o = compared(bucket);
+          part[0] += D::gradient(o, formula);
           part[1] += bucket_loss;
-          part[2] += difference_(bucket);
+          part[2] += difference_(o);
         }
         if constexpr (apart) {
           for (int64_t window = 0; window < a.cols; window += kWindow) {
@@ -622,9 +755,9 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
               const unsigned in = members(window, c);
               for (int i = 0; i < 4; i++) {
                 if (c + i >= a.cols || (in >> i & 1u)) continue;
-                const Outcome<float> o = single.template outcome<D>(x[i]);
-                slopes += D::gradient(o, a);
-                losses += D::loss(o, a);
+                const Outcome<float> o = compared(single.template outcome<D>(x[i]));
+                slopes += D::gradient(o, formula);
+                losses += D::loss(o, formula);
                 if (D::first_order) differences += difference_(o);
               }
             }
@@ -637,12 +770,13 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
         if (D::first_order) drift = part[2];
+        if constexpr (D::assisted) total = sum_of_outcomes(bent);
       }
     }
     if (head.soft) {
       if (bucketed) {
-        if constexpr (D::needs_mean) off_factor = D::gradient(bucket, a) - bucket.q * mean;
-        else off_factor = D::gradient(bucket, a);
+        if constexpr (D::needs_mean) off_factor = bent(bucket) - bucket.q * total;
+        else off_factor = D::gradient(bucket, formula);
         off_factor += excess * mass_off;
       } else if (truncated) {
         off_factor = target_mass * mass_off;
@@ -653,7 +787,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
 
     // Second pass: each column off the support takes its share of the bucket's gradient.
     const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, factor = head.soft_coefficient * float(off_factor);
-    const float single_mean = float(mean), excess_share = float(excess);
+    const float excess_share = float(excess);
     float centred = 0;
     double off_loss = 0;
     for (int64_t window = 0; window < a.cols; window += kWindow) {
@@ -671,10 +805,10 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
           if constexpr (apart) {
             if (head.soft) {
               const Outcome<float> o = single.template outcome<D>(x[i]);
-              losses += D::loss(o, a);
+              losses += D::loss(compared(o), formula);
               float slope;
-              if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * single_mean;
-              else slope = D::gradient(o, a);
+              if constexpr (D::needs_mean) slope = bent(o) - o.q * float(total);
+              else slope = D::gradient(o, formula);
               g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
             }
           } else {
@@ -708,11 +842,11 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       if (!listed(j, id, value)) continue;
       const float x = logit(id);
       const Outcome<double> o = support.outcome(id, x, value);
-      on_loss += D::loss(o, a);
+      on_loss += D::loss(compared(o), formula);
       q_on += o.q;
       double slope;
-      if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * mean;
-      else slope = D::gradient(o, a);
+      if constexpr (D::needs_mean) slope = bent(o) - o.q * total;
+      else slope = D::gradient(o, formula);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
       if (!gradient) continue;
@@ -724,7 +858,8 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
-      const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0) - (D::first_order ? mean * drift : 0);
+      const double known = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0);
+      const double soft = D::first_order ? corrected_(known, mean, drift) : known;
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient && through) {
@@ -776,9 +911,9 @@ template <class D> void launch_rows(Context& ctx, const Rows& rows, const RowPla
 }  // namespace
 
 void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
-                Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k,
-                Int target, Int divergence, Float parameter_a, Float parameter_b, Int residual, Float log_prob_scale, Float temperature,
-                Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride,
+                Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted,
+                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
   const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};
@@ -788,7 +923,9 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   a.row_loss = row_loss.as<float>(), a.gradient = gradient;
   a.rows = rows, a.cols = cols, a.student_stride = student_stride, a.teacher_stride = teacher_stride, a.gradient_stride = gradient_stride, a.k = k;
   a.target = Target(target), a.residual = Residual(residual);
-  a.parameter_a = parameter_a, a.parameter_b = parameter_b;
+  a.anchor = anchor, a.row_parameter = row_parameter.as<float>();
+  a.divergence = Divergence(divergence), a.parameter_a = parameter_a, a.parameter_b = parameter_b, a.interpolation = interpolation;
+  a.assistant_alpha = assistant_alpha, a.assistant_lambda = assistant_lambda;
   a.log_prob_scale = log_prob_scale, a.temperature = temperature, a.hard_weight = hard_weight, a.label_smoothing = label_smoothing;
   a.ignore_index = ignore_index, a.unlabelled_index = unlabelled_index, a.temperature_squared = temperature_squared != 0;
 
@@ -806,7 +943,8 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   const RowPlan plan = plan_rows(ctx, rows, cols, row_bytes, member_bytes);
   a.row_floats = plan.staged ? int(padded) : 0;
   a.group_bytes = int(member_bytes + (plan.staged ? row_bytes : 0));
-  switch (Divergence(divergence)) {
+  if (assisted) launch_rows<Formula<limbeck::assisted>>(ctx, a, plan, sparse);
+  else switch (Divergence(divergence)) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: launch_rows<Formula<limbeck::name>>(ctx, a, plan, sparse); break;
     LIMBECK_DIVERGENCES(LIMBECK_CASE)

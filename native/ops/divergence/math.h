@@ -55,6 +55,9 @@ struct WithMean {
 // Teacher and student in each other's place.
 template <class V> LIMBECK_FN Outcome<V> swapped_(const Outcome<V>& o) { return {o.p, o.q, o.log_p, o.log_q, -o.d}; }
 
+// A loss less what its error of ln Σ is known to have added; an infinite one stays.
+LIMBECK_FN double corrected_(double loss, double mean, double drift) { return loss < INFINITY ? loss - mean * drift : loss; }
+
 // What the rounding of s = a − b lost; 0 where one of them is infinite.
 template <class V> LIMBECK_FN V lost_(V a, V b, V s) {
   const V back = s - a, e = (a - (s - back)) - (b + back);
@@ -70,6 +73,24 @@ template <class V> LIMBECK_FN V log_mixture_(V d, V a, V b) {
   const V far_value = d + log_(b) + log1p_(a / b * exp_(-d));
   return select_(lt_(far, d), select_(eq_(b, splat<V>(0)), splat<V>(0), far_value), near_value);
 }
+
+// (1 − t)·x + t·u in two floats, for x and u at most 0: the sum of `hi` and `lo`. -inf on either side gives -inf.
+template <class V> struct Interpolation {
+  V t, t_low, rest, rest_low;
+  V lo;
+
+  LIMBECK_FN static Interpolation of(double t) {
+    using S = typename lane<V>::scalar;
+    const double high = static_cast<double>(static_cast<S>(t)), rest = static_cast<double>(static_cast<S>(1 - t));
+    return {splat<V>(high), splat<V>(t - high), splat<V>(rest), splat<V>(1 - t - rest), splat<V>(0)};
+  }
+  LIMBECK_FN V operator()(V x, V u) {
+    const V a = rest * x, b = t * u, hi = a + b, back = hi - a;
+    const V lost = fma_(rest, x, -a) + fma_(t, u, -b) + ((a - (hi - back)) + (b - back)) + fma_(rest_low, x, t_low * u);
+    lo = select_(lt_(abs_(lost), splat<V>(1e30)), lost, splat<V>(0));
+    return hi;
+  }
+};
 
 // The outcome of KL(x‖m) with m = x·e^u.
 template <class V> LIMBECK_FN Outcome<V> toward_(V x, V log_x, V m, V u) { return {m, x, log_x + u, log_x, u}; }
