@@ -727,8 +727,8 @@ describe('crossEntropy and raw.kdLoss refuse', () => {
       "TypeError: Cannot compute raw.kdLoss: dtype must be 'float16' or 'bfloat16': it is missing",
     ],
     'raw: a half type that is none': [
-      () => raw.softmax(new Uint16Array(4), { rows: 2, cols: 2, dtype: 'float32' as never }),
-      "RangeError: Cannot compute raw.softmax: dtype must be 'float16' or 'bfloat16': it is 'float32'",
+      () => raw.softmax(new Uint16Array(4), { rows: 2, cols: 2, dtype: 'half' as never }),
+      "RangeError: Cannot compute raw.softmax: dtype must be 'float16' or 'bfloat16': it is 'half'",
     ],
     'raw: a teacher of bits beside a student of numbers': [
       () => raw.kdLoss(normals(2, 4), new Uint16Array(4), { rows: 2, cols: 2 }),
