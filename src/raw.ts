@@ -7,6 +7,7 @@ import { labelArray, type LabelNumbers } from './losses/labels.js';
 import { massError, wrongRows } from './losses/masses.js';
 import { divergenceEntry } from './losses/divergences.js';
 import {
+  checkLabelled,
   hardOnly,
   isRenormalizing,
   rowLossNames,
@@ -27,7 +28,7 @@ export type { Divergence, DivergenceName } from './losses/divergences.js';
 export type { Denominator, Reduction, Residual } from './losses/settings.js';
 export type { LabelNumbers } from './losses/labels.js';
 
-/** Numbers of float32, or of float64 (dense targets only). */
+/** Numbers of float32 or float64. */
 export type Floats = Float32Array | Float64Array;
 
 /** Logits and gradients: numbers, or the bits of a half type, which `dtype` names. */
@@ -227,6 +228,7 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
   else if (given !== undefined) checkPositive(action, 'temperature', given);
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
   const soft = softSettings(action, options, isDense ? 'dense' : hasWeights(teacher) ? 'sparse_weights' : 'sparse_log_probs');
+  checkLabelled(action, soft, options);
   let part: TeacherPart;
   if (isDense) {
     const { teacherRowStride = rowStride, dtype, teacherDtype = dtype } = options;
@@ -251,11 +253,9 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
       checkRowMasses(action, rowMasses(numbers, target, rows, cols, teacherRowStride), options);
     }
   } else {
-    part = sparseTeacher(action, teacher, floats, options, soft.residual);
+    part = sparseTeacher(action, teacher, options, soft.residual);
   }
   const labels = givenLabels === undefined ? null : labelArray(action, givenLabels, rows, [rows]);
-  if (labels === null && soft.hardWeight > 0)
-    throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, givenLabels);
   if (typeof given === 'number') part.temperature = given;
   else if (given !== undefined) part.rowTemperature = given;
   return rowLoss(action, floats, options, labels, part, soft);
@@ -280,12 +280,10 @@ function denseTeacher(
   return ['log_probs', check('teacher.logProbs', parts.logProbs)];
 }
 
-function sparseTeacher(action: string, teacher: RawTeacher, student: Stored, options: RawKdLossOptions, residual: string): TeacherPart {
+function sparseTeacher(action: string, teacher: RawTeacher, options: RawKdLossOptions, residual: string): TeacherPart {
   if (teacher === null || typeof teacher !== 'object') throw kindError(action, 'teacher must be typed arrays', teacher);
   const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'weights', 'tailLogMass', 'k', 'temperature']);
   const { rows, cols, temperature: given } = options;
-  if (student instanceof Float64Array)
-    throw kindError(action, 'student must be a Float32Array or Uint16Array with a sparse target', student);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, 0);
   const k = sparse.k ?? (rows === 0 ? 0 : sparse.indices.length / rows);
   if (!Number.isInteger(k))

@@ -134,15 +134,6 @@ describe('not available yet: a name that says so and does not pretend', () => {
       () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
       "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
     ],
-    ...Object.fromEntries(
-      (['renormalize_both', 'uniform', 'label'] as const).map((name) => [
-        `residual ${name}`,
-        [
-          () => kdLoss(student(), sparse(), { residual: name }),
-          `LimbeckError not_available: Cannot compute kdLoss: residual '${name}' is not available yet`,
-        ],
-      ]),
-    ),
   });
 });
 
@@ -673,9 +664,13 @@ describe('kdLoss refuses', () => {
       () => kdLoss(rows(1, 2), denseTarget({ probs: tensor([[0.5, 0.2]]) }), { temperature: 2 }),
       'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1: they sum to 0.699999988079071 in row 0',
     ],
-    'a float64 student of a sparse target': [
-      () => kdLoss(student().cast('float64'), sparse(), { residual: 'truncate' }),
-      'TypeError: Cannot compute kdLoss: student must be float32, float16 or bfloat16: it is float64; cast() converts',
+    "residual 'label' without labels": [
+      () => kdLoss(student(), sparse(), { residual: 'label' }),
+      "TypeError: Cannot compute kdLoss: labels must be given with residual 'label': it is undefined",
+    ],
+    "residual 'label' with rows that may have none": [
+      () => kdLoss(student(), sparse(), { residual: 'label', labels: [0, 1, 2], unlabelledIndex: -1 }),
+      "TypeError: Cannot compute kdLoss: unlabelledIndex must not be given with residual 'label', which needs the label of every row: it is -1",
     ],
     'a student without columns': [
       () => kdLoss(zeros([3, 0]), zeros([3, 0])),

@@ -5,7 +5,6 @@ import {
   checkConstant,
   checkDType,
   checkFloating,
-  checkFloat32OrHalf,
   checkLive,
   checkOptions,
   checkRows,
@@ -26,6 +25,7 @@ import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type Teacher
 import { checkLabels, checkPerRow, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
 import {
+  checkLabelled,
   hardOnly,
   isRenormalizing,
   rowLossNames,
@@ -173,7 +173,6 @@ function sparsePart(
   // One of the two is there.
   const given = (target.logProbs ?? target.weights)!;
   checkLive(action, 'the target', indices);
-  checkFloat32OrHalf(action, 'student', tensor);
   checkSameDevice(action, 'the target', indices, 'student', tensor);
   if (indices.shape[0] !== rows)
     throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
@@ -304,12 +303,11 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
     throw kindError(action, 'target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget', target);
   }
   const soft = softSettings(action, options, !isSparse ? 'dense' : target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs');
+  checkLabelled(action, soft, options);
   const temporaries = new Temporaries();
   try {
     const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
     const labels = labelHandle(action, options.labels, student, options, temporaries);
-    if (labels === null && soft.hardWeight > 0)
-      throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
     }

@@ -1,7 +1,7 @@
 // Runs one LossCall through the divergence kernel and measures it against the float64 reference.
 import { expectClose, expectTrue } from '../compare.js';
 import { fromBits, rounded, spacing, toBits, type HalfBits, type HalfType } from '../half.js';
-import { random, normals, gaussian } from '../random.js';
+import { gaussian, integers, normals, random } from '../random.js';
 import { captureTopKRow, rowLossReference, softmaxRow, type LossCall, type LossReference } from '../reference.js';
 import { codeOf, kernel, withMemory, type Argument, type Memory, type Subject } from '../subject.js';
 
@@ -235,6 +235,7 @@ export function sparseCall(seed: number, rows: number, cols: number, k: number, 
     values,
     ...(noTail ? {} : { tailLogMass }),
     ...(captured === undefined ? {} : { logProbScale: captured / temperature }),
+    ...(rest.residual === 'label' ? { labels: integers(seed + 5, rows, 0, cols) } : {}),
     ...rest,
   };
 }
@@ -299,6 +300,8 @@ export function randomCall(seed: number, residuals: readonly NonNullable<LossCal
       ...common,
       residual: kind,
       noTail: next() < 0.3,
+      // Every row that counts needs one here.
+      ...(kind === 'label' ? { labels: Int32Array.from({ length: rows }, () => (next() < 0.2 ? -100 : Math.floor(next() * cols))) } : {}),
     });
   // Masks where both sides have them, or where a dense teacher alone has.
   if (next() < 0.3) {

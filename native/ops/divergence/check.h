@@ -49,12 +49,13 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
     case Target::sparse_weights: {
       const Residual rule = Residual(residual);
       const bool weights = Target(target) == Target::sparse_weights;
-      if (weights ? rule != Residual::sampled : rule != Residual::renormalize && rule != Residual::truncate && rule != Residual::tail_bucket)
-        return ctx.refuse(Fail::value, "residual must be %s: it is code %lld", weights ? "sampled" : "renormalize, truncate or tail_bucket", (long long)residual);
+      if (weights ? rule != Residual::sampled : rule == Residual::sampled || rule == Residual::none)
+        return ctx.refuse(Fail::value, "residual must be %s: it is code %lld", weights ? "sampled" : "one for probabilities", (long long)residual);
+      if (rule == Residual::label && !labels && rows > 0) return ctx.refuse(Fail::kind, "labels must be given: residual is label");
       if (weights && Divergence(divergence) != Divergence::soft_cross_entropy)
         return ctx.refuse(Fail::value, "divergence must be soft_cross_entropy for a target of weights: it is code %lld", (long long)divergence);
       if (k > cols) return ctx.refuse(Fail::value, "k must be at most cols (%lld): it is %lld", (long long)cols, (long long)k);
-      return (student.dtype != DType::float64 || dtype(ctx, "student", student, DType::float32)) && product(rows, k, kept) && is(ctx, "indices", indices, DType::int32, kept) &&
+      return product(rows, k, kept) && is(ctx, "indices", indices, DType::int32, kept) &&
              is(ctx, "values", values, DType::float32, kept) && maybe(ctx, "tail_log_mass", tail_log_mass, DType::float32, rows) &&
              positive(ctx, "log_prob_scale", log_prob_scale);
     }

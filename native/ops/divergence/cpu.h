@@ -19,6 +19,8 @@ struct DivergenceCall {
   Int ignore_index, unlabelled_index;
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
 
+  // p^(Tc/T) carries the probabilities of these to another temperature.
+  bool renormalizes() const { return residual == Residual::renormalize || residual == Residual::renormalize_both; }
   bool is_sparse() const { return target == Target::sparse_log_probs || target == Target::sparse_weights; }
   bool skipped(Int r) const {
     return (labels && labels.as<int32_t>()[r] == ignore_index) || (row_weights && row_weights.as<float>()[r] == 0);
@@ -37,7 +39,7 @@ template <class S> struct DivergenceScratch {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
-    slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
+    slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
     return 5 * row + bits + 3 * slots;
   }
 
@@ -241,11 +243,18 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
-    Side<S> student{x, e, max, 0, 0, 1}, teacher;
+    Side<S> teacher;
+    return teacher_side(r, temperature, teacher) ? dense_against(teacher, x, max, e, g, temperature, coefficient, hard) : NAN;
+  }
+
+  double dense_against(const Side<S>& teacher, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard,
+                       double* log_sum = nullptr) const {
+    Side<S> student{x, e, max, 0, 0, 1};
     student.sum = exp_row<V>(x, max, exponential, e, call.cols);
-    if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
+    if (!(student.sum == student.sum)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
+    if (log_sum) *log_sum = student.log_sum;
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1;
     double loss;
@@ -320,7 +329,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
     const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum);
     const V log_ratio = splat<V>(teacher.log_sum - student.log_sum), factor = splat<V>(coefficient);
-    const V excess = splat<V>(coefficient * (teacher.mass - 1));
+    const V excess = splat<V>(Formula<V>::any_mass ? coefficient * (teacher.mass - 1) : 0);
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
@@ -361,7 +370,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
         });
       }
-      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * sums.sum[2];
+      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
       else return sums.sum[0];
     }
   }
@@ -370,7 +379,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
-    const double scale = call.residual == Residual::renormalize ? call.log_prob_scale : 1;
+    const double scale = call.renormalizes() ? call.log_prob_scale : 1;
     const bool weights = call.target == Target::sparse_weights;
     Int count = 0, bad = -1;
     bool twice = false;
@@ -430,44 +439,116 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return count;
   }
 
+  // ln of the mass outside the list: given, or what is missing to 1. False after refusing probabilities that sum to more.
+  bool tail_of(Int r, Int count, double log_mass, bool& defined, double& log_tail) const {
+    if (call.tail_log_mass) {
+      log_tail = static_cast<double>(call.tail_log_mass.as<float>()[r]);
+      if (!(log_tail < INFINITY)) defined = false;
+    } else if (defined && exp(log_mass) > 1 + 1e-3) {
+      faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, exp(log_mass));
+      return false;
+    } else {
+      // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+      log_tail = log_mass < 0 && count < call.cols ? log(-expm1(log_mass)) : -INFINITY;
+    }
+    return true;
+  }
+
+  // The tail goes to the row's label, which joins the list where it is not on it. -1 after refusing a row without a label.
+  Int give_tail_to_label(Int r, Int count, double& log_tail) const {
+    const int32_t label = call.labels.as<int32_t>()[r];
+    if (label < 0 || label >= call.cols) {
+      faults.refuse(r, "residual label must have a label in every row: label %lld is %d", (long long)r, label);
+      return -1;
+    }
+    Int at = 0;
+    while (at < count && memory.ids[at] != label) ++at;
+    if (at == count) {
+      memory.ids[at] = label;
+      memory.log_p[at] = log_tail;
+      ++count;
+    } else if (log_tail > -INFINITY) {
+      const double high = memory.log_p[at] > log_tail ? memory.log_p[at] : log_tail, low = memory.log_p[at] > log_tail ? log_tail : memory.log_p[at];
+      memory.log_p[at] = high + log1p(exp(low - high));
+    }
+    log_tail = -INFINITY;
+    return count;
+  }
+
+  // Every column is an outcome: the teacher's row is written out, its logarithms relative to about the largest.
+  double spread_out(Int count, double log_tail, double all, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const double log_share = count < call.cols ? log_tail - log(static_cast<double>(call.cols - count)) : -INFINITY;
+    double base = log_share;
+    for (Int j = 0; j < count; ++j) base = memory.log_p[j] > base ? memory.log_p[j] : base;
+    if (base == -INFINITY) base = 0;
+    const S share = static_cast<S>((log_share - base) * temperature);
+    // What is written for the columns off the list is exact: its rounding goes into the base.
+    if (share > -INFINITY) base = log_share - static_cast<double>(share) / temperature;
+    fill_row<V>(memory.teacher_log, call.cols, share);
+    fill_row<V>(memory.teacher_exp, call.cols, exp(log_share));
+    for (Int j = 0; j < count; ++j) {
+      const Int id = memory.ids[j];
+      memory.centred[j] = static_cast<double>(x[id]) - static_cast<double>(max);
+      memory.teacher_log[id] = static_cast<S>((memory.log_p[j] - base) * temperature);
+      if constexpr (Formula<V>::first_order) all += exp(written(j, base, temperature)) - exp(memory.log_p[j]);
+      memory.teacher_exp[id] = static_cast<S>(exp(memory.log_p[j]));
+    }
+    double log_sum = 0;
+    double loss = dense_against({memory.teacher_log, memory.teacher_exp, 0, 1, -base, all}, x, max, e, g, temperature, coefficient, hard, &log_sum);
+    if constexpr (Formula<V>::first_order)
+      // Here the rounding of the logarithms just written is an error of the loss.
+      for (Int j = 0; j < count; ++j) {
+        const double log_q = memory.centred[j] / temperature - log_sum;
+        loss += listed_loss(log_q, memory.log_p[j]) - listed_loss(log_q, written(j, base, temperature));
+      }
+    return loss;
+  }
+
+  double written(Int j, double base, double temperature) const { return static_cast<double>(memory.teacher_log[memory.ids[j]]) / temperature + base; }
+  double listed_loss(double log_q, double log_p) const {
+    return Formula<double>::loss({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}, call.parameter_a, call.parameter_b);
+  }
+
   double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     double log_mass = 0;
     bool defined = true;
-    const Int count = slots(r, log_mass, defined);
+    Int count = slots(r, log_mass, defined);
     if (count < 0) return 0;
-    const double mass = exp(log_mass);
-    double log_tail = -INFINITY, all = mass;
-    if (call.residual == Residual::renormalize) {
+    double log_tail = -INFINITY, all = exp(log_mass);
+    const bool on_list = call.residual == Residual::renormalize_both;
+    if (call.renormalizes()) {
       if (log_mass == -INFINITY) return NAN;
       for (Int j = 0; j < count; ++j) memory.log_p[j] -= log_mass;
       all = 1;
-    } else if (call.residual == Residual::tail_bucket) {
-      if (call.tail_log_mass) {
-        log_tail = static_cast<double>(call.tail_log_mass.as<float>()[r]);
-        if (!(log_tail < INFINITY)) defined = false;
-      } else if (defined && mass > 1 + 1e-3) {
-        faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, mass);
-        return 0;
-      } else {
-        // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
-        log_tail = log_mass < 0 && count < call.cols ? log(-expm1(log_mass)) : -INFINITY;
-      }
-      all = mass + exp(log_tail);
+    } else if (call.residual != Residual::truncate && call.residual != Residual::sampled) {
+      if (!tail_of(r, count, log_mass, defined, log_tail)) return 0;
+      if (call.residual != Residual::uniform || count < call.cols) all += exp(log_tail);
     }
     if (!defined) return NAN;
+    if (call.residual == Residual::label && (count = give_tail_to_label(r, count, log_tail)) < 0) return 0;
+    if (call.residual == Residual::uniform)
+      return spread_out(count, log_tail, all, x, max, e, g, temperature, coefficient, hard);
 
     double sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
-    double kept = 0;
+    double kept = 0, top = static_cast<double>(max);
+    if (on_list) {
+      top = -INFINITY;
+      for (Int j = 0; j < count; ++j) top = x[ids[j]] > top ? static_cast<double>(x[ids[j]]) : top;
+      if (top == -INFINITY) return NAN;
+    }
     for (Int j = 0; j < count; ++j) {
-      memory.centred[j] = static_cast<double>(x[ids[j]]) - static_cast<double>(max);
-      kept += static_cast<double>(e[ids[j]]);
+      memory.centred[j] = static_cast<double>(x[ids[j]]) - top;
+      kept += on_list ? exp(memory.centred[j] / temperature) : static_cast<double>(e[ids[j]]);
     }
     // Nothing is said of the other columns: they get the listed mass times q.
-    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled;
+    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled, bucketed = !truncated && !on_list;
     Rest rest{0, 0};
-    if (!truncated) {
+    hard_beside(x, max, sum, temperature, hard);
+    if (on_list) {
+      sum = kept;
+    } else if (bucketed) {
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
       sum = kept + rest.sum * exp(rest.log_scale);
     } else if (call.residual == Residual::truncate || sum < 1.5) {
@@ -475,11 +556,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     }
     const double log_sum = log(sum);
-    hard_beside(x, max, sum, temperature, hard);
 
     using D = Formula<double>;
     const double pa = call.parameter_a, pb = call.parameter_b;
-    double loss = 0, factor = coefficient * all / sum, mean = 0;
+    double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
     const auto outcome = [&](Int j) {
       const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
       return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
@@ -489,12 +569,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       else return D::gradient(o, pa, pb) + (all - 1) * o.q;
     };
     if (!truncated) {
-      const double log_q = rest.log_mass() - log_sum;
-      const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, log_q - log_tail};
-      loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
+      const double log_q = bucketed ? rest.log_mass() - log_sum : -INFINITY;
+      // On the list alone there is no outcome but its own: one of no probability on either side.
+      const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, bucketed ? log_q - log_tail : 0};
+      if (bucketed) loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
       if constexpr (D::needs_mean) {
-        mean = D::gradient(o, pa, pb);
-        double drift = difference_(o) - (1 - all);
+        mean = bucketed ? D::gradient(o, pa, pb) : 0;
+        double drift = (bucketed ? difference_(o) : 0) - (1 - all);
         for (Int j = 0; j < count; ++j) {
           const Outcome<double> on = outcome(j);
           mean += D::gradient(on, pa, pb);
@@ -521,7 +602,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
       loss += truncated && D::adds_mass ? part - o.q + o.p : part;
       if (g) {
-        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] - hard.log_sum) - hard.uniform) : 0;
+        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - static_cast<double>(max)) - hard.log_sum) - hard.uniform) : 0;
         g[ids[j]] = static_cast<S>(coefficient * slope(o) + beside);
       }
     }
