@@ -666,7 +666,7 @@ describe('kdLoss refuses', () => {
     ],
     "residual 'label' without labels": [
       () => kdLoss(student(), sparse(), { residual: 'label' }),
-      "TypeError: Cannot compute kdLoss: labels must be given with residual 'label': it is undefined",
+      "TypeError: Cannot compute kdLoss: labels must be given with residual 'label': it is missing",
     ],
     "residual 'label' with rows that may have none": [
       () => kdLoss(student(), sparse(), { residual: 'label', labels: [0, 1, 2], unlabelledIndex: -1 }),

@@ -252,6 +252,7 @@ const cases: Case[] = !isBuilt
       ),
       divergenceCase(5, 33, 'sparse_log_probs', { residual: code('residual', 'renormalize') }),
       divergenceCase(5, 1100, 'sparse_log_probs', { residual: code('residual', 'truncate') }),
+      ...[33, 1100].map((cols) => divergenceCase(5, cols, 'sparse_log_probs', { residual: code('residual', 'label') })),
       divergenceCase(5, 70_001, 'logits'),
       divergenceCase(5, 70_001, 'sparse_log_probs'),
       divergenceCase(2, 262_500, 'sparse_log_probs'),
