@@ -23,6 +23,7 @@ import { rowMasses } from './targets/target.js';
 
 export { LimbeckError } from './errors.js';
 export { setThreads } from './device.js';
+export type { HalfType } from './dtypes.js';
 export type { Divergence, DivergenceName } from './losses/divergences.js';
 export type { Denominator, Reduction, Residual } from './losses/settings.js';
 export type { LabelNumbers } from './losses/labels.js';

@@ -108,7 +108,7 @@ export class Tensor {
     this.#state.requiresGrad = value;
   }
 
-  /** The gradient `backward()` added up, or null. */
+  /** The gradient `backward()` added up, of this tensor's dtype, or null. */
   get grad(): Tensor | null {
     const state = this.#state;
     if (state.grad !== null) state.gradSeen = true;
@@ -172,7 +172,10 @@ export class Tensor {
     return record('to', out, [this], (gradient) => [moved(gradient, home, action)]);
   }
 
-  /** The elements as another dtype: floats round to nearest, integers truncate. The same dtype gives a view. */
+  /**
+   * The elements as another dtype: floats round to nearest, integers truncate. The same dtype gives a view. Between floating
+   * dtypes the gradient travels back: float32 parameters of a bfloat16 student get a float32 gradient.
+   */
   cast(dtype: DType): Tensor {
     const action = 'cast a tensor';
     checkDTypeName(action, dtype);

@@ -5,12 +5,14 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { toBits, type HalfType } from './half.js';
 import { integers, normals, uniforms } from './random.js';
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const addonPath = path.join(process.env.LIMBECK_ADDON_DIR ?? path.join(root, 'build/Release'), 'limbeck_emulated.node');
 
-type Data = Float32Array | Int32Array;
+// Int32Array and Float32Array, or the bits of float16 and of bfloat16.
+type Data = Float32Array | Int32Array | Uint16Array | Int16Array;
 type Buffer = { size: number; free(): void };
 type Options = {
   seed?: number;
@@ -54,6 +56,12 @@ const isBuilt = existsSync(addonPath);
 const addon = (isBuilt ? createRequire(import.meta.url)(addonPath) : null) as Addon;
 const defaults: Options = { seed: 0, races: true, sectors: true, asyncLate: true, lazy: false, memoryBytes: 2 ** 32 };
 
+function dtypeOf(data: Data): string {
+  if (data instanceof Float32Array) return 'float32';
+  if (data instanceof Int32Array) return 'int32';
+  return data instanceof Uint16Array ? 'float16' : 'bfloat16';
+}
+
 /** Arguments by name, in the order of the native schema; typed arrays go to the device, `out` names come back. */
 function call(kernel: string, given: Record<string, Data | number | null>, out: string[]): Data[] {
   const parameters = addon.schema[kernel]!.split(',').map((entry) => entry.trim().split(/\s+/) as [string, string]);
@@ -63,7 +71,7 @@ function call(kernel: string, given: Record<string, Data | number | null>, out: 
       const value = given[name];
       if (kind === 'Int' || kind === 'Float') return (value as number | undefined) ?? 0;
       if (value === undefined || value === null || typeof value === 'number') return null;
-      const buffer = addon.allocate(0, value instanceof Int32Array ? 'int32' : 'float32', value.length);
+      const buffer = addon.allocate(0, dtypeOf(value), value.length);
       buffers.set(name, buffer);
       addon.upload(buffer, value);
       return buffer;
@@ -129,9 +137,19 @@ function divergenceCase(rows: number, cols: number, target: string, more: Record
         denominator_value: 1,
         ...more,
       };
-      return call('divergence', given, ['row_loss', 'loss', 'gradient']);
+      return call('divergence', given, ['row_loss', ...(given.loss === null ? [] : ['loss']), 'gradient']);
     },
   };
+}
+
+/** Student of float16 or bfloat16, a dense teacher of the other one, gradient of the student's type. */
+function halfCase(rows: number, cols: number, target: string, type: HalfType, more: Record<string, Data | number | null> = {}): Case {
+  const teacher: Record<string, Data> =
+    target === 'logits' ? { teacher: toBits(normals(2, rows * cols, 2), type === 'float16' ? 'bfloat16' : 'float16') } : {};
+  const stride = (more.gradient_stride as number | undefined) ?? cols;
+  const gradient = toBits(new Float32Array(rows * stride), type);
+  const one = divergenceCase(rows, cols, target, { student: toBits(normals(1, rows * cols, 2), type), gradient, ...teacher, ...more });
+  return { ...one, name: `${one.name}, ${type}` };
 }
 
 function selectionCase(kernel: 'top_k' | 'capture_top_k', rows: number, cols: number, k: number): Case {
@@ -234,6 +252,7 @@ const cases: Case[] = !isBuilt
       ),
       divergenceCase(5, 33, 'sparse_log_probs', { residual: code('residual', 'renormalize') }),
       divergenceCase(5, 1100, 'sparse_log_probs', { residual: code('residual', 'truncate') }),
+      ...[33, 1100].map((cols) => divergenceCase(5, cols, 'sparse_log_probs', { residual: code('residual', 'label') })),
       divergenceCase(5, 70_001, 'logits'),
       divergenceCase(5, 70_001, 'sparse_log_probs'),
       divergenceCase(2, 262_500, 'sparse_log_probs'),
@@ -245,6 +264,10 @@ const cases: Case[] = !isBuilt
         divergenceCase(70, 1028, target, { gradient_stride: 1029 }),
         divergenceCase(700, 8, target, { gradient_stride: 9 }),
       ]),
+      halfCase(9, 257, 'logits', 'bfloat16'),
+      halfCase(5, 1030, 'logits', 'float16'),
+      halfCase(9, 1028, 'sparse_log_probs', 'bfloat16', { gradient_stride: 1029 }),
+      halfCase(3, 70_001, 'logits', 'bfloat16'),
       ...[5, 130, 1030, 5000].flatMap((cols) => [softmaxCase(9, cols, 0), softmaxCase(9, cols, 1)]),
       softmaxCase(70, 1025, 0),
       softmaxCase(5, 70_001, 1),
@@ -454,6 +477,30 @@ describe.skipIf(!isBuilt)('emulated device', () => {
     expect(softmax.sectorsStored).toBe((4 * rows * cols) / 32);
     expect(softmax.bytesLoaded).toBeGreaterThanOrEqual(4 * rows * cols);
     expect(softmax.sectorsLoaded).toBe(softmax.bytesLoaded / 32);
+  });
+
+  test('the audit counts two bytes for each element of a half type, read once and written once', () => {
+    const [rows, cols] = [8, 2048];
+    const type: HalfType = 'bfloat16';
+    const plain = { labels: null, row_weights: null, hard_weight: 0, reduction: code('reduction', 'none'), loss: null };
+    const bits = (seed: number) => toBits(normals(seed, rows * cols), type);
+    for (const [name, teacher, read] of [
+      ['bfloat16 beside bfloat16', bits(2), 4],
+      ['bfloat16 beside float32', normals(2, rows * cols), 6],
+    ] as const) {
+      addon.emulator.resetAudit();
+      divergenceCase(rows, cols, 'logits', {
+        ...plain,
+        student: bits(1),
+        teacher,
+        gradient: toBits(new Float32Array(rows * cols), type),
+      }).run();
+      const dense = addon.emulator.audit().find((entry) => entry.kernel.startsWith('divergence_dense'))!;
+      expect(dense.bytesLoaded, name).toBe(read * rows * cols);
+      expect(dense.sectorsLoaded, name).toBe((read * rows * cols) / 32);
+      // The gradient, and one float32 loss for each row.
+      expect(dense.bytesStored, name).toBe(2 * rows * cols + 4 * rows);
+    }
   });
 
   test('worker threads share the device', async () => {

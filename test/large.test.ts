@@ -1,7 +1,8 @@
 // Element offsets beyond 2^31 (trap 13): two rows far apart in memory that the system maps but never fills.
 import { describe, expect, test } from 'vitest';
 import * as raw from '../src/raw.js';
-import { expectClose } from './compare.js';
+import { expectClose, expectSameBits } from './compare.js';
+import { toBits } from './half.js';
 import { normals } from './random.js';
 
 describe('offsets beyond 2^31 elements', () => {
@@ -31,6 +32,30 @@ describe('offsets beyond 2^31 elements', () => {
         near.gradient.subarray(r * cols, (r + 1) * cols),
         0,
       );
+    expect(far.loss.every(Number.isFinite)).toBe(true);
+  });
+
+  test('the last row of half types, beyond 2^32 bytes and 2^31 elements', (context) => {
+    const stride = 2 ** 31 + 4099;
+    const cols = 1025;
+    const rows = 2;
+    let student: Uint16Array;
+    try {
+      student = new Uint16Array(stride + cols);
+    } catch {
+      return context.skip('this machine refuses 4.3 GB of addresses');
+    }
+    const values = new Uint16Array(toBits(normals(1, rows * cols), 'bfloat16'));
+    const teacher = new Uint16Array(toBits(normals(2, rows * cols), 'float16'));
+    for (let r = 0; r < rows; r++) student.set(values.subarray(r * cols, (r + 1) * cols), r * stride);
+    const options = { rows, cols, dtype: 'bfloat16', teacherDtype: 'float16', reduction: 'none' } as const;
+    const near = { loss: new Float32Array(rows), gradient: new Uint16Array(rows * cols) };
+    raw.kdLoss(values, teacher, { ...options, out: near });
+    const far = { loss: new Float32Array(rows), gradient: student };
+    raw.kdLoss(student, teacher, { ...options, rowStride: stride, teacherRowStride: cols, out: far });
+    expectClose('loss', far.loss, near.loss, 0);
+    for (let r = 0; r < rows; r++)
+      expectSameBits(`gradient of row ${r}`, student.slice(r * stride, r * stride + cols), near.gradient.slice(r * cols, (r + 1) * cols));
     expect(far.loss.every(Number.isFinite)).toBe(true);
   });
 });

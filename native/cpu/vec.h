@@ -9,7 +9,7 @@
 namespace limbeck::cpu {
 
 // load(p), load(p, n, padding), store(p, v), store(p, v, n), stream(p, v), total(v) in double, largest(v), bits(mask);
-// of floats widen(p) and narrow(p, v), a whole vector from and to Float16 or BFloat16.
+// of floats widen(p), widen(p, n), narrow(p, v), narrow(p, v, n) from and to Float16 or BFloat16.
 template <class V> struct vec;
 
 template <class S> struct ScalarVec {
@@ -27,6 +27,20 @@ template <> struct vec<float> : ScalarVec<float> {
   template <class H> LIMBECK_FN static void narrow(H* p, float v) { *p = narrow_<H>(v); }
 };
 template <> struct vec<double> : ScalarVec<double> {};
+
+// Partial vectors of a half type where the instruction set has no masks of 16 bits: through a whole vector's worth of memory.
+template <class V> struct HalfTails {
+  template <class H> LIMBECK_FN static V widen(const H* p, Int n) {
+    H part[lane<V>::width] = {};
+    memcpy(part, p, static_cast<size_t>(n) * sizeof(H));
+    return vec<V>::widen(part);
+  }
+  template <class H> LIMBECK_FN static void narrow(H* p, V v, Int n) {
+    H part[lane<V>::width];
+    vec<V>::narrow(part, v);
+    memcpy(p, part, static_cast<size_t>(n) * sizeof(H));
+  }
+};
 
 // How a step of a row loop reaches memory: a whole vector, or the last n elements with the other lanes padded.
 template <class V> struct Whole {
@@ -86,28 +100,20 @@ template <class V, int N, class F> LIMBECK_FN Sums<N> sum_each(Int n, F f) {
   return sums;
 }
 
-// n numbers of a half type as floats, and back. A tail goes through a whole vector's worth of memory.
+// n numbers of a half type as floats, and back.
 template <class V, class H> LIMBECK_FN void widen_row(const H* from, float* to, Int n) {
   constexpr Int W = lane<V>::width;
   Int i = 0;
   for (; i + W <= n; i += W) vec<V>::store(to + i, vec<V>::widen(from + i));
-  if constexpr (W > 1) {
-    if (i == n) return;
-    H part[W] = {};
-    memcpy(part, from + i, static_cast<size_t>(n - i) * sizeof(H));
-    vec<V>::store(to + i, vec<V>::widen(part), n - i);
-  }
+  if constexpr (W > 1)
+    if (i < n) vec<V>::store(to + i, vec<V>::widen(from + i, n - i), n - i);
 }
 template <class V, class H> LIMBECK_FN void narrow_row(const float* from, H* to, Int n) {
   constexpr Int W = lane<V>::width;
   Int i = 0;
   for (; i + W <= n; i += W) vec<V>::narrow(to + i, vec<V>::load(from + i));
-  if constexpr (W > 1) {
-    if (i == n) return;
-    H part[W];
-    vec<V>::narrow(part, vec<V>::load(from + i, n - i, 0.0f));
-    memcpy(to + i, part, static_cast<size_t>(n - i) * sizeof(H));
-  }
+  if constexpr (W > 1)
+    if (i < n) vec<V>::narrow(to + i, vec<V>::load(from + i, n - i, 0.0f), n - i);
 }
 
 // The largest element; NaN may be dropped (it comes back through the exponentials).

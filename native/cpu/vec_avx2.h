@@ -63,7 +63,9 @@ using simd::F32;
 }
 
 namespace limbeck::cpu {
-template <> struct vec<avx2::simd::F32> {
+template <> struct vec<avx2::simd::F32> : HalfTails<avx2::simd::F32> {
+  using HalfTails::narrow;
+  using HalfTails::widen;
   using F32 = avx2::simd::F32;
   LIMBECK_FN static __m256i first(Int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -63,7 +63,9 @@ using simd::F32;
 }
 
 namespace limbeck::cpu {
-template <> struct vec<neon::simd::F32> {
+template <> struct vec<neon::simd::F32> : HalfTails<neon::simd::F32> {
+  using HalfTails::narrow;
+  using HalfTails::widen;
   using F32 = neon::simd::F32;
   LIMBECK_FN static F32 load(const float* p) { return {vld1q_f32(p)}; }
   LIMBECK_FN static F32 load(const float* p, Int n, float padding) {

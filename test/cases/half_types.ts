@@ -499,6 +499,25 @@ export const half_types: CaseFile = {
       },
     },
     {
+      name: 'limbeck/raw: a row that is refused keeps its bits',
+      run({ raw, device }) {
+        if (device !== 'cpu') return;
+        const cols = 33;
+        const bits = new Uint16Array(toBits(normals(1, cols), 'bfloat16'));
+        const before = bits.slice();
+        const options = { rows: 1, cols, dtype: 'bfloat16', out: { gradient: bits } } as const;
+        const sparse = { indices: Int32Array.of(1, 1), logProbs: Float32Array.of(-1, -1) };
+        expectThrows(
+          'ids',
+          () => raw.kdLoss(bits, sparse, { ...options, residual: 'truncate' }),
+          RangeError,
+          /indices of a row must differ/,
+        );
+        expectThrows('labels', () => raw.crossEntropy(bits, [cols], options), RangeError, /labels must be in/);
+        expectSameBits('the student', bits, before);
+      },
+    },
+    {
       name: 'what half types are not taken for is refused by name',
       run({ limbeck, device }) {
         const half = limbeck.tensor([[1, 2]], { dtype: 'bfloat16', device });
