@@ -3,4 +3,5 @@ export { captureTopK, type CaptureOptions } from './capture.js';
 export { DenseTarget, denseTarget, SparseTarget, sparseTarget, type DenseKind, type SparseTargetParts } from './target.js';
 export { loadTargets, saveTargets, type LoadTargetsOptions, type Target } from './file.js';
 export { sampleTarget, type SampleMethod, type SampleOptions } from './sample.js';
-export { interpolateTarget, mixTargets } from './later.js';
+export { interpolateTarget } from './later.js';
+export { mixTargets, type MixOptions, type MixturePart } from './mix.js';

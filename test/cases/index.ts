@@ -10,6 +10,7 @@ import { gather_rows } from './gather_rows.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { matmul } from './matmul.js';
+import { mix_targets } from './mix_targets.js';
 import { reduce } from './reduce.js';
 import { reverse_kl } from './reverse_kl.js';
 import { sample_target } from './sample_target.js';
@@ -48,4 +49,5 @@ export const cases: CaseFile[] = [
   sgd,
   adamw,
   sample_target,
+  mix_targets,
 ];

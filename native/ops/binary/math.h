@@ -9,6 +9,7 @@ template <Binary f, class V> LIMBECK_FN V binary_(V a, V b) {
   if constexpr (f == Binary::add) return a + b;
   else if constexpr (f == Binary::sub) return a - b;
   else if constexpr (f == Binary::mul) return a * b;
+  else if constexpr (f == Binary::weigh) return mul0_(b, a);  // a weight of 0 silences anything
   else return a / b;
 }
 
