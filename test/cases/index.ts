@@ -18,6 +18,7 @@ import { sgd } from './sgd.js';
 import { skew_forward_kl } from './skew_forward_kl.js';
 import { skew_reverse_kl } from './skew_reverse_kl.js';
 import { soft_cross_entropy } from './soft_cross_entropy.js';
+import { soften } from './soften.js';
 import { softmax } from './softmax.js';
 import { squared_hellinger } from './squared_hellinger.js';
 import { symmetric_kl } from './symmetric_kl.js';
@@ -50,4 +51,5 @@ export const cases: CaseFile[] = [
   adamw,
   sample_target,
   mix_targets,
+  soften,
 ];
