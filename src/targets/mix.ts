@@ -8,7 +8,7 @@ import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import { fromArray, hostCopy, ordinalOf, Tensor, view } from '../tensor.js';
 import { DenseTarget, SparseTarget } from './target.js';
-import { checkAlike, checkTeacher, logProbabilitiesOf, probabilitiesOf, type TeacherRows } from './teacher.js';
+import { checkAlike, checkTeacher, logProbabilitiesOf, probabilitiesOf, timesRows, type TeacherRows } from './teacher.js';
 
 /** One teacher of {@link mixTargets}. */
 export interface MixturePart<T = DenseTarget | SparseTarget | Tensor> {
@@ -157,17 +157,6 @@ function mixDense(
   applyUnary(action, 'log', mixture, 0, mixture);
   timesRows(action, mixture, rowTemperature ?? temperature, rows, cols);
   return new DenseTarget('logits', mixture);
-}
-
-/** x · factor in place, where a factor of 0 silences NaN and infinities. */
-function timesRows(action: string, x: Tensor, factor: number | Tensor, rows: number, cols: number): void {
-  if (typeof factor === 'number') {
-    applyUnary(action, 'scale', x, factor, x);
-    return;
-  }
-  const column = factor.cast(x.dtype);
-  applyBinary(action, 'weigh', x, column, { rows, cols, how: 'column' }, x);
-  column.dispose();
 }
 
 interface SparsePart {

@@ -2,6 +2,7 @@
 import { checkComputed, checkConstant, checkRows, checkSameDevice, checkSameDType, type RowsOf } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { massError, wrongRows } from '../losses/masses.js';
+import { applyBinary } from '../ops/binary.js';
 import { logSoftmax, softmax } from '../ops/softmax.js';
 import { applyUnary } from '../ops/unary.js';
 import { cloned, Tensor } from '../tensor.js';
@@ -55,4 +56,15 @@ export function probabilitiesOf(action: string, teacher: TeacherRows, temperatur
 export function logProbabilitiesOf(action: string, { values, kind }: TeacherRows): Tensor {
   if (kind === 'logits') return logSoftmax(values);
   return kind === 'probs' ? applyUnary(action, 'log', values) : cloned(values, action);
+}
+
+/** x · factor in place, where a factor of 0 silences NaN and infinities. */
+export function timesRows(action: string, x: Tensor, factor: number | Tensor, rows: number, cols: number): void {
+  if (typeof factor === 'number') {
+    applyUnary(action, 'scale', x, factor, x);
+    return;
+  }
+  const column = factor.cast(x.dtype);
+  applyBinary(action, 'weigh', x, column, { rows, cols, how: 'column' }, x);
+  column.dispose();
 }

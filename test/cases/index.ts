@@ -9,6 +9,7 @@ import { forward_kl } from './forward_kl.js';
 import { gather_rows } from './gather_rows.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
+import { label_target } from './label_target.js';
 import { matmul } from './matmul.js';
 import { mix_targets } from './mix_targets.js';
 import { reduce } from './reduce.js';
@@ -52,4 +53,5 @@ export const cases: CaseFile[] = [
   sample_target,
   mix_targets,
   soften,
+  label_target,
 ];
