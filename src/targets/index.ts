@@ -17,3 +17,4 @@ export {
   type VirtualTeacherOptions,
 } from './labelled.js';
 export { mixTargets, type MixOptions, type MixturePart } from './mix.js';
+export { TaidScheduler, type TaidOptions, type TaidState } from './taid.js';
