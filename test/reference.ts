@@ -544,6 +544,7 @@ export const binary: Record<string, (a: number, b: number) => number> = {
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
   weigh: (a, b) => (b === 0 ? 0 : a * b),
+  log_add_exp: (a, b) => (a === b ? a + Math.LN2 : Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)))),
 };
 
 const largest = (values: number[], better: (a: number, b: number) => boolean, empty: number): number =>

@@ -6,7 +6,7 @@
 #define LIMBECK_REDUCTIONS(X) X(none) X(sum) X(mean)
 #define LIMBECK_DENOMINATORS(X) X(rows) X(weights) X(number)
 #define LIMBECK_UNARY(X) X(copy) X(neg) X(relu) X(exp) X(log) X(square) X(sqrt) X(abs) X(tanh) X(sigmoid) X(scale) X(add_scalar) X(expm1) X(log1p)
-#define LIMBECK_BINARY(X) X(add) X(sub) X(mul) X(div) X(weigh)
+#define LIMBECK_BINARY(X) X(add) X(sub) X(mul) X(div) X(weigh) X(log_add_exp)
 // How b meets a [rows, cols]: same shape; row: b [cols]; column: b [rows]; scalar: b [1].
 #define LIMBECK_BROADCASTS(X) X(same) X(row) X(column) X(scalar)
 // axis 0 sums over rows and gives [cols]; axis 1 sums over cols and gives [rows].

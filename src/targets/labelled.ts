@@ -83,7 +83,7 @@ function labelledProbs(action: string, teacher: TeacherRows, labels: unknown, op
   checkIndices(action, options);
   const column = labelTensor(action, labels, teacher.values, teacher, options);
   // Probabilities that are there need no copy: the kernel writes elsewhere.
-  const probs = teacher.kind === 'probs' ? view(teacher.values) : probabilitiesOf(action, teacher, 1);
+  const probs = teacher.kind === 'probs' ? view(teacher.values) : probabilitiesOf(action, teacher);
   return { probs, labels: column };
 }
 
@@ -101,7 +101,7 @@ export interface CorrectOptions extends LabelOptions {
  * - `'swap'` exchanges the label's value with the largest (the first of several) (probability shift of arXiv 1911.07471,
  *   swapped logits of arXiv 2504.20108);
  * - `'sort'` gives the label the largest value, and each class that stood before it the next smaller one, so that their
- *   order is kept (arXiv 2508.16544; equal values stand in order of their columns).
+ *   order is kept (after the abstract of arXiv 2508.16544; equal values stand in order of their columns).
  *
  * Values are moved, never changed: the target is of the teacher's kind (logits, probabilities or log-probabilities), with
  * its mass, and correct at every temperature. Rows that are ignored or unlabelled stay as they are. A row with NaN stays one.
@@ -223,7 +223,7 @@ export function virtualTeacher(labels: Labels, options: VirtualTeacherOptions): 
   if (labels instanceof Tensor && device !== undefined && parseDevice(action, device) !== ordinalOf(labels, action))
     throw valueError(action, `device must be ${labels.device} like the labels`, device);
   return tidy(() => {
-    const rows = rowCount(action, labels);
+    const rows = rowCount(labels);
     const shape = { rows, cols, leading: [rows] };
     const ordinal = labels instanceof Tensor ? ordinalOf(labels, action) : parseDevice(action, device);
     const one = fromArray(Float32Array.of(1 / cols), 'float32', [1], ordinal, action);
@@ -235,17 +235,9 @@ export function virtualTeacher(labels: Labels, options: VirtualTeacherOptions): 
   });
 }
 
-function rowCount(action: string, labels: unknown): number {
-  if (labels instanceof Tensor) {
-    checkLive(action, 'labels', labels);
-    return labels.size;
-  }
-  // The array is checked against its own length here and read again with the columns.
-  const count = Array.isArray(labels)
-    ? (labels as unknown[]).flat(Infinity).length
-    : ArrayBuffer.isView(labels) && 'length' in labels
-      ? Number(labels.length)
-      : 1;
-  labelArray(action, labels, count, []);
-  return count;
+/** How many labels there are, whatever else is wrong with them. */
+function rowCount(labels: unknown): number {
+  if (labels instanceof Tensor) return labels.size;
+  if (Array.isArray(labels)) return (labels as unknown[]).flat(32).length;
+  return labels instanceof Int32Array || labels instanceof BigInt64Array ? labels.length : 1;
 }

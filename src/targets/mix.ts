@@ -8,7 +8,7 @@ import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import { fromArray, hostCopy, ordinalOf, Tensor, view } from '../tensor.js';
 import { DenseTarget, SparseTarget } from './target.js';
-import { checkAlike, checkTeacher, logProbabilitiesOf, probabilitiesOf, timesRows, type TeacherRows } from './teacher.js';
+import { checkAlike, checkTeacher, logProbabilitiesOf, timesRows } from './teacher.js';
 
 /** One teacher of {@link mixTargets}. */
 export interface MixturePart<T = DenseTarget | SparseTarget | Tensor> {
@@ -37,14 +37,16 @@ const tolerance = 1e-6;
  *
  * - `'arithmetic'`, p = Σ α_m p_m: forward KL to it has the gradient Σ α_m ∂KL(p_m‖q)/∂z. The p_m are taken at `temperature`
  *   (logits divided by it, probabilities and log-probabilities raised to 1/T). At 1 the result is a target of
- *   probabilities. At another T it is one of logits T·ln p, which {@link kdLoss} with that same temperature turns back into p;
+ *   log-probabilities. At another T it is one of logits T·ln p, which {@link kdLoss} with that same temperature turns back into p;
  *   it is meant for that temperature only. (A mixture made at 1 that kdLoss softens is another target: (Σ α_m p_m)^{1/T}.)
- *   Probabilities below what float32 holds, about 1e-38, become 0, which is infinite to reverse KL.
+ *   It is added up as logarithms, so that no small probability is lost, and none becomes infinite to reverse KL.
  * - `'geometric'`, p ∝ Π p_m^{α_m} = softmax(Σ α_m ln p_m): a target of logits, and the geometric mixture at every temperature. An
  *   outcome that one teacher with a weight excludes is excluded; a row that is left without any has a loss of NaN.
  * - Sparse targets of weights (sampled): the mixture has every id of any of them, weights of the same id added up, and stays unbiased.
  *   Sparse targets of probabilities: exact where all name the same ids in a row, tails mixed too, and an error where they do
  *   not. They carry the one temperature they were taken at. Both are put together on the host.
+ *
+ * Every column counts: a padded vocabulary must be −∞ (probability 0) beyond its columns.
  *
  * Ensembles: Hinton et al. 2015 (arXiv 1503.02531).
  *
@@ -136,27 +138,43 @@ function mixDense(
     values,
   );
   const { temperature, rowTemperature } = checkTemperature(action, given ?? 1, rows, leading, values);
-  const each = (teacher: TeacherRows): Tensor =>
-    kind === 'geometric' ? logProbabilitiesOf(action, teacher) : probabilitiesOf(action, teacher, rowTemperature ?? temperature);
+  const isGeometric = kind === 'geometric';
   let total: Tensor | null = null;
   for (const [i, teacher] of teachers.entries()) {
     const weight = weights[i]!;
     if (weight === 0) continue;
-    const term = each(teacher);
-    if (weight !== 1) timesRows(action, term, weight, rows, cols);
+    const term = logProbabilitiesOf(action, teacher, isGeometric ? 1 : (rowTemperature ?? temperature));
+    if (isGeometric) timesRows(action, term, weight, rows, cols);
+    else addLogWeight(action, term, weight, rows, cols);
     if (total === null) total = term;
     else {
-      applyBinary(action, 'add', total, term, { rows: 1, cols: total.size, how: 'same' }, total);
+      const plan = { rows: 1, cols: total.size, how: 'same' } as const;
+      applyBinary(action, isGeometric ? 'add' : 'log_add_exp', total, term, plan, total);
       term.dispose();
     }
   }
   // The weights sum to 1, so one of them is above 0.
   const mixture = total!;
-  if (kind === 'geometric') return new DenseTarget('logits', mixture);
-  if (rowTemperature === null && temperature === 1) return new DenseTarget('probs', mixture);
-  applyUnary(action, 'log', mixture, 0, mixture);
+  if (isGeometric) return new DenseTarget('logits', mixture);
+  if (rowTemperature === null && temperature === 1) return new DenseTarget('log_probs', mixture);
   timesRows(action, mixture, rowTemperature ?? temperature, rows, cols);
   return new DenseTarget('logits', mixture);
+}
+
+/** x + ln α in place; −∞ where α is 0, whatever stood there. */
+function addLogWeight(action: string, x: Tensor, weight: number | Tensor, rows: number, cols: number): void {
+  if (typeof weight === 'number') {
+    if (weight !== 1) applyUnary(action, 'add_scalar', x, Math.log(weight), x);
+    return;
+  }
+  const values = Float64Array.from(hostCopy(weight, action));
+  const column = (f: (value: number) => number): Tensor => {
+    const numbers = values.map(f);
+    return fromArray(x.dtype === 'float64' ? numbers : Float32Array.from(numbers), x.dtype, [rows, 1], ordinalOf(x, action), action);
+  };
+  const plan = { rows, cols, how: 'column' } as const;
+  if (values.includes(0)) applyBinary(action, 'weigh', x, column(Math.sign), plan, x);
+  applyBinary(action, 'add', x, column(Math.log), plan, x);
 }
 
 interface SparsePart {

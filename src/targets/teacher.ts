@@ -37,25 +37,24 @@ export function checkAlike(action: string, name: string, teacher: TeacherRows, o
     );
 }
 
-/** Probabilities at a temperature, in memory of the caller's own. At the number 1 they are as given, with their mass. */
-export function probabilitiesOf(action: string, teacher: TeacherRows, temperature: number | Tensor): Tensor {
-  const { values, kind, target, cols } = teacher;
-  if (kind === 'logits') return softmax(values, { temperature });
-  if (temperature === 1) return kind === 'probs' ? cloned(values, action) : applyUnary(action, 'exp', values);
+/** Probabilities at temperature 1 in memory of the caller's own; those given are as given, with their mass. */
+export function probabilitiesOf(action: string, { values, kind }: TeacherRows): Tensor {
+  if (kind === 'logits') return softmax(values);
+  return kind === 'probs' ? cloned(values, action) : applyUnary(action, 'exp', values);
+}
+
+/** Log-probabilities at a temperature in memory of the caller's own. At the number 1 those given are as given, with their mass. */
+export function logProbabilitiesOf(action: string, { values, kind, target, cols }: TeacherRows, temperature: number | Tensor = 1): Tensor {
+  if (kind === 'logits') return logSoftmax(values, { temperature });
+  if (temperature === 1) return kind === 'probs' ? applyUnary(action, 'log', values) : cloned(values, action);
   const masses = target.masses(cols);
   const [wrong] = wrongRows(masses);
   if (wrong !== undefined) throw massError(action, masses[wrong]!, wrong);
-  if (kind === 'log_probs') return softmax(values, { temperature });
+  if (kind === 'log_probs') return logSoftmax(values, { temperature });
   const logs = applyUnary(action, 'log', values);
-  const probs = softmax(logs, { temperature });
+  const softened = logSoftmax(logs, { temperature });
   logs.dispose();
-  return probs;
-}
-
-/** Log-probabilities at temperature 1 in memory of the caller's own; those given are as given, with their mass. */
-export function logProbabilitiesOf(action: string, { values, kind }: TeacherRows): Tensor {
-  if (kind === 'logits') return logSoftmax(values);
-  return kind === 'probs' ? applyUnary(action, 'log', values) : cloned(values, action);
+  return softened;
 }
 
 /** x · factor in place, where a factor of 0 silences NaN and infinities. */

@@ -110,9 +110,9 @@ export const mix_targets: CaseFile = {
             for (const weights of [[0.5, 0.2, 0.3], [0, 1, 0], rowWeights(cols)]) {
               const { target, probs } = mixture(subject, cols, weights, T, isGeometric);
               const what = `V ${cols}, T ${String(T)}, ${typeof weights[0]} weights`;
-              expectEqual('kind', target.kind, !isGeometric && T === 1 ? 'probs' : 'logits');
+              expectEqual('kind', target.kind, !isGeometric && T === 1 ? 'log_probs' : 'logits');
               const values = (await target.values.read()) as Float32Array;
-              const actual = target.kind === 'probs' ? values : softmaxAt(values, cols, T);
+              const actual = target.kind === 'log_probs' ? Float64Array.from(values, Math.exp) : softmaxAt(values, cols, T);
               // A logarithm of p in float32 is off by |ln p|·2^-24, which the temperature divides and multiplies again.
               expectClose(what, actual, probs, (i) => 4e-6 * (probs[i] as number) * Math.max(1, -Math.log(probs[i] as number) / 4) + 1e-37);
             }
@@ -179,6 +179,44 @@ export const mix_targets: CaseFile = {
         );
         const loss = (await limbeck.kdLoss(student, mixed, { reduction: 'none' }).read()) as Float32Array;
         expectEqual('rows without an outcome are NaN', Array.from(loss, Number.isNaN), [false, false, true]);
+      },
+    },
+    {
+      name: 'arithmetic: probabilities far below the smallest float32 stay, so that reverse KL is finite; weight 0 silences a NaN',
+      async run({ limbeck, device }) {
+        const first = limbeck.tensor(
+          [
+            [0, -200, -400],
+            [0, 0, 0],
+          ],
+          { device },
+        );
+        const second = limbeck.tensor(
+          [
+            [0, -300, -150],
+            [NaN, 1, 2],
+          ],
+          { device },
+        );
+        const weights = [limbeck.tensor([0.25, 1], { device }), limbeck.tensor([0.75, 0], { device })] as const;
+        const mixed = limbeck.mixTargets([
+          { target: first, weight: weights[0] },
+          { target: second, weight: weights[1] },
+        ]);
+        const third = -Math.log(3);
+        const expected = [0, Math.log(0.25) - 200, Math.log(0.75) - 150, third, third, third];
+        expectClose('logarithms', (await mixed.values.read()) as Float32Array, expected, 2e-5);
+        const student = limbeck.tensor(
+          [
+            [1, 2, 3],
+            [1, 2, 3],
+          ],
+          { device, requiresGrad: true },
+        );
+        const q = logSoftmaxRow([1, 2, 3], 1);
+        const exact = [0, 3].map((at) => sum(q.map((log, c) => Math.exp(log) * (log - (expected[at + c] as number)))));
+        const loss = limbeck.kdLoss(student, mixed, { divergence: 'reverse_kl', reduction: 'none' });
+        expectClose('reverse KL', (await loss.read()) as Float32Array, exact, (i) => 1e-5 * (exact[i] as number));
       },
     },
     {
