@@ -18,10 +18,12 @@ template <LabelTarget f, class V, class S> void blend_row(const S* x, S* y, Int 
 }
 
 // y is a copy of x. The label takes the largest value, the column that had it the label's.
-template <class S> void swap_row(const S* x, S* y, Int cols, Int label) {
+template <class V, class S> void swap_row(const S* x, S* y, Int cols, Int label) {
+  const S most = largest<V>(x, cols);
+  if (x[label] == most) return;
+  // A row of NaN alone has no largest.
   Int top = 0;
-  for (Int c = 1; c < cols; ++c)
-    if (x[top] < x[c]) top = c;
+  while (top < cols - 1 && x[top] != most) ++top;
   y[label] = x[top];
   y[top] = x[label];
 }
@@ -63,7 +65,7 @@ void label_target(Context& ctx, In x, In labels, Out y, Int rows, Int cols, Int 
         if (!is_labelled || f == LabelTarget::swap || f == LabelTarget::sort) memcpy(to, from, static_cast<size_t>(cols) * sizeof(S));
         if (!is_labelled) continue;
         switch (f) {
-          case LabelTarget::swap: swap_row(from, to, cols, label); break;
+          case LabelTarget::swap: swap_row<V>(from, to, cols, label); break;
           case LabelTarget::sort: sort_row(from, to, cols, label, before); break;
           case LabelTarget::mix: blend_row<LabelTarget::mix, V>(from, to, cols, label, parameter); break;
           case LabelTarget::enhance: blend_row<LabelTarget::enhance, V>(from, to, cols, label, parameter); break;
