@@ -138,6 +138,34 @@ export const mix_targets: CaseFile = {
       },
     },
     {
+      name: 'an anchored recursion contracts: KL(anchor‖λ·anchor + (1 − λ)·q) is at most (1 − λ)·KL(anchor‖q) (arXiv 2601.13100)',
+      async run(subject) {
+        const { limbeck, device } = subject;
+        const cols = 33;
+        const anchorValues = normals(1, ROWS * cols, 2);
+        const anchor = limbeck.tensor(anchorValues.slice(), { shape: [ROWS, cols], device });
+        const rowOf = (values: Float32Array, r: number): Float64Array => logSoftmaxRow(values.subarray(r * cols, (r + 1) * cols), 1);
+        const distances = (values: Float32Array): number[] =>
+          Array.from({ length: ROWS }, (_, r) => {
+            const [p, q] = [rowOf(anchorValues, r), rowOf(values, r)];
+            return sum(p.map((log, c) => Math.exp(log) * (log - (q[c] as number))));
+          });
+        let current = limbeck.denseTarget({ logits: limbeck.tensor(normals(2, ROWS * cols, 2), { shape: [ROWS, cols], device }) });
+        let before = distances((await current.values.read()) as Float32Array);
+        for (let generation = 0; generation < 8; generation++) {
+          current = limbeck.mixTargets([
+            { target: anchor, weight: 0.25 },
+            { target: current, weight: 0.75 },
+          ]);
+          const after = distances((await current.values.read()) as Float32Array);
+          after.forEach((distance, r) =>
+            expectTrue(`generation ${generation}, row ${r}: ${distance}`, distance > 0 && distance <= 0.75 * (before[r] as number) + 1e-7),
+          );
+          before = after;
+        }
+      },
+    },
+    {
       name: 'geometric: what one teacher excludes is excluded, unless its weight is 0',
       async run(subject) {
         const { limbeck, device } = subject;
