@@ -24,6 +24,7 @@ export const schema = {
   reduce: 'In x, Out y, Int rows, Int cols, Int function, Int axis',
   dropout: 'In x, Out y, Int size, Float probability, Int seed, Int offset',
   gather_rows: 'In x, In indices, Out y, Int rows, Int cols, Int count',
+  label_target: 'In x, In labels, Out y, Int rows, Int cols, Int function, Float parameter, Int ignore_index, Int unlabelled_index',
   fill: 'Out y, Int size, Float value',
   sgd: 'InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
   adamw:
@@ -104,7 +105,17 @@ export interface NativeEmulator {
 }
 
 export type CodeList =
-  'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'sample_method' | 'divergence';
+  | 'target'
+  | 'residual'
+  | 'reduction'
+  | 'denominator'
+  | 'unary'
+  | 'binary'
+  | 'broadcast'
+  | 'reduce'
+  | 'sample_method'
+  | 'label_function'
+  | 'divergence';
 
 export interface Native {
   kernels: { [N in KernelName]: KernelCall<N> };

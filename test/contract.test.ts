@@ -18,7 +18,6 @@ import {
   linearKdLoss,
   logSoftmax,
   memory,
-  mixTargets,
   mul,
   noGrad,
   ones,
@@ -121,7 +120,6 @@ describe('names', () => {
 
 describe('not available yet: a name that says so and does not pretend', () => {
   refusals({
-    mixTargets: [() => mixTargets([]), 'LimbeckError not_available: Cannot mix targets: mixTargets is not available yet'],
     linearKdLoss: [
       () => linearKdLoss(student(), teacher(), teacher()),
       'LimbeckError not_available: Cannot compute linearKdLoss: linearKdLoss is not available yet',

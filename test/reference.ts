@@ -639,6 +639,8 @@ export const unary: Record<string, UnaryReference> = {
   },
   scale: { forward: (x, parameter) => x * parameter, slope: (_x, _y, parameter) => parameter, domain: [-5, 5] },
   add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
+  expm1: { forward: Math.expm1, slope: (_, y) => y + 1, domain: [-20, 20] },
+  log1p: { forward: Math.log1p, slope: (x) => 1 / (1 + x), domain: [-0.9, 100] },
 };
 
 export const binary: Record<string, (a: number, b: number) => number> = {
@@ -646,6 +648,8 @@ export const binary: Record<string, (a: number, b: number) => number> = {
   sub: (a, b) => a - b,
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
+  weigh: (a, b) => (b === 0 ? 0 : a * b),
+  log_add_exp: (a, b) => (a === b ? a + Math.LN2 : Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)))),
 };
 
 const largest = (values: number[], better: (a: number, b: number) => boolean, empty: number): number =>

@@ -6,6 +6,7 @@
 #include "ops/dropout/cpu.h"
 #include "ops/fill/cpu.h"
 #include "ops/gather_rows/cpu.h"
+#include "ops/label_target/cpu.h"
 #include "ops/matmul/cpu.h"
 #include "ops/reduce/cpu.h"
 #include "ops/sample_target/cpu.h"

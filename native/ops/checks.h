@@ -7,6 +7,7 @@
 #include "ops/dropout/check.h"
 #include "ops/fill/check.h"
 #include "ops/gather_rows/check.h"
+#include "ops/label_target/check.h"
 #include "ops/matmul/check.h"
 #include "ops/reduce/check.h"
 #include "ops/sample_target/check.h"

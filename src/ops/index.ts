@@ -1,10 +1,10 @@
 // Every operation, by its public name.
 export { add, sub, mul, div } from './binary.js';
-export { abs, addScalar, exp, log, neg, relu, scale, sigmoid, sqrt, square, tanh } from './unary.js';
+export { abs, addScalar, exp, expm1, log, log1p, neg, relu, scale, sigmoid, sqrt, square, tanh } from './unary.js';
 export { mean, sum, type ReduceOptions } from './reduce.js';
 export { logSoftmax, softmax, type SoftmaxOptions } from './softmax.js';
 export { argmax, topK, type TopK } from './top_k.js';
 export { linear, matmul, type MatmulOptions } from './matmul.js';
 export { dropout, type DropoutOptions } from './dropout.js';
 export { gatherRows, type RowIndices } from './gather_rows.js';
-export { soften, type SoftenOptions } from './soften.js';
+export { soften, softeningOperators, type SoftenOptions, type SofteningOperator, type SofteningOperatorName } from './soften.js';

@@ -47,6 +47,12 @@ export const exp = defineOp({ name: 'exp', run: (x: Tensor) => runUnary('compute
 /** Natural logarithm; log(0) = −∞, NaN below 0. Shape: any, kept. */
 export const log = defineOp({ name: 'log', run: (x: Tensor) => runUnary('compute log', 'log', x) });
 
+/** e^x − 1, exact for small x. Shape: any, kept. */
+export const expm1 = defineOp({ name: 'expm1', run: (x: Tensor) => runUnary('compute expm1', 'expm1', x) });
+
+/** ln(1 + x), exact for small x; −∞ at −1, NaN below. Shape: any, kept. */
+export const log1p = defineOp({ name: 'log1p', run: (x: Tensor) => runUnary('compute log1p', 'log1p', x) });
+
 /** x². Shape: any, kept. */
 export const square = defineOp({ name: 'square', run: (x: Tensor) => runUnary('compute square', 'square', x) });
 

@@ -10,7 +10,9 @@ import { gather_rows } from './gather_rows.js';
 import { half_types } from './half_types.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
+import { label_target } from './label_target.js';
 import { matmul } from './matmul.js';
+import { mix_targets } from './mix_targets.js';
 import { reduce } from './reduce.js';
 import { reverse_kl } from './reverse_kl.js';
 import { sample_target } from './sample_target.js';
@@ -18,6 +20,7 @@ import { sgd } from './sgd.js';
 import { skew_forward_kl } from './skew_forward_kl.js';
 import { skew_reverse_kl } from './skew_reverse_kl.js';
 import { soft_cross_entropy } from './soft_cross_entropy.js';
+import { soften } from './soften.js';
 import { softmax } from './softmax.js';
 import { squared_hellinger } from './squared_hellinger.js';
 import { symmetric_kl } from './symmetric_kl.js';
@@ -50,4 +53,7 @@ export const cases: CaseFile[] = [
   sgd,
   adamw,
   sample_target,
+  mix_targets,
+  soften,
+  label_target,
 ];

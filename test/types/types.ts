@@ -1,16 +1,22 @@
 // Compiled, never run: what the public types accept and refuse. `npm run types` fails where a refusal is missing.
 import {
   captureTopK,
+  correctTarget,
   crossEntropy,
   denseTarget,
   kdLoss,
   memory,
+  mixTargets,
   setDevice,
+  soften,
   softmax,
   sparseTarget,
+  TaidScheduler,
   tensor,
   tidy,
   topK,
+  virtualTeacher,
+  type DenseTarget,
   type Device,
   type DType,
   type SparseTarget,
@@ -81,6 +87,28 @@ denseTarget({ values: x });
 sparseTarget({ indices: [[1]], probs: [[1]], cols: 3 });
 // @ts-expect-error indices must be given
 sparseTarget({ probs: [[1]] });
+
+soften(x, { operator: 'log_link', temperature: tensor([2]) });
+// @ts-expect-error no such operator
+soften(x, { operator: 'log' });
+const dense = mixTargets(
+  [
+    { target: x, weight: 0.5 },
+    { target: denseTarget({ probs: x }), weight: tensor([0.5]) },
+  ],
+  { temperature: 2 },
+);
+same<typeof dense, DenseTarget>(true);
+const sparse = mixTargets([{ target, weight: 1 }]);
+same<typeof sparse, SparseTarget>(true);
+// @ts-expect-error a weight must be given
+mixTargets([{ target: x }]);
+// @ts-expect-error the rows must be whole
+correctTarget(target, [1]);
+// @ts-expect-error cols must be given
+virtualTeacher([1], { correctProb: 0.9 });
+// @ts-expect-error steps must be given
+new TaidScheduler({ tStart: 0.4 });
 
 const { values, indices } = topK(x, 1);
 same<typeof values, Tensor>(true);

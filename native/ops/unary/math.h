@@ -25,6 +25,8 @@ template <Unary f, class V> LIMBECK_FN V unary_(V x, V parameter) {
     return select_(lt_(x, zero), e, one) / (one + e);
   } else if constexpr (f == Unary::scale) return x * parameter;
   else if constexpr (f == Unary::add_scalar) return x + parameter;
+  else if constexpr (f == Unary::expm1) return expm1_(x);
+  else if constexpr (f == Unary::log1p) return log1p_(x);
   else return x;
 }
 
@@ -41,6 +43,8 @@ template <Unary f, class V> LIMBECK_FN V unary_gradient_(V x, V y, V g, V parame
   else if constexpr (f == Unary::tanh) return g * ((one - y) * (one + y));
   else if constexpr (f == Unary::sigmoid) return g * (y * (one - y));
   else if constexpr (f == Unary::scale) return g * parameter;
+  else if constexpr (f == Unary::expm1) return g * (y + one);
+  else if constexpr (f == Unary::log1p) return g / (x + one);
   else return g;
 }
 
