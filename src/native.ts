@@ -24,6 +24,11 @@ export const schema = {
   reduce: 'In x, Out y, Int rows, Int cols, Int function, Int axis',
   dropout: 'In x, Out y, Int size, Float probability, Int seed, Int offset',
   gather_rows: 'In x, In indices, Out y, Int rows, Int cols, Int count',
+  argsort: 'In x, Out indices, Int rows, Int cols, Int descending',
+  gather_cols: 'In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride',
+  scatter_cols: 'In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride, Int distinct',
+  scan: 'In x, Out y, Int rows, Int cols, Int function, Int reverse',
+  scan_backward: 'In y, In gradient_y, Out gradient_x, Int rows, Int cols, Int relative, Int reverse',
   fill: 'Out y, Int size, Float value',
   sgd: 'InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
   adamw:
@@ -104,7 +109,7 @@ export interface NativeEmulator {
 }
 
 export type CodeList =
-  'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'sample_method' | 'divergence';
+  'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'scan' | 'sample_method' | 'divergence';
 
 export interface Native {
   kernels: { [N in KernelName]: KernelCall<N> };

@@ -534,6 +534,12 @@ export const unary: Record<string, UnaryReference> = {
   },
   scale: { forward: (x, parameter) => x * parameter, slope: (_x, _y, parameter) => parameter, domain: [-5, 5] },
   add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
+  softplus: {
+    forward: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
+    slope: (x) => 1 / (1 + Math.exp(-x)),
+    domain: [-20, 20],
+  },
+  finite_or_zero: { forward: (x) => (Number.isFinite(x) ? x : 0), slope: () => 1, domain: [-5, 5] },
 };
 
 export const binary: Record<string, (a: number, b: number) => number> = {
@@ -541,6 +547,8 @@ export const binary: Record<string, (a: number, b: number) => number> = {
   sub: (a, b) => a - b,
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
+  mul0: (a, b) => (b === 0 ? 0 : a * b),
+  less: (a, b) => (a < b ? 1 : 0),
 };
 
 const largest = (values: number[], better: (a: number, b: number) => boolean, empty: number): number =>

@@ -9,7 +9,9 @@ template <Binary f, class V> LIMBECK_FN V binary_(V a, V b) {
   if constexpr (f == Binary::add) return a + b;
   else if constexpr (f == Binary::sub) return a - b;
   else if constexpr (f == Binary::mul) return a * b;
-  else return a / b;
+  else if constexpr (f == Binary::div) return a / b;
+  else if constexpr (f == Binary::mul0) return mul0_(b, a);
+  else return select_(lt_(a, b), splat<V>(1), splat<V>(0));
 }
 
 }  // namespace limbeck

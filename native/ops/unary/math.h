@@ -25,6 +25,8 @@ template <Unary f, class V> LIMBECK_FN V unary_(V x, V parameter) {
     return select_(lt_(x, zero), e, one) / (one + e);
   } else if constexpr (f == Unary::scale) return x * parameter;
   else if constexpr (f == Unary::add_scalar) return x + parameter;
+  else if constexpr (f == Unary::softplus) return max_(x, zero) + log1p_(exp_(-abs_(x)));
+  else if constexpr (f == Unary::finite_or_zero) return select_(lt_(abs_(x), splat<V>(INFINITY)), x, zero);
   else return x;
 }
 
@@ -41,6 +43,8 @@ template <Unary f, class V> LIMBECK_FN V unary_gradient_(V x, V y, V g, V parame
   else if constexpr (f == Unary::tanh) return g * ((one - y) * (one + y));
   else if constexpr (f == Unary::sigmoid) return g * (y * (one - y));
   else if constexpr (f == Unary::scale) return g * parameter;
+  else if constexpr (f == Unary::softplus) return g * unary_<Unary::sigmoid>(x, parameter);
+  else if constexpr (f == Unary::finite_or_zero) return select_(lt_(abs_(x), splat<V>(INFINITY)), g, zero);
   else return g;
 }
 
