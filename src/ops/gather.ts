@@ -1,5 +1,5 @@
 // Columns of each row by index, and numbers added into columns: each is the other's gradient.
-import { defineOp, type Computed } from '../autograd.js';
+import { defineOp, wantsGradient, type Computed } from '../autograd.js';
 import { checkComputed, checkDType, checkLive, checkRows, checkSameDevice, checkTensor, checkWhole, sameShape } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { kernel } from '../native.js';
@@ -10,6 +10,8 @@ export type ColumnIndices = Tensor | Int32Array | readonly number[];
 
 interface Picked {
   indices: Tensor;
+  /** Made here from an array. */
+  isOurs: boolean;
   count: number;
   /** 0: the same columns for every row. */
   stride: number;
@@ -21,7 +23,7 @@ function checkIndices(action: string, given: unknown, leading: readonly number[]
     if (wrong >= 0) throw valueError(action, 'indices must be whole numbers that fit int32', (given as readonly unknown[])[wrong]);
     const array = Int32Array.from(given as ArrayLike<number>);
     const indices = fromArray(array, 'int32', [array.length], ordinalOf(like, action), action);
-    return { indices, count: array.length, stride: 0 };
+    return { indices, isOurs: true, count: array.length, stride: 0 };
   }
   if (!(given instanceof Tensor)) throw kindError(action, 'indices must be an int32 Tensor, an Int32Array or numbers', given);
   checkLive(action, 'indices', given);
@@ -31,8 +33,8 @@ function checkIndices(action: string, given: unknown, leading: readonly number[]
   if (shape.length > 0) {
     const count = shape[shape.length - 1]!;
     // A single row may have its indices as [k] too: it is the same row.
-    if (sameShape(shape.slice(0, -1), leading)) return { indices: given, count, stride: count };
-    if (shape.length === 1) return { indices: given, count, stride: 0 };
+    if (sameShape(shape.slice(0, -1), leading)) return { indices: given, isOurs: false, count, stride: count };
+    if (shape.length === 1) return { indices: given, isOurs: false, count, stride: 0 };
   }
   throw valueError(
     action,
@@ -75,13 +77,20 @@ function applyScatter(
   return out;
 }
 
+/** Indices made here that no backward will ask for. */
+function letGo({ indices, isOurs }: Picked, x: Tensor): void {
+  if (isOurs && !wantsGradient(x)) indices.dispose();
+}
+
 function runGather(action: string, input: Tensor, given: ColumnIndices, distinct: boolean): Computed {
   const x = checkTensor(action, 'x', input);
   checkDType(action, 'x', x, 'float32', 'int32', 'float64');
   const { rows, cols, leading } = checkRows(action, 'x', x);
   const picked = checkIndices(action, given, leading, x);
+  const out = applyGather(action, x, picked, rows, cols, [...leading, picked.count]);
+  letGo(picked, x);
   return {
-    out: applyGather(action, x, picked, rows, cols, [...leading, picked.count]),
+    out,
     inputs: [x],
     saved: [picked.indices],
     backward: (gradient) => [applyScatter(action, gradient, picked, rows, cols, x.shape, distinct)],
@@ -130,9 +139,12 @@ export const scatter = defineOp({
     checkWhole(action, 'cols', cols, 0, 2147483647);
     const { rows, cols: count, leading } = checkRows(action, 'x', x);
     const picked = checkIndices(action, given, leading, x);
-    if (picked.count !== count) throw valueError(action, `there must be ${count} indices for each row of x`, phrase(`there are ${picked.count}`));
+    if (picked.count !== count)
+      throw valueError(action, `there must be ${count} indices for each row of x`, phrase(`there are ${picked.count}`));
+    const out = applyScatter(action, x, picked, rows, cols, [...leading, cols], false);
+    letGo(picked, x);
     return {
-      out: applyScatter(action, x, picked, rows, cols, [...leading, cols], false),
+      out,
       inputs: [x],
       saved: [picked.indices],
       backward: (gradient) => [applyGather(action, gradient, picked, rows, cols, x.shape)],

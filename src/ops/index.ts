@@ -11,5 +11,6 @@ export { gather, scatter, type ColumnIndices } from './gather.js';
 export { argsort, sort, type Sorted, type SortOptions } from './sort.js';
 export { cumulativeSum, cumulativeLogSumExp, type CumulativeLogSumExpOptions, type CumulativeOptions } from './cumulative.js';
 export { logSumExp, type LogSumExpOptions } from './log_sum_exp.js';
+export { normalize } from './normalize.js';
 export { standardize, type StandardizeOptions } from './standardize.js';
 export { soften, type SoftenOptions } from './soften.js';
