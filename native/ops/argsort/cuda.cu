@@ -55,7 +55,6 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSortBlock) argsort_rows(const float* x, int3
     }
     sync_block();
     for (int64_t i = thread_index(); i < cols; i += block_size()) st(out, i, int32_t(top_k_index_(ld(from, i))));
-    sync_block();
   }
 }
 
