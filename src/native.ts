@@ -109,7 +109,17 @@ export interface NativeEmulator {
 }
 
 export type CodeList =
-  'target' | 'residual' | 'reduction' | 'denominator' | 'unary' | 'binary' | 'broadcast' | 'reduce' | 'scan' | 'sample_method' | 'divergence';
+  | 'target'
+  | 'residual'
+  | 'reduction'
+  | 'denominator'
+  | 'unary'
+  | 'binary'
+  | 'broadcast'
+  | 'reduce'
+  | 'scan'
+  | 'sample_method'
+  | 'divergence';
 
 export interface Native {
   kernels: { [N in KernelName]: KernelCall<N> };

@@ -66,7 +66,7 @@ export function plackettLuceLoss(student: Tensor, teacher: Tensor, options?: Pla
         const temperature = given.temperature ?? 1;
         return { order: first, alpha: gather(softmax(logits, { temperature }), first) };
       });
-      return sum(silenced(steps(z, order), alpha), { axis: -1 });
+      return add(sum(silenced(steps(z, order), alpha), { axis: -1 }), faultOf(action, z.detach(), rows.rows, rows.cols));
     });
   });
 }
@@ -91,7 +91,8 @@ export function listMleLoss(student: Tensor, teacher: Tensor, options?: Composed
     return composeRowLoss(action, rows, given, null, (z) => {
       const order = argsort(scores);
       const listed = isLess(uniformLike(scores, -Infinity, action), gather(scores, order));
-      return add(sum(silenced(steps(z, order), listed), { axis: -1 }), faultOf(action, scores, rows.rows, rows.cols));
+      const faults = add(faultOf(action, scores, rows.rows, rows.cols), faultOf(action, z.detach(), rows.rows, rows.cols));
+      return add(sum(silenced(steps(z, order), listed), { axis: -1 }), faults);
     });
   });
 }

@@ -265,6 +265,27 @@ export function composedLossChecks(loss: ComposedLoss): Check[] {
       },
     },
     {
+      name: `${loss.name}: equal logits, a row of −∞ alone`,
+      async run(subject) {
+        const { limbeck, device } = subject;
+        const data = dataOf(loss, 61, 3, middle);
+        data.z.fill(1.5, 0, middle);
+        if (loss.teacher === undefined) data.u.fill(-2.25, 0, middle);
+        data.z.fill(-Infinity, 2 * middle);
+        const { student, teacher } = tensors(subject, data, 'float32');
+        const out = loss.call(limbeck, student, teacher, data.labels, { reduction: 'none' });
+        out.backward(limbeck.ones([3], { device }));
+        const got = await read(out);
+        const gradient = await gradientOf(student);
+        expectTrue(`equal: ${got[0]}`, Number.isFinite(got[0]) && (got[0] as number) >= 0);
+        expectAll('equal, gradient', gradient.slice(0, middle), Number.isFinite, 'finite');
+        expectTrue(`between: ${got[1]}`, Number.isFinite(got[1]));
+        if (loss.infinityIsFine) return;
+        expectTrue(`−∞: ${got[2]}`, Number.isNaN(got[2]));
+        expectAll('−∞, gradient', gradient.slice(2 * middle), Number.isNaN, 'NaN');
+      },
+    },
+    {
       name: `${loss.name}: no rows; nothing is left behind by tidy()`,
       run({ limbeck, device }) {
         const none = limbeck.zeros([0, middle], { device, requiresGrad: true });

@@ -16,9 +16,8 @@ template <class S> void scan_row(const S* x, S* y, Int cols, Scan function, bool
       y[c] = static_cast<S>(sum);
       continue;
     }
-    if (function == Scan::log_sum_exp_relative) y[c] = static_cast<S>(lse.beyond(value));
-    lse = RunningLse<double>::join(lse, RunningLse<double>::of(value));
-    if (function == Scan::log_sum_exp) y[c] = static_cast<S>(lse.log());
+    const double beyond = lse.step(value);
+    y[c] = static_cast<S>(function == Scan::log_sum_exp ? lse.log() : beyond);
   }
 }
 

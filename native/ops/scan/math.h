@@ -30,6 +30,37 @@ template <class S> struct RunningLse {
     if (x >= max) return log1p_(S(sum * double(exp_(max - x))));
     return (max - x) + log_(S(sum + double(exp_(x - max))));
   }
+  // beyond(x), and x joins: one exponential for both.
+  LIMBECK_FN S step(S x) {
+    if (!(x < S(INFINITY)) || x == S(-INFINITY)) {
+      const S y = beyond(x);
+      *this = join(*this, of(x));
+      return y;
+    }
+    const S gap = max - x;
+    if (gap > 0) {
+      const double own = double(exp_(-gap));
+      sum += own;
+      return gap + log_(S(sum));
+    }
+    const double before = sum * double(exp_(gap));
+    max = x;
+    sum = before + 1;
+    return log1p_(S(before));
+  }
+};
+
+// p = e^{−y} and 1 − p, both with all their digits from one exponential.
+struct LseShare {
+  double own, rest;
+  template <class S> LIMBECK_FN static LseShare of(S y) {
+    if (y < S(0.5)) {
+      const double rest = -double(expm1_(-y));
+      return {1 - rest, rest};
+    }
+    const double own = double(exp_(-y));
+    return {own, 1 - own};
+  }
 };
 
 // The gradient walks the other way: what reaches an element is g + carried, and what it passes on is a = (1 − p)·(g + carried), with
@@ -38,17 +69,13 @@ struct RunningGradient {
   double factor, term;
 
   LIMBECK_FN static RunningGradient empty() { return {1, 0}; }
-  template <class S> LIMBECK_FN static RunningGradient of(S y, S g) {
-    const double rest = -double(expm1_(-y));
-    return {rest, rest * double(g)};
-  }
+  LIMBECK_FN static RunningGradient of(const LseShare& share, double g) { return {share.rest, share.rest * g}; }
   LIMBECK_FN static RunningGradient join(const RunningGradient& a, const RunningGradient& b) {
     return {a.factor * b.factor, a.term * b.factor + b.term};
   }
   // ∂/∂x of Σ g·ln Σ, or of Σ g·(ln Σ − x) where the output is relative.
-  template <class S> LIMBECK_FN S gradient(S y, S g, bool relative) const {
-    const double share = double(exp_(-y));
-    return S(relative ? share * term + double(g) * double(expm1_(-y)) : share * (term + double(g)));
+  LIMBECK_FN double gradient(const LseShare& share, double g, bool relative) const {
+    return relative ? share.own * term - g * share.rest : share.own * (term + g);
   }
 };
 

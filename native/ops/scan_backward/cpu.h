@@ -14,9 +14,10 @@ void scan_backward(Context&, In y, In gradient_y, Out gradient_x, Int rows, Int 
         RunningGradient carried = RunningGradient::empty();
         for (Int i = 0; i < cols; ++i) {
           const Int c = reverse ? i : cols - 1 - i;
-          const double rest = static_cast<double>(y_row[c]), g = static_cast<double>(g_row[c]);
-          out[c] = static_cast<S>(carried.gradient(rest, g, relative != 0));
-          carried = RunningGradient::join(carried, RunningGradient::of(rest, g));
+          const LseShare share = LseShare::of(static_cast<double>(y_row[c]));
+          const double g = static_cast<double>(g_row[c]);
+          out[c] = static_cast<S>(carried.gradient(share, g, relative != 0));
+          carried = RunningGradient::join(carried, RunningGradient::of(share, g));
         }
       }
     });

@@ -25,11 +25,11 @@ struct GradientOfRow {
   LIMBECK_DEVICE Stretch join(const Stretch& a, const Stretch& b) const { return pack(RunningGradient::join(unpack(a), unpack(b))); }
   LIMBECK_DEVICE Stretch load(int64_t position) const {
     const int64_t c = column(position);
-    return pack(RunningGradient::of(ld(y, c), ld(g, c)));
+    return pack(RunningGradient::of(LseShare::of(ld(y, c)), double(ld(g, c))));
   }
   LIMBECK_DEVICE void finish(int64_t position, const Stretch& before) const {
     const int64_t c = column(position);
-    st(out, c, unpack(before).gradient(ld(y, c), ld(g, c), relative));
+    st(out, c, float(unpack(before).gradient(LseShare::of(ld(y, c)), double(ld(g, c)), relative)));
   }
 };
 
