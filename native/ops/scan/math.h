@@ -50,16 +50,14 @@ template <class S> struct RunningLse {
   }
 };
 
-// p = e^{−y} and 1 − p, both with all their digits from one exponential.
+// p = e^{−y} and 1 − p, each from the exponential that keeps its digits.
 struct LseShare {
   double own, rest;
+  template <class S> LIMBECK_FN static LseShare of(S y, double exp_of_minus_y, double expm1_of_minus_y) {
+    return y < S(0.5) ? LseShare{1 + expm1_of_minus_y, -expm1_of_minus_y} : LseShare{exp_of_minus_y, 1 - exp_of_minus_y};
+  }
   template <class S> LIMBECK_FN static LseShare of(S y) {
-    if (y < S(0.5)) {
-      const double rest = -double(expm1_(-y));
-      return {1 - rest, rest};
-    }
-    const double own = double(exp_(-y));
-    return {own, 1 - own};
+    return y < S(0.5) ? of(y, 0, double(expm1_(-y))) : of(y, double(exp_(-y)), 0);
   }
 };
 
