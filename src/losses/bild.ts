@@ -1,5 +1,5 @@
 // Bi-directional logit-difference losses: what matters are the differences between the leading logits.
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkBoolean, checkOneOf, checkOptions, checkPositive, checkWhole } from '../check.js';
 import { add, sub } from '../ops/binary.js';
 import { gather, gatherDistinct } from '../ops/gather.js';
@@ -7,7 +7,7 @@ import { argsort } from '../ops/sort.js';
 import { topK } from '../ops/top_k.js';
 import { fromArray, hostCopy, type Tensor } from '../tensor.js';
 import { kdLoss } from './kd_loss.js';
-import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, faultOf, type ComposedLossOptions } from './row_loss.js';
+import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, constants, faultOf, type ComposedLossOptions } from './row_loss.js';
 
 /** Options of {@link bildLoss} and {@link dbildLoss}. */
 export interface BildOptions extends ComposedLossOptions {
@@ -66,7 +66,7 @@ function run(name: string, student: Tensor, teacher: Tensor, options: BildOption
       // KL over the softmax of the k(k − 1)/2 differences is the dense loss of that many classes.
       const led = (by: Tensor): Tensor => {
         const order = leading(action, by.detach(), rows.rows, rows.cols, k);
-        const wanted = noGrad(() => differences(logits, order));
+        const wanted = constants(() => differences(logits, order));
         return kdLoss(differences(z, order), wanted, { divergence, temperature, temperatureSquared, reduction: 'none' });
       };
       const loss = lead === 'both' ? add(led(logits), led(z)) : led(lead === 'teacher' ? logits : z);

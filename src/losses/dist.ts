@@ -1,5 +1,5 @@
 // DIST: correlation instead of equality, within each row and within each class over the batch.
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkFinite, checkOptions, checkPositive } from '../check.js';
 import { add, sub } from '../ops/binary.js';
 import { gatherRows } from '../ops/gather_rows.js';
@@ -8,7 +8,16 @@ import { softmax } from '../ops/softmax.js';
 import { standardize } from '../ops/standardize.js';
 import { scale, square } from '../ops/unary.js';
 import { hostCopy, type Tensor } from '../tensor.js';
-import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, faultOf, isNotZero, type ComposedLossOptions } from './row_loss.js';
+import {
+  checkRowsOf,
+  checkTeacher,
+  composedNames,
+  composeRowLoss,
+  constants,
+  faultOf,
+  isNotZero,
+  type ComposedLossOptions,
+} from './row_loss.js';
 
 /** Options of {@link distLoss}. */
 export interface DistOptions extends ComposedLossOptions {
@@ -27,7 +36,7 @@ function pearsonDistance(action: string, q: Tensor, p: Tensor, along: 'row' | 'c
   const wanted = standardize(p, options);
   const [rows, cols] = q.shape as [number, number];
   // Unit variance on both sides: 1 − ρ = ½ mean (a − b)². A side without variance is 0 there, and its missing ½ is added.
-  const missing = noGrad(() => {
+  const missing = constants(() => {
     const axis = along === 'row' ? 1 : 0;
     const varies = (x: Tensor): Tensor =>
       isNotZero(action, applyReduce(action, 'sum_squares', x.detach(), rows, cols, axis, [axis === 1 ? rows : cols]));
@@ -63,7 +72,7 @@ export function distLoss(student: Tensor, teacher: Tensor, options?: DistOptions
     const logits = checkTeacher(action, teacher, part);
     return composeRowLoss(action, part, given, null, (z, { weights }) => {
       const q = softmax(z, { temperature });
-      const p = noGrad(() => softmax(logits, { temperature }));
+      const p = constants(() => softmax(logits, { temperature }));
       const within = scale(pearsonDistance(action, q, p, 'row'), beta * temperature ** 2);
       const faults = hostCopy(add(faultOf(action, z.detach(), rows, cols), faultOf(action, logits, rows, cols)), action);
       const weight = weights === null ? null : hostCopy(weights, action);

@@ -1,5 +1,5 @@
 // Decoupled knowledge distillation: what is said of the label, and what is said of all others, weighted apart.
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkBoolean, checkFinite, checkOptions } from '../check.js';
 import { add, mul, sub } from '../ops/binary.js';
 import { gather, scatter } from '../ops/gather.js';
@@ -10,7 +10,15 @@ import { scale } from '../ops/unary.js';
 import { uniformLike, type Tensor } from '../tensor.js';
 import { kdLoss } from './kd_loss.js';
 import type { LabelNumbers } from './labels.js';
-import { checkLabelled, checkRowsOf, checkTeacher, composeRowLoss, labelledNames, type LabelledLossOptions } from './row_loss.js';
+import {
+  checkLabelled,
+  checkRowsOf,
+  checkTeacher,
+  composeRowLoss,
+  constants,
+  labelledNames,
+  type LabelledLossOptions,
+} from './row_loss.js';
 
 /** Options of {@link dkdLoss}. */
 export interface DkdOptions extends LabelledLossOptions {
@@ -65,7 +73,7 @@ export function dkdLoss(student: Tensor, teacher: Tensor, labels: Tensor | Label
         return { others, pair: add(scatter(gather(centred, columns), [0], 2), scatter(restLogit, [1], 2)) };
       };
       const own = split(z);
-      const wanted = noGrad(() => split(logits));
+      const wanted = constants(() => split(logits));
       return add(scale(kdLoss(own.pair, wanted.pair, settings), alpha), scale(kdLoss(own.others, wanted.others, settings), beta));
     });
   });

@@ -1,5 +1,5 @@
 // Contrastive distillation of features: each row's own teacher against everyone else's.
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkOptions, checkPositive } from '../check.js';
 import { add, mul, silenced } from '../ops/binary.js';
 import { matmul } from '../ops/matmul.js';
@@ -8,7 +8,7 @@ import { applyReduce, sum } from '../ops/reduce.js';
 import { addScalar, applyUnary, log, scale } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
 import { crossEntropy } from './kd_loss.js';
-import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, isNotZero, type ComposedLossOptions } from './row_loss.js';
+import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, constants, isNotZero, type ComposedLossOptions } from './row_loss.js';
 
 /** Options of {@link infoNceLoss}. */
 export interface InfoNceOptions extends ComposedLossOptions {
@@ -38,7 +38,7 @@ export function infoNceLoss(student: Tensor, teacher: Tensor, options?: InfoNceO
     const { rows, cols } = part;
     return composeRowLoss(action, part, given, null, (z, { weights }) => {
       if (rows === 0) return sum(z, { axis: -1 });
-      const { fault, others, absent } = noGrad(() => {
+      const { fault, others, absent } = constants(() => {
         const squares = (x: Tensor): Tensor => applyReduce(action, 'sum_squares', x, rows, cols, 1, [rows]);
         const either = add(squares(z.detach()), squares(features));
         const broken = mul(either, 0);

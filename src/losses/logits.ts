@@ -1,5 +1,5 @@
 // Losses on the logits themselves: squared error, concrete scores, standardised logits.
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkBoolean, checkOneOf, checkOptions } from '../check.js';
 import { kindError } from '../errors.js';
 import { add, mul, silenced, sub } from '../ops/binary.js';
@@ -10,7 +10,16 @@ import { checkTemperature } from '../ops/temperature.js';
 import { scale, square } from '../ops/unary.js';
 import { uniformLike, type Tensor } from '../tensor.js';
 import { kdLoss } from './kd_loss.js';
-import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, faultOf, isNotZero, type ComposedLossOptions } from './row_loss.js';
+import {
+  checkRowsOf,
+  checkTeacher,
+  composedNames,
+  composeRowLoss,
+  constants,
+  faultOf,
+  isNotZero,
+  type ComposedLossOptions,
+} from './row_loss.js';
 import type { Divergence } from './divergences.js';
 
 /** Options of {@link logitMseLoss}. */
@@ -80,7 +89,7 @@ export function concreteScoreLoss(student: Tensor, teacher: Tensor, options?: Co
     const part = checkRowsOf(action, 'student', student);
     const logits = checkTeacher(action, teacher, part);
     return composeRowLoss(action, part, given, null, (z) => {
-      const { first, both, counts, centre } = noGrad(() => {
+      const { first, both, counts, centre } = constants(() => {
         const probabilities = (name: ScoreWeights): Tensor =>
           name === 'uniform' ? uniformLike(logits, 1 / part.cols, action) : softmax(name === 'student' ? z.detach() : logits);
         const w1 = probabilities(weights[0]);
@@ -128,7 +137,7 @@ export function standardizedKdLoss(student: Tensor, teacher: Tensor, options?: S
     checkTemperature(action, temperature, part.rows, part.leading, student);
     const logits = checkTeacher(action, teacher, part);
     return composeRowLoss(action, part, given, null, (z) => {
-      const wanted = noGrad(() => standardize(logits, { epsilon }));
+      const wanted = constants(() => standardize(logits, { epsilon }));
       const settings = { temperature, reduction: 'none' } as const;
       return kdLoss(standardize(z, { epsilon }), wanted, {
         ...settings,

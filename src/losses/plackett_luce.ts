@@ -1,5 +1,5 @@
 // List-wise losses: the likelihood of the teacher's order under the student, step by step (Plackett–Luce).
-import { noGrad, tidy } from '../autograd.js';
+import { tidy } from '../autograd.js';
 import { checkOptions } from '../check.js';
 import { add, isLess, silenced } from '../ops/binary.js';
 import { cumulativeLogSumExp } from '../ops/cumulative.js';
@@ -15,6 +15,7 @@ import {
   checkTeacher,
   composedNames,
   composeRowLoss,
+  constants,
   faultOf,
   labelledNames,
   type ComposedLossOptions,
@@ -41,7 +42,8 @@ function steps(student: Tensor, order: Tensor): Tensor {
  * row = w · Σ_k α_k · (ln Σ_{j ≥ k} e^{z_{π_j}} − z_{π_k}),  ∂/∂z_{π_i} = e^{z_{π_i}} Σ_{k ≤ i} α_k / Σ_{j ≥ k} e^{z_{π_j}} − α_i.
  *
  * The temperature acts on α alone. α = (1, 0, …) is cross-entropy, equal α the {@link listMleLoss} divided by the number of classes.
- * Equal teacher logits: the lower column first, on every device. Cost O(V log V) in time and five rows of memory besides the gradient.
+ * Equal teacher logits: the lower column first, on every device. O(V log V) in time; seven arrays of
+ * rows × cols at the peak, the gradient included.
  *
  * @param student logits [..., cols], float32, or float64 on the CPU
  * @param teacher logits of the same shape
@@ -59,7 +61,7 @@ export function plackettLuceLoss(student: Tensor, teacher: Tensor, options?: Pla
     const logits = checkTeacher(action, teacher, rows);
     const labelled = given.labels === undefined ? null : checkLabelled(action, given.labels, rows, given);
     return composeRowLoss(action, rows, given, labelled, (z) => {
-      const { order, alpha } = noGrad(() => {
+      const { order, alpha } = constants(() => {
         // +∞ at the label puts it first (NaN, which −∞ + ∞ is, comes before it, and is the label too).
         const top = uniformLike(logits, Infinity, action, [rows.rows, 1]);
         const first = argsort(labelled === null ? logits : add(logits, scatter(top, labelled.columns, rows.cols)));
@@ -89,8 +91,10 @@ export function listMleLoss(student: Tensor, teacher: Tensor, options?: Composed
     const rows = checkRowsOf(action, 'student', student);
     const scores = checkTeacher(action, teacher, rows);
     return composeRowLoss(action, rows, given, null, (z) => {
-      const order = argsort(scores);
-      const listed = isLess(uniformLike(scores, -Infinity, action), gather(scores, order));
+      const { order, listed } = constants(() => {
+        const first = argsort(scores);
+        return { order: first, listed: isLess(uniformLike(scores, -Infinity, action), gather(scores, first)) };
+      });
       const faults = add(faultOf(action, scores, rows.rows, rows.cols), faultOf(action, z.detach(), rows.rows, rows.cols));
       return add(sum(silenced(steps(z, order), listed), { axis: -1 }), faults);
     });

@@ -1,5 +1,5 @@
 // What the losses made of operations share: their options, which rows count, and how the rows' losses become one.
-import { record } from '../autograd.js';
+import { noGrad, record, tidy } from '../autograd.js';
 import { checkComputed, checkConstant, checkRows, checkSameDevice, checkSameDType, checkTensor, sameShape, type RowsOf } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { applyBinary, isLess, mul, silenced, sub } from '../ops/binary.js';
@@ -146,6 +146,11 @@ function guarded(action: string, { tensor, rows, cols }: Rows): Guard {
   };
 }
 
+/** Runs the part of a composition that has no gradient, and keeps only its result. */
+export function constants<T>(fn: () => T): T {
+  return tidy(() => noGrad(fn));
+}
+
 /** What the rows of a composition are given besides the student. */
 export interface Counting {
   /** [rows]: the weight of each row, 0 for ignored ones; null where all are 1. */
@@ -153,8 +158,9 @@ export interface Counting {
 }
 
 /**
- * Runs a composition, in a tidy() of the caller's, from the student's rows [rows, cols] to their losses [rows] and reduces those as kdLoss does: rows that do not
- * count are exactly 0 in loss and gradient; rows whose loss is NaN or infinite have a NaN gradient and touch no other row.
+ * Runs a composition from the student's rows [rows, cols] to their losses [rows] and reduces those as kdLoss does: rows that do
+ * not count are exactly 0 in loss and gradient; rows whose loss is NaN or infinite have a NaN gradient and touch no other row. The
+ * caller has a tidy() around it.
  */
 export function composeRowLoss(
   action: string,
@@ -193,10 +199,4 @@ export function composeRowLoss(
 
 function divided(action: string, mass: Tensor): Tensor {
   return applyBinary(action, 'div', uniformLike(mass, 1, action), mass, { rows: 1, cols: 1, how: 'same' });
-}
-
-/** Numbers of the student's dtype on its device. */
-export function constantLike(action: string, like: Tensor, values: readonly number[], shape: readonly number[]): Tensor {
-  const array = like.dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  return fromArray(array, like.dtype, shape, ordinalOf(like, action), action);
 }

@@ -66,6 +66,28 @@ export const dkd_loss: CaseFile = {
       },
     },
     {
+      name: 'a padded vocabulary is nothing; a student without the label is +∞ with a NaN gradient',
+      async run({ limbeck, device }) {
+        const inf = Infinity;
+        const padded = limbeck.tensor([[1, -inf, 0.5, 2, -inf]], { device, requiresGrad: true });
+        const bare = limbeck.tensor([[1, 0.5, 2]], { device, requiresGrad: true });
+        const wide = limbeck.dkdLoss(padded, limbeck.tensor([[0, -inf, 1, 1, -inf]], { device }), [2]);
+        const narrow = limbeck.dkdLoss(bare, limbeck.tensor([[0, 1, 1]], { device }), [1]);
+        expectClose('value', [wide.item()], [narrow.item()], 1e-6);
+        wide.backward();
+        narrow.backward();
+        const g = (await (bare.grad as NonNullable<typeof bare.grad>).read()) as Float32Array;
+        const got = (await (padded.grad as NonNullable<typeof padded.grad>).read()) as Float32Array;
+        expectClose('gradient', got, [g[0] as number, 0, g[1] as number, g[2] as number, 0], 1e-6);
+        const lost = limbeck.tensor([[-inf, 0, 1]], { device, requiresGrad: true });
+        const infinite = limbeck.dkdLoss(lost, limbeck.tensor([[1, 0, 1]], { device }), [0]);
+        expectClose('+∞', [infinite.item()], [inf], 0);
+        infinite.backward();
+        const none = (await (lost.grad as NonNullable<typeof lost.grad>).read()) as Float32Array;
+        expectClose('gradient', none, [NaN, NaN, NaN], 0);
+      },
+    },
+    {
       name: 'a temperature for each row is a loop of single ones; one column is too few',
       async run({ limbeck, device }) {
         const z = limbeck.randn([3, 5], { seed: 1, device });
