@@ -25,6 +25,11 @@ export const schema = {
   dropout: 'In x, Out y, Int size, Float probability, Int seed, Int offset',
   gather_rows: 'In x, In indices, Out y, Int rows, Int cols, Int count',
   label_target: 'In x, In labels, Out y, Int rows, Int cols, Int function, Float parameter, Int ignore_index, Int unlabelled_index',
+  argsort: 'In x, Out indices, Int rows, Int cols, Int descending',
+  gather_cols: 'In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride',
+  scatter_cols: 'In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride, Int distinct',
+  scan: 'In x, Out y, Int rows, Int cols, Int function, Int reverse',
+  scan_backward: 'In y, In gradient_y, Out gradient_x, Int rows, Int cols, Int relative, Int reverse',
   fill: 'Out y, Int size, Float value',
   sgd: 'InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
   adamw:
@@ -113,8 +118,9 @@ export type CodeList =
   | 'binary'
   | 'broadcast'
   | 'reduce'
-  | 'sample_method'
-  | 'label_function'
+    | 'scan'
+    | 'sample_method'
+    | 'label_function'
   | 'divergence';
 
 export interface Native {

@@ -12,7 +12,6 @@ import {
   devices,
   full,
   info,
-  interpolateTarget,
   kdLoss,
   LimbeckError,
   linearKdLoss,

@@ -241,6 +241,34 @@ function matmulCase(m: number, n: number, k: number, transposeA: number, transpo
   };
 }
 
+/** Sorting, running results and their gradients, and adding into columns. */
+function columnsCase(rows: number, cols: number): Case {
+  return {
+    name: `argsort, scan, scan_backward, scatter_cols ${rows}x${cols}`,
+    run: () => {
+      const x = normals(11, rows * cols, 3).map((v) => Math.round(v * 4) / 4);
+      const shape = { rows, cols };
+      const [indices] = call('argsort', { x, indices: new Int32Array(rows * cols).fill(-7), ...shape, descending: 1 }, ['indices']);
+      const scanned = ['sum', 'log_sum_exp', 'log_sum_exp_relative'].map(
+        (name) => call('scan', { x, y: empty(rows * cols), ...shape, function: code('scan', name), reverse: 1 }, ['y'])[0]!,
+      );
+      const given = {
+        y: scanned[2]!,
+        gradient_y: normals(12, rows * cols),
+        gradient_x: empty(rows * cols),
+        ...shape,
+        relative: 1,
+        reverse: 1,
+      };
+      const added = [0, 1].map((distinct) => {
+        const y = empty(rows * cols);
+        return call('scatter_cols', { x, indices: indices!, y, ...shape, count: cols, index_stride: cols, distinct }, ['y'])[0]!;
+      });
+      return [indices!, ...scanned, ...call('scan_backward', given, ['gradient_x']), ...added];
+    },
+  };
+}
+
 // Every schedule: a warp per row and a block per row, more rows than groups of a block, rows in shared memory and not.
 const cases: Case[] = !isBuilt
   ? []
@@ -285,6 +313,9 @@ const cases: Case[] = !isBuilt
       reduceCase(5, 5000, 1),
       reduceCase(5000, 5, 0),
       reduceCase(40, 2200, 0),
+      ...[7, 257, 1030].map((cols) => columnsCase(9, cols)),
+      columnsCase(70, 1027),
+      columnsCase(2, 8200),
       matmulCase(70, 65, 130, 0, 0),
       matmulCase(33, 40, 70, 0, 1),
       matmulCase(33, 40, 70, 1, 0),

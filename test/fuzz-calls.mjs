@@ -241,7 +241,7 @@ function argumentsOf(name) {
   const args = Array.from({ length: count }, () => argument());
   if (next() < 0.5) {
     const teacher = fitting();
-    if (/kdLoss|crossEntropy/.test(name))
+    if (/Loss$|crossEntropy|rowHellinger|argmaxInTopK/.test(name))
       args.splice(0, 2, teacher, next() < 0.5 ? limbeck.tensor(new Float32Array(teacher.size), { shape: [...teacher.shape] }) : argument());
     else if (/captureTopK|topK|sampleTarget/.test(name)) args.splice(0, 2, teacher.detach(), below(6));
     else args[0] = teacher;

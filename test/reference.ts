@@ -641,6 +641,12 @@ export const unary: Record<string, UnaryReference> = {
   add_scalar: { forward: (x, parameter) => x + parameter, slope: () => 1, domain: [-5, 5] },
   expm1: { forward: Math.expm1, slope: (_, y) => y + 1, domain: [-20, 20] },
   log1p: { forward: Math.log1p, slope: (x) => 1 / (1 + x), domain: [-0.9, 100] },
+  softplus: {
+    forward: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
+    slope: (x) => 1 / (1 + Math.exp(-x)),
+    domain: [-20, 20],
+  },
+  finite_or_zero: { forward: (x) => (Number.isFinite(x) ? x : 0), slope: () => 1, domain: [-5, 5] },
 };
 
 export const binary: Record<string, (a: number, b: number) => number> = {
@@ -648,7 +654,8 @@ export const binary: Record<string, (a: number, b: number) => number> = {
   sub: (a, b) => a - b,
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
-  weigh: (a, b) => (b === 0 ? 0 : a * b),
+  mul0: (a, b) => (b === 0 ? 0 : a * b),
+  less: (a, b) => (a < b ? 1 : 0),
   log_add_exp: (a, b) => (a === b ? a + Math.LN2 : Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)))),
 };
 

@@ -3,7 +3,6 @@ import { fill } from '../arithmetic.js';
 import { defineOp, wantsGradient, type Backward, type Computed } from '../autograd.js';
 import {
   checkConstant,
-  checkDType,
   checkFloating,
   checkLive,
   checkOptions,
@@ -24,7 +23,7 @@ import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './kernel.js';
-import { checkLabels, checkPerRow, labelArray, type LabelNumbers } from './labels.js';
+import { checkLabels, checkLabelTensor, checkRowWeights, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
 import {
   checkLabelled,
@@ -94,13 +93,7 @@ function labelHandle(
   temporaries: Temporaries,
 ): Handle | null {
   if (labels === undefined) return null;
-  if (labels instanceof Tensor) {
-    checkLive(action, 'labels', labels);
-    checkDType(action, 'labels', labels, 'int32');
-    checkSameDevice(action, 'labels', labels, 'student', tensor);
-    checkPerRow(action, 'labels', labels.shape, rows, leading);
-    return handleOf(labels, action);
-  }
+  if (labels instanceof Tensor) return handleOf(checkLabelTensor(action, labels, tensor, rows, leading), action);
   const array = labelArray(action, labels, rows, leading);
   if (tensor.device === 'cpu') return array;
   // The CPU's kernel refuses a label outside; here it can only be seen before the upload. Rows of weight 0 are not read.
@@ -114,14 +107,7 @@ function labelsOnHost(action: string, labels: unknown, { rows, leading }: Studen
 }
 
 function weightHandle(action: string, weights: unknown, { tensor, rows, leading }: Student): Handle | null {
-  if (weights === undefined) return null;
-  if (!(weights instanceof Tensor)) throw kindError(action, 'rowWeights must be a Tensor', weights);
-  checkLive(action, 'rowWeights', weights);
-  checkConstant(action, 'rowWeights', weights);
-  checkDType(action, 'rowWeights', weights, 'float32');
-  checkSameDevice(action, 'rowWeights', weights, 'student', tensor);
-  checkPerRow(action, 'rowWeights', weights.shape, rows, leading);
-  return handleOf(weights, action);
+  return weights === undefined ? null : handleOf(checkRowWeights(action, weights, tensor, rows, leading), action);
 }
 
 function densePart(action: string, target: DenseTarget | Tensor, student: Student, options: KdLossOptions): TeacherPart {

@@ -1,6 +1,7 @@
-// Hard labels in all the forms they come in, as int32.
-import { sameShape } from '../check.js';
+// What comes one for each row: hard labels in all their forms, as int32, and weights.
+import { checkConstant, checkDType, checkLive, checkSameDevice, sameShape } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
+import { Tensor } from '../tensor.js';
 
 /** One label for each row: int32, 64-bit integers or numbers; nested as the student's leading shape is. */
 export type LabelNumbers = Int32Array | BigInt64Array | number | readonly LabelNumbers[];
@@ -61,4 +62,24 @@ export function checkPerRow(action: string, name: string, shape: readonly number
   if (!sameShape(shape, [rows]) && !sameShape(shape, leading)) {
     throw valueError(action, `${name} must have shape [${rows}], one for each row`, phrase(`it has ${shapeText(shape)}`));
   }
+}
+
+/** Row weights: a constant float32 Tensor on the student's device, one for each row. */
+export function checkRowWeights(action: string, weights: unknown, student: Tensor, rows: number, leading: readonly number[]): Tensor {
+  if (!(weights instanceof Tensor)) throw kindError(action, 'rowWeights must be a Tensor', weights);
+  checkLive(action, 'rowWeights', weights);
+  checkConstant(action, 'rowWeights', weights);
+  checkDType(action, 'rowWeights', weights, 'float32');
+  checkSameDevice(action, 'rowWeights', weights, 'student', student);
+  checkPerRow(action, 'rowWeights', weights.shape, rows, leading);
+  return weights;
+}
+
+/** Labels in an int32 Tensor on the student's device, one for each row. */
+export function checkLabelTensor(action: string, labels: Tensor, student: Tensor, rows: number, leading: readonly number[]): Tensor {
+  checkLive(action, 'labels', labels);
+  checkDType(action, 'labels', labels, 'int32');
+  checkSameDevice(action, 'labels', labels, 'student', student);
+  checkPerRow(action, 'labels', labels.shape, rows, leading);
+  return labels;
 }

@@ -157,6 +157,34 @@ const divTensors = defineOp({
   },
 });
 
+/**
+ * a·b with a constant b of a's shape, of one of its columns or rows; exactly 0 where b is 0, whatever a is, and so is its gradient.
+ * What NaN and infinities must not come through.
+ */
+export const silenced = defineOp({
+  name: 'silenced',
+  run: (left: Tensor, right: Tensor): Computed => {
+    const action = 'silence rows';
+    const { a, b, plan } = pair(action, left, right);
+    return {
+      out: applyBinary(action, 'mul0', a, b, plan),
+      inputs: [a],
+      saved: [b],
+      backward: (gradient) => [applyBinary(action, 'mul0', gradient, b, plan)],
+    };
+  },
+});
+
+/** 1 where a < b, else 0 (also for NaN); a constant. b may be smaller, as in {@link add}. */
+export const isLess = defineOp({
+  name: 'isLess',
+  run: (left: Tensor, right: Tensor): Computed => {
+    const action = 'compare';
+    const { a, b, plan } = pair(action, left, right);
+    return { out: applyBinary(action, 'less', a, b, plan), inputs: [a, b], backward: 'not differentiable' };
+  },
+});
+
 const addNumber = defineOp({
   name: 'add',
   run: (x: Tensor, amount: number): Computed => {

@@ -3,7 +3,7 @@ import { defineOp, type Computed } from '../autograd.js';
 import { checkFloating, checkOptions, checkRows } from '../check.js';
 import { kernel } from '../native.js';
 import { emptyLike, handleOf, handleOrNull, type Tensor } from '../tensor.js';
-import { checkTemperature } from './temperature.js';
+import { checkTemperature, type Temperatures } from './temperature.js';
 
 /** Options of {@link softmax} and {@link logSoftmax}. */
 export interface SoftmaxOptions {
@@ -11,15 +11,31 @@ export interface SoftmaxOptions {
   temperature?: number | Tensor;
 }
 
+/** Computes softmax or its logarithm into `out`, outside the graph. */
+export function applySoftmax(
+  action: string,
+  x: Tensor,
+  { temperature, rowTemperature }: Temperatures,
+  rows: number,
+  cols: number,
+  isLog: boolean,
+  out: Tensor,
+): Tensor {
+  if (x.size > 0) {
+    const perRow = handleOrNull(rowTemperature, action);
+    kernel('softmax', action)(handleOf(x, action), perRow, handleOf(out, action), rows, cols, temperature, Number(isLog));
+  }
+  return out;
+}
+
 function runSoftmax(name: string, isLog: number, input: unknown, options: SoftmaxOptions | undefined): Computed {
   const action = `compute ${name}`;
   const x = checkFloating(action, 'x', input);
   const { temperature: given = 1 } = checkOptions(action, options, ['temperature']);
   const { rows, cols, leading } = checkRows(action, 'x', x);
-  const { temperature, rowTemperature } = checkTemperature(action, given, rows, leading, x);
-  const out = emptyLike(x, action);
-  const perRow = (): ReturnType<typeof handleOrNull> => handleOrNull(rowTemperature, action);
-  if (x.size > 0) kernel('softmax', action)(handleOf(x, action), perRow(), handleOf(out, action), rows, cols, temperature, isLog);
+  const temperatures = checkTemperature(action, given, rows, leading, x);
+  const { temperature, rowTemperature } = temperatures;
+  const out = applySoftmax(action, x, temperatures, rows, cols, isLog === 1, emptyLike(x, action));
   return {
     out,
     inputs: [x],
@@ -30,7 +46,7 @@ function runSoftmax(name: string, isLog: number, input: unknown, options: Softma
         kernel('softmax_backward', action)(
           handleOf(out, action),
           handleOf(gradient, action),
-          perRow(),
+          handleOrNull(rowTemperature, action),
           handleOf(gradientX, action),
           rows,
           cols,

@@ -68,6 +68,9 @@ export const tanh = defineOp({ name: 'tanh', run: (x: Tensor) => runUnary('compu
 /** 1 / (1 + e^−x). Shape: any, kept. */
 export const sigmoid = defineOp({ name: 'sigmoid', run: (x: Tensor) => runUnary('compute sigmoid', 'sigmoid', x) });
 
+/** ln(1 + e^x) without overflow, exact also where it is small: −ln(1 − σ(x)). Shape: any, kept. */
+export const softplus = defineOp({ name: 'softplus', run: (x: Tensor) => runUnary('compute softplus', 'softplus', x) });
+
 /** x · factor for a finite number. Shape: any, kept. */
 export const scale = defineOp({
   name: 'scale',

@@ -70,7 +70,7 @@ export function deltaTarget(
     // 1 where the base allows an outcome and 0 where it does not: there the shift says nothing.
     const allowed = applyUnary(action, 'scale', logits, tiny);
     applyUnary(action, 'exp', allowed, 0, allowed);
-    applyBinary(action, 'weigh', shift, allowed, same, shift);
+    applyBinary(action, 'mul0', shift, allowed, same, shift);
     allowed.dispose();
     return new DenseTarget('logits', applyBinary(action, 'add', logits, shift, same, logits));
   });

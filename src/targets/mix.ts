@@ -173,7 +173,7 @@ function addLogWeight(action: string, x: Tensor, weight: number | Tensor, rows: 
     return fromArray(x.dtype === 'float64' ? numbers : Float32Array.from(numbers), x.dtype, [rows, 1], ordinalOf(x, action), action);
   };
   const plan = { rows, cols, how: 'column' } as const;
-  if (values.includes(0)) applyBinary(action, 'weigh', x, column(Math.sign), plan, x);
+  if (values.includes(0)) applyBinary(action, 'mul0', x, column(Math.sign), plan, x);
   applyBinary(action, 'add', x, column(Math.log), plan, x);
 }
 

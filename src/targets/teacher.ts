@@ -64,6 +64,6 @@ export function timesRows(action: string, x: Tensor, factor: number | Tensor, ro
     return;
   }
   const column = factor.cast(x.dtype);
-  applyBinary(action, 'weigh', x, column, { rows, cols, how: 'column' }, x);
+  applyBinary(action, 'mul0', x, column, { rows, cols, how: 'column' }, x);
   column.dispose();
 }

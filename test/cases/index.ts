@@ -1,21 +1,30 @@
 // Every case file: the list that vitest, the GPU bundle and the bench walk.
 import type { CaseFile } from '../subject.js';
 import { adamw } from './adamw.js';
+import { argsort } from './argsort.js';
+import { batch_losses } from './batch_losses.js';
+import { bild_loss } from './bild.js';
 import { binary } from './binary.js';
 import { capture_top_k } from './capture_top_k.js';
+import { dkd_loss } from './dkd.js';
 import { dropout } from './dropout.js';
 import { fill } from './fill.js';
 import { forward_kl } from './forward_kl.js';
+import { gather_cols } from './gather_cols.js';
 import { gather_rows } from './gather_rows.js';
 import { half_types } from './half_types.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { label_target } from './label_target.js';
+import { logit_losses } from './logit_losses.js';
 import { matmul } from './matmul.js';
 import { mix_targets } from './mix_targets.js';
+import { plackett_luce } from './plackett_luce.js';
 import { reduce } from './reduce.js';
 import { reverse_kl } from './reverse_kl.js';
 import { sample_target } from './sample_target.js';
+import { scan } from './scan.js';
+import { selection } from './selection.js';
 import { sgd } from './sgd.js';
 import { skew_forward_kl } from './skew_forward_kl.js';
 import { skew_reverse_kl } from './skew_reverse_kl.js';
@@ -56,4 +65,13 @@ export const cases: CaseFile[] = [
   mix_targets,
   soften,
   label_target,
+  argsort,
+  gather_cols,
+  scan,
+  plackett_luce,
+  dkd_loss,
+  bild_loss,
+  logit_losses,
+  batch_losses,
+  selection,
 ];

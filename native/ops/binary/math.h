@@ -9,12 +9,14 @@ template <Binary f, class V> LIMBECK_FN V binary_(V a, V b) {
   if constexpr (f == Binary::add) return a + b;
   else if constexpr (f == Binary::sub) return a - b;
   else if constexpr (f == Binary::mul) return a * b;
-  else if constexpr (f == Binary::weigh) return mul0_(b, a);  // a weight of 0 silences anything
-  else if constexpr (f == Binary::log_add_exp) {
+  else if constexpr (f == Binary::div) return a / b;
+  else if constexpr (f == Binary::mul0) return mul0_(b, a);
+  else if constexpr (f == Binary::less) return select_(lt_(a, b), splat<V>(1), splat<V>(0));
+  else {
     // Equal ones are apart, for −∞ − (−∞) is nothing.
     const V apart = log1p_(exp_(-abs_(a - b)));
     return max_(a, b) + select_(eq_(a, b), splat<V>(0.6931471805599453), apart);
-  } else return a / b;
+  }
 }
 
 }  // namespace limbeck

@@ -27,6 +27,8 @@ template <Unary f, class V> LIMBECK_FN V unary_(V x, V parameter) {
   else if constexpr (f == Unary::add_scalar) return x + parameter;
   else if constexpr (f == Unary::expm1) return expm1_(x);
   else if constexpr (f == Unary::log1p) return log1p_(x);
+  else if constexpr (f == Unary::softplus) return max_(x, zero) + log1p_(exp_(-abs_(x)));
+  else if constexpr (f == Unary::finite_or_zero) return select_(lt_(abs_(x), splat<V>(INFINITY)), x, zero);
   else return x;
 }
 
@@ -45,6 +47,8 @@ template <Unary f, class V> LIMBECK_FN V unary_gradient_(V x, V y, V g, V parame
   else if constexpr (f == Unary::scale) return g * parameter;
   else if constexpr (f == Unary::expm1) return g * (y + one);
   else if constexpr (f == Unary::log1p) return g / (x + one);
+  else if constexpr (f == Unary::softplus) return g * unary_<Unary::sigmoid>(x, parameter);
+  else if constexpr (f == Unary::finite_or_zero) return select_(lt_(abs_(x), splat<V>(INFINITY)), g, zero);
   else return g;
 }
 
