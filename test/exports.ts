@@ -46,10 +46,9 @@ export function calledNames(code: string): string[] {
   return [...code.matchAll(/(?<![\w.])([a-z]\w*(?:\.\w+)*)\(/gi)].map((match) => match[1]!);
 }
 
-/** The named values of options in a line of code: divergence, residual, method, operator. */
+/** The options of kdLoss, soften and sampleTarget that a line of code names: [option, value]. */
 export function namedOptions(code: string): [string, string][] {
-  return [...code.matchAll(/(divergence|residual|method|operator|kind): '(\w+)'/g)].map((match) => [
-    match[1] === 'kind' ? 'divergence' : match[1]!,
-    match[2]!,
-  ]);
+  const found = [...code.matchAll(/(divergence|residual|operator): (?:\{ kind: )?'(\w+)'/g)];
+  if (code.startsWith('sampleTarget(')) found.push(...code.matchAll(/(method): '(\w+)'/g));
+  return found.map((match) => [match[1]!, match[2]!]);
 }
