@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { soften, sampleTarget, tensor } from '../src/index.js';
 import { divergenceNames } from '../src/losses/divergences.js';
 import { residualNames } from '../src/losses/settings.js';
+import * as losses from '../src/losses/index.js';
 import * as targets from '../src/targets/index.js';
 import { examplesOf, runExample, withOutputs } from './examples.js';
 import { isExported, takesOption } from './exports.js';
@@ -48,10 +49,16 @@ describe('every name has its page', () => {
   });
 
   const builders = [...Object.keys(targets), 'soften'].filter((name) => /^[a-z]/.test(name));
+  // kdLoss is the divergences' pages.
+  const others = Object.keys(losses).filter((name) => /^[a-z]/.test(name) && !/^(kdLoss|linearKdLoss|crossEntropy)$/.test(name));
   const titled = new Set(pages.flatMap((file) => quoted(headings(read(file), 1)[0] ?? '')));
   it.each(builders)('target %s', async (name) => {
     if (!(await isExported(name))) return;
     expect(titled.has(name), `${name} needs a page: write docs/targets/${name}.md, with \`${name}\` in its title`).toBe(true);
+  });
+
+  it.each(others)('loss or score %s', (name) => {
+    expect(titled.has(name), `${name} needs a page: write docs/losses/${name}.md, with \`${name}\` in its title`).toBe(true);
   });
 
   it('nothing has a page that is not there', () => {
@@ -80,7 +87,7 @@ describe.each(pages)('%s', (file) => {
 
   it('has one title, and the sections of its kind in their order', () => {
     expect(headings(text, 1)).toHaveLength(1);
-    if (!/^docs\/(divergences|residuals|targets)\//.test(file)) return;
+    if (!/^docs\/(divergences|losses|residuals|targets)\//.test(file)) return;
     expect(headings(text, 2)).toEqual(sections);
     const own = path.basename(file, '.md');
     expect(quoted(headings(text, 1)[0]!), 'the title names what the file is named after').toContain(own);
