@@ -4,8 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { methodsText, oneText, primitivesText, selectMethods } from '../src/cli/methods.js';
 import { Progress } from '../src/cli/progress.js';
 import type { RunEvent } from '../src/distill/events.js';
+import { primitives } from '../src/methods/index.js';
 
 const cli = resolve('dist/cli.js');
 let folder: string;
@@ -62,6 +64,83 @@ describe('limbeck info', () => {
     const { status, stdout } = limbeck(['info']);
     expect(status).toBe(0);
     for (const word of ['limbeck', 'Node', 'CPU', 'threads', 'matrix products', 'CUDA']) expect(stdout).toContain(word);
+  });
+});
+
+describe('limbeck methods', () => {
+  it('lists both lists whole into a pipe, one row a line, nothing cut', () => {
+    const { status, stdout } = limbeck(['methods']);
+    expect(status).toBe(0);
+    expect(stdout).not.toContain('…');
+    expect(stdout).not.toMatch(/\u001b/);
+    const rows = stdout.split('\n').filter((line) => /^[AB]\d/.test(line));
+    expect(rows).toHaveLength(247);
+    expect(stdout).toContain('List A: 41 papers. List B: 215 entries in 206 rows, and 218 in 14 groups: 433 entries.');
+    const [, ...counts] = /247 methods: (\d+) run here, (\d+) in part, (\d+) not yet, (\d+) need none/.exec(stdout)!;
+    expect(counts.map(Number).reduce((a, b) => a + b)).toBe(247);
+  });
+
+  it('narrows down by primitive, list, what runs and words', () => {
+    const found = (...args: string[]) =>
+      JSON.parse(limbeck(['methods', ...args, '--json']).stdout) as {
+        methods: { name: string; list: string; runs: string; primitives: string[] }[];
+        counts: Record<string, number>;
+      };
+    for (const { primitives } of found('--primitive', 'rkl').methods) expect(primitives).toContain('RKL');
+    const papers = found('--list', 'A');
+    expect(papers.methods).toHaveLength(41);
+    for (const runs of ['yes', 'partly', 'no', 'outside']) {
+      const { methods, counts } = found('--list', 'A', '--runs', runs);
+      expect(methods).toHaveLength(papers.counts[runs]!);
+      expect(counts[runs]).toBe(methods.length);
+    }
+    expect(found('speculative', 'decoding').methods.map(({ name }) => name)).toContain('TempSpec');
+  });
+
+  it.each([
+    [['TAID'], 'TAID, 2025 (list A, entry 27)', 'INTERP'],
+    [['B130'], 'Sparse Logit Sampling (RS-KD), 2025', "sampleTarget(teacherLogits, draws, { method: 'race', seed })"],
+    [['hinton', 'kd'], 'Hinton KD, 2015 (list B, entry 7)', 'crossEntropy(student, labels)'],
+    [['b94'], 'Minitron', 'entries 92,94–97'],
+    [['IS'], 'IS', 'runs here'],
+  ])('%j shows one in full, with the calls', (words, ...texts) => {
+    const { status, stdout } = limbeck(['methods', ...words]);
+    expect(status).toBe(0);
+    for (const text of texts) expect(stdout).toContain(text);
+    expect(stdout.split('\n').length).toBeLessThan(50);
+  });
+
+  it('lists the primitives', () => {
+    const { status, stdout } = limbeck(['methods', '--primitives']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^FKL +yes +122 /m);
+    expect(JSON.parse(limbeck(['methods', '--primitives', '--json']).stdout)).toHaveLength(27);
+  });
+
+  it.each([
+    [['methods', 'Hintn'], 1, "did you mean 'Hinton'"],
+    [['methods', '--primitive', 'RKLL'], 1, "did you mean 'RKL'"],
+    [['methods', '--runs', 'maybe'], 2, '--runs'],
+    [['methods', 'TAID', '--primitives'], 1, '--primitives'],
+  ])('%j is refused', (args, code, text) => {
+    const { status, stderr } = limbeck(args);
+    expect(status).toBe(code);
+    expectOneLine(stderr);
+    expect(stderr).toContain(text);
+  });
+
+  it('fits every terminal, and gives up columns from the right', () => {
+    const all = selectMethods([], {});
+    const calls = new Set(primitives.flatMap((primitive) => primitive.calls));
+    for (const columns of [40, 60, 80, 100, 132, 200]) {
+      for (const text of [methodsText(all, columns), primitivesText(columns)])
+        for (const line of text.split('\n')) expect([...line].length, line).toBeLessThanOrEqual(columns);
+      for (const method of all.methods)
+        for (const line of oneText(method, columns).split('\n'))
+          if (!calls.has(line.trim())) expect([...line].length, line).toBeLessThanOrEqual(columns);
+    }
+    expect(methodsText(all, 60)).not.toContain('what is distilled');
+    expect(methodsText(all, 120)).toContain('what is distilled');
   });
 });
 

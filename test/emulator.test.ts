@@ -128,6 +128,10 @@ function divergenceCase(rows: number, cols: number, target: string, more: Record
         log_prob_scale: 1,
         temperature: 2,
         temperature_squared: 1,
+        interpolation: 0,
+        assisted: 0,
+        assistant_alpha: 0,
+        assistant_lambda: 0,
         hard_weight: 0.25,
         label_smoothing: 0.1,
         ignore_index: -100,
@@ -531,6 +535,33 @@ describe.skipIf(!isBuilt)('emulated device', () => {
       expect(dense.sectorsLoaded, name).toBe((read * rows * cols) / 32);
       // The gradient, and one float32 loss for each row.
       expect(dense.bytesStored, name).toBe(2 * rows * cols + 4 * rows);
+    }
+  });
+
+  test('the audit counts the bytes that docs/index.md says a loss costs', () => {
+    const page = readFileSync(path.join(root, 'docs/index.md'), 'utf8');
+    const said = (start: string): number[] =>
+      page
+        .split('\n')
+        .find((line) => line.startsWith(`| ${start}`))!
+        .split('|')
+        .slice(3, 5)
+        .map((cell) => parseInt(cell, 10));
+    const rows = 2;
+    const lengths = [8_000, 64_000];
+    for (const [start, target, divergence] of [
+      ['dense, `forward_kl`', 'logits', 'forward_kl'],
+      ['dense, the other', 'logits', 'reverse_kl'],
+      ['sparse', 'sparse_log_probs', 'reverse_kl'],
+    ] as const) {
+      const counted = lengths.map((cols) => {
+        const one = divergenceCase(rows, cols, target, { labels: null, hard_weight: 0, divergence: code('divergence', divergence) });
+        addon.emulator.resetAudit();
+        one.run();
+        const audit = addon.emulator.audit().find(({ kernel }) => /^divergence_(dense|sparse)/.test(kernel))!;
+        return Math.round((audit.bytesLoaded + audit.bytesStored) / (rows * cols));
+      });
+      expect(counted, start).toEqual(said(start));
     }
   });
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
-// The command line: limbeck info, limbeck distill.
+// The command line: limbeck info, limbeck methods, limbeck distill.
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { shortPath } from '../distill/files.js';
 import { packageVersion } from '../native.js';
 import type { RunOptions } from '../distill/run.js';
+import type { MethodFilters } from './methods.js';
 
 interface DistillFlags {
   device: string;
@@ -15,6 +16,11 @@ interface DistillFlags {
   quick?: true;
   resume?: true;
   fresh?: true;
+}
+
+interface MethodsFlags extends MethodFilters {
+  primitives?: true;
+  json?: true;
 }
 
 const INTERRUPTED = 130;
@@ -62,6 +68,17 @@ function program(): Command {
     });
 
   root
+    .command('methods')
+    .description('list the methods of the field, what each needs and whether it runs here; one in full by its name or entry')
+    .argument('[words...]', 'a name (TAID), an entry (B130), a primitive (FKL), or words to look for')
+    .addOption(new Option('--primitive <code>', 'only those that need it').argParser((text) => text.toUpperCase()))
+    .addOption(new Option('--runs <how>', 'only those that run here so far').choices(['yes', 'partly', 'no', 'outside']))
+    .addOption(new Option('--list <letter>', 'A: papers, B: bibliography').choices(['A', 'B']))
+    .option('--primitives', 'what methods are made of, in place of the methods')
+    .option('--json', 'print it as JSON')
+    .action(methods);
+
+  root
     .command('distill')
     .description('run a recipe: train the teacher, capture its targets, distil, prune, report')
     .argument('<recipe>', 'a recipe file, such as recipes/digits.json')
@@ -75,6 +92,34 @@ function program(): Command {
     .option('--fresh', 'start over, throwing an interrupted run away')
     .action(distill);
   return root;
+}
+
+async function methods(words: string[], flags: MethodsFlags): Promise<void> {
+  const list = await import('./methods.js');
+  // A pipe gets every row whole.
+  const width = process.stdout.isTTY ? process.stdout.columns || 80 : Infinity;
+  const print = (text: () => string, data: () => object): void => {
+    process.stdout.write(`${flags.json ? JSON.stringify(data(), null, 2) : text()}\n`);
+  };
+  const { primitives, json: _, ...filters } = flags;
+  if (primitives) {
+    if (words.length > 0 || Object.keys(filters).length > 0)
+      throw new Error('Cannot list primitives: no other filter can be given with --primitives');
+    return print(() => list.primitivesText(width), list.primitivesJson);
+  }
+  const found = list.selectMethods(words, filters);
+  const one = list.namedOne(words, found);
+  if (one !== undefined) {
+    print(
+      () => list.oneText(one, width),
+      () => list.oneJson(one),
+    );
+  } else {
+    print(
+      () => list.methodsText(found, width),
+      () => list.methodsJson(found),
+    );
+  }
 }
 
 async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
