@@ -18,6 +18,7 @@ struct DivergenceCall {
   double hard_weight, label_smoothing;
   Int ignore_index, unlabelled_index;
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
+  bool streams = false;   // the gradient is larger than the cache and goes past it
 
   bool is_sparse() const { return target == Target::sparse_log_probs || target == Target::sparse_weights; }
   bool skipped(Int r) const {
@@ -27,7 +28,8 @@ struct DivergenceCall {
 
 // Working memory of one thread, in the order of the row schedule's needs.
 template <class S> struct DivergenceScratch {
-  S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr;
+  static constexpr Int kStage = 2048;  // elements of a gradient on their way past the caches
+  S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr, *stage = nullptr;
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
   double *log_p = nullptr, *centred = nullptr;
@@ -37,7 +39,7 @@ template <class S> struct DivergenceScratch {
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
-    return 3 * row + bits + 3 * slots;
+    return 3 * row + bits + 3 * slots + kStage * sizeof(S);
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -53,6 +55,7 @@ template <class S> struct DivergenceScratch {
     log_p = reinterpret_cast<double*>(at + 3 * row + bits);
     centred = reinterpret_cast<double*>(at + 3 * row + bits + slots);
     ids = reinterpret_cast<int32_t*>(at + 3 * row + bits + 2 * slots);
+    stage = reinterpret_cast<S*>(at + 3 * row + bits + 3 * slots);
     return true;
   }
 };
@@ -62,6 +65,7 @@ template <class S> struct Side {
   const S *x, *e;
   S max;
   double sum, log_sum, mass;
+  bool finite = false;  // all of x
 };
 
 // Cross-entropy with the label at temperature 1, what it adds to the row.
@@ -80,6 +84,17 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   RowExp<V> exponential{};
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
+
+  Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
+  const S *row_student = nullptr, *row_teacher = nullptr;
+
+  // Brings the next row nearer while this one keeps the processor busy.
+  LIMBECK_FN void fetch_next(Int i) const {
+    if constexpr (lane<V>::width > 1) {
+      __builtin_prefetch(row_student + ahead_student + i, 0, 2);
+      __builtin_prefetch(row_teacher + ahead_teacher + i, 0, 2);
+    }
+  }
 
   void finish(Int r, double loss) const { call.row_loss.as<S>()[r] = static_cast<S>(loss); }
   S* gradient_of(Int r) const { return call.gradient ? call.gradient.as<S>() + r * call.gradient_stride : nullptr; }
@@ -120,7 +135,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const double soft_gradient = wants ? soft_loss / temperature * call.gradient_scale : 0;
     hard.coefficient = weight * call.hard_weight * call.gradient_scale;
     // Exponentials go where the gradient will be, unless the student lies there.
-    S* e = wants && g != x ? g : memory.student_exp;
+    S* e = wants && g != x && !call.streams ? g : memory.student_exp;
     constexpr Int W = lane<V>::width;
     if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
       const S* t = call.teacher.as<S>() + r * call.teacher_stride;
@@ -130,17 +145,28 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if (g && !wants) fill_row<V>(g, call.cols, 0);
       return;
     }
-    const S max = largest<V>(x, call.cols);
+    const Range<S> range = range_of<V>(x, call.cols);
+    const S max = range.max;
 
     double loss;
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
     else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
-    else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else {
+      // Two rows of both sides and their exponentials fit a core's own cache.
+      const bool near = call.cols <= kFetchCols && r + 1 < call.rows;
+      row_student = x;
+      row_teacher = call.teacher.as<S>() + r * call.teacher_stride;
+      ahead_student = near ? call.student_stride : 0;
+      ahead_teacher = near ? call.teacher_stride : 0;
+      loss = dense(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    }
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
     if (g && !wants) fill_row<V>(g, call.cols, 0);
   }
+
+  static constexpr Int kFetchCols = 40000;
 
   // An infinite loss has no gradient, except where each outcome knows its own.
   static bool no_gradient(double loss) { return Formula<V>::needs_mean && loss == INFINITY; }
@@ -207,10 +233,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       t = logs;
     }
     if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
-      const S max = largest<V>(t, call.cols);
+      const auto [max, finite] = range_of<V>(t, call.cols);
       double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
       if (kExactWhenConfident && sum < 1.5) sum = exact_scaled_sum(t, static_cast<double>(max), 1 / temperature, call.cols);
-      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
+      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1, finite};
       return sum == sum;
     }
     double mass;
@@ -225,14 +251,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return mass > 0 && mass < INFINITY;
   }
 
-  double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
-    Side<S> student{x, e, max, 0, 0, 1}, teacher;
+  double dense(Int r, const S* x, Range<S> range, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const S max = range.max;
+    Side<S> student{x, e, max, 0, 0, 1, range.finite}, teacher;
     student.sum = exp_row<V>(x, max, exponential, e, call.cols);
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
     hard_beside(x, max, student.sum, temperature, hard);
-    const bool plain = !hard.used && teacher.mass == 1;
+    const bool plain = !hard.used && teacher.mass == 1 && student.finite && teacher.finite;
     double loss;
     if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
@@ -298,7 +325,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return loss;
   }
 
-  // Loss and gradient of all outcomes. Plain: a teacher of mass 1 and no hard term.
+  // Loss and gradient of all outcomes. Plain: a teacher of mass 1, no hard term, and nothing infinite.
   template <bool plain, bool with_gradient>
   double pass(const Side<S>& student, const Side<S>& teacher, S* g, double coefficient, const HardTerm& hard) const {
     const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
@@ -309,41 +336,66 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
-      const V x = span.load(student.x + i, -INFINITY), t = span.load(teacher.x + i, -INFINITY);
+      // What lies behind the row's end counts as impossible, and where nothing is, as equal on both sides with no mass.
+      const V x = span.load(student.x + i, plain ? static_cast<double>(student.max) : -INFINITY);
+      const V t = span.load(teacher.x + i, plain ? static_cast<double>(teacher.max) : -INFINITY);
       const V zs = x - student_max, zt = t - teacher_max;
       V gap = zs - zt;
       if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
       const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
-      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d};
-      else return Outcome<V>{q, p, zs, zt, d};
+      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d, plain};
+      else return Outcome<V>{q, p, zs, zt, d, plain};
     };
-    const auto finish_gradient = [&](Int i, auto span, const Outcome<V>& o, V slope) LIMBECK_INLINE {
-      V value = slope * factor;
-      if constexpr (!plain) {
-        value = fma_(o.q, excess, value);
-        if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
+    const auto beside = [&](Int i, auto span, V q, V value) LIMBECK_INLINE {
+      if constexpr (plain) return value;
+      value = fma_(q, excess, value);
+      if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
+      return value;
+    };
+    // step(begin, n, to) leaves the gradient of [begin, begin + n) in `to`.
+    const auto in_blocks = [&](auto step) LIMBECK_INLINE {
+      constexpr Int kBlock = DivergenceScratch<S>::kStage;
+      for (Int begin = 0; begin < call.cols; begin += kBlock) {
+        const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
+        const bool streams = with_gradient && call.streams;
+        step(begin, n, streams || !g ? memory.stage : g + begin);
+        if (streams) stream_row<V>(g + begin, memory.stage, n);
       }
-      span.store(g + i, value);
     };
     constexpr bool first_order = Formula<V>::first_order;
-    if constexpr (!Formula<V>::needs_mean || (!with_gradient && !first_order)) {
-      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-               const Outcome<V> o = outcome(i, span);
-               part[0] = part[0] + Formula<V>::loss(o, a, b);
-               if constexpr (with_gradient) finish_gradient(i, span, o, Formula<V>::gradient(o, a, b));
-             }).sum[0];
+    if constexpr (!Formula<V>::needs_mean) {
+      double loss = 0;
+      in_blocks([&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        loss += sum_each<V, 1>(n, [&](Int j, auto span, V* part) LIMBECK_INLINE {
+                  const Int i = begin + j;
+                  const Outcome<V> o = outcome(i, span);
+                  part[0] = part[0] + Formula<V>::loss(o, a, b);
+                  if constexpr (with_gradient) span.store(to + j, beside(i, span, o.q, Formula<V>::gradient(o, a, b) * factor));
+                  fetch_next(i);
+                }).sum[0];
+      });
+      return loss;
+    } else if constexpr (!with_gradient && !first_order) {
+      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
     } else {
+      // What the mean is taken of stays, in place of the teacher's exponentials, for the second loop.
       const auto sums = sum_each<V, first_order ? 3 : 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
+        const V slope = Formula<V>::gradient(o, a, b);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
-        part[1] = part[1] + Formula<V>::gradient(o, a, b);
+        part[1] = part[1] + slope;
         if constexpr (first_order) part[2] = part[2] + difference_(o);
+        if constexpr (with_gradient) span.store(memory.teacher_exp + i, slope);
+        fetch_next(i);
       });
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
-        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
-          const Outcome<V> o = outcome(i, span);
-          finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
+        in_blocks([&](Int begin, Int n, S* to) LIMBECK_INLINE {
+          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+            const Int i = begin + j;
+            const V q = span.load(student.e + i, 0) * student_scale;
+            span.store(to + j, beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor));
+          });
         });
       }
       if constexpr (first_order) return sums.sum[0] - sums.sum[1] * sums.sum[2];
@@ -520,6 +572,7 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
     DivergenceRow<V, Formula> row{call, faults, {}};
     if (!row.memory.reserve(call, faults)) return;
     for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+    if (call.streams) stream_fence();
   }, kGrain / 4);
 }
 
@@ -542,6 +595,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
     over = Denominator(denominator) == Denominator::number ? denominator_value : counted;
     call.gradient_scale = over == 0 ? 0 : 1 / over;
   }
+  call.streams = gradient && gradient.data != student.data && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float) > last_cache() / 4;
   Faults faults;
   by_dtype(student.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
