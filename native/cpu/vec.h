@@ -101,8 +101,9 @@ template <class V, class S> LIMBECK_FN S largest(const S* p, Int n) {
 
 // The largest element, and whether all elements are ordinary numbers: then no difference of two is infinite. NaN may be dropped.
 template <class S> struct Range {
-  S max;
+  S max, min;
   bool finite;
+  double span() const { return finite ? static_cast<double>(max) - static_cast<double>(min) : INFINITY; }
 };
 template <class V, class S> LIMBECK_FN Range<S> range_of(const S* p, Int n) {
   constexpr Int W = lane<V>::width;
@@ -126,7 +127,7 @@ template <class V, class S> LIMBECK_FN Range<S> range_of(const S* p, Int n) {
       c = min_(vec<V>::load(p + i, n - i, static_cast<S>(INFINITY)), c);
     }
   const S max = vec<V>::largest(max_(a, b)), min = -vec<V>::largest(-min_(low, c));
-  return {max, max < S(1e30) && min > S(-1e30)};
+  return {max, min, max < S(1e30) && min > S(-1e30)};
 }
 
 // Copies past the caches. The caller fences before another thread may look.

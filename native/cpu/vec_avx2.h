@@ -35,8 +35,8 @@ LIMBECK_FN F32 scale2_(F32 a, F32 n) {
   const __m256 high = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23));
   return {_mm256_mul_ps(_mm256_mul_ps(a.v, low), high)};
 }
-// 2ⁿ for whole n in [-126, 127].
-LIMBECK_FN F32 pow2_(F32 n) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23))}; }
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23)))}; }
 // x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
 LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
   // The bits of √½ move to an exponent boundary: what lies above them is the exponent.

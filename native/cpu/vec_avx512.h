@@ -35,8 +35,8 @@ LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_
 LIMBECK_FN F32 select_(M32 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m.m, b.v, a.v)}; }
 LIMBECK_FN F32 round_(F32 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 LIMBECK_FN F32 scale2_(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
-// 2ⁿ for whole n in [-126, 127].
-LIMBECK_FN F32 pow2_(F32 n) { return {_mm512_scalef_ps(_mm512_set1_ps(1), n.v)}; }
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 // x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
 LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
   // The bits of √½ move to an exponent boundary: what lies above them is the exponent.

@@ -50,7 +50,7 @@ template <class V> LIMBECK_FN Decay<V> decay_vector_(V s) {
   const V magic = splat<V>(12582912.0), z = max_(splat<V>(-87), -s);
   const V n = fma_(z, splat<V>(kLog2e), magic) - magic;
   const V r = fma_(n, splat<V>(-kLn2Low), fma_(n, splat<V>(-kLn2High), z));
-  const V p = fma_(exp_near_(r), r * r, r), whole = pow2_(n);
+  const V p = fma_(exp_near_(r), r * r, r), whole = times2_(splat<V>(1), n);
   return {fma_(p, whole, whole), fma_(-p, whole, splat<V>(1) - whole)};
 }
 
@@ -104,6 +104,26 @@ template <class V> struct RowExp {
     return {splat<V>(high), splat<V>(rest - rest == 0 ? rest : 0), splat<V>(limit < -3e38 ? -3e38 : limit)};
   }
 
+  // Whether no term of a row whose logits span this much comes near the denormal numbers: then near() does.
+  bool spares(double span) const { return lane<V>::width > 1 && span * static_cast<double>(vec<V>::largest(hi)) < 120; }
+
+  // 2^r for |r| <= ½.
+  LIMBECK_FN static V fraction(V r) {
+    V p = splat<V>(1.5353361712e-4);
+    p = fma_(p, r, splat<V>(1.3398874478e-3));
+    p = fma_(p, r, splat<V>(9.6184373590e-3));
+    p = fma_(p, r, splat<V>(5.5503324709e-2));
+    p = fma_(p, r, splat<V>(2.4022647914e-1));
+    p = fma_(p, r, splat<V>(6.9314720286e-1));
+    return fma_(p, r, splat<V>(1));
+  }
+
+  // As below without its edges.
+  LIMBECK_FN V near(V z) const {
+    const V magic = splat<V>(12582912.0), n = fma_(z, hi, magic) - magic;
+    return times2_(fraction(fma_(z, lo, fma_(z, hi, -n))), n);
+  }
+
   // The limit keeps -inf out of the differences and comes first, so that a NaN stays.
   LIMBECK_FN V operator()(V z) const {
     if constexpr (lane<V>::width == 1) {
@@ -111,14 +131,7 @@ template <class V> struct RowExp {
     } else {
       const V magic = splat<V>(12582912.0), c = max_(limit, z);
       const V n = fma_(c, hi, magic) - magic;
-      const V r = fma_(c, lo, fma_(c, hi, -n));
-      V p = splat<V>(1.5353361712e-4);
-      p = fma_(p, r, splat<V>(1.3398874478e-3));
-      p = fma_(p, r, splat<V>(9.6184373590e-3));
-      p = fma_(p, r, splat<V>(5.5503324709e-2));
-      p = fma_(p, r, splat<V>(2.4022647914e-1));
-      p = fma_(p, r, splat<V>(6.9314720286e-1));
-      return scale2_(fma_(p, r, splat<V>(1)), n);
+      return scale2_(fraction(fma_(c, lo, fma_(c, hi, -n))), n);
     }
   }
 };

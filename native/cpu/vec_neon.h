@@ -36,8 +36,8 @@ LIMBECK_FN F32 scale2_(F32 a, F32 n) {
   const float32x4_t high = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23));
   return {vmulq_f32(vmulq_f32(a.v, low), high)};
 }
-// 2ⁿ for whole n in [-126, 127].
-LIMBECK_FN F32 pow2_(F32 n) { return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127)), 23))}; }
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), vshlq_n_s32(vcvtq_s32_f32(n.v), 23)))}; }
 // x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
 LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
   // The bits of √½ move to an exponent boundary: what lies above them is the exponent.

@@ -146,20 +146,18 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       return;
     }
     const Range<S> range = range_of<V>(x, call.cols);
-    const S max = range.max;
+
+    // Two rows of both sides and their exponentials fit a core's own cache.
+    const bool near = call.cols <= kFetchCols && r + 1 < call.rows;
+    row_student = x;
+    row_teacher = call.teacher ? call.teacher.as<S>() + r * call.teacher_stride : x;
+    ahead_student = near ? call.student_stride : 0;
+    ahead_teacher = near ? (call.teacher ? call.teacher_stride : call.student_stride) : 0;
 
     double loss;
-    if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
-    else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
-    else {
-      // Two rows of both sides and their exponentials fit a core's own cache.
-      const bool near = call.cols <= kFetchCols && r + 1 < call.rows;
-      row_student = x;
-      row_teacher = call.teacher.as<S>() + r * call.teacher_stride;
-      ahead_student = near ? call.student_stride : 0;
-      ahead_teacher = near ? call.teacher_stride : 0;
-      loss = dense(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
-    }
+    if (!soft) loss = hard_only(x, range, e, wants ? g : nullptr, hard);
+    else if (call.is_sparse()) loss = sparse(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else loss = dense(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
@@ -192,16 +190,33 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard.loss = loss;
   }
 
-  double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
-    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), g ? e : nullptr, call.cols);
+  double hard_only(const S* x, Range<S> range, S* e, S* g, HardTerm& hard) const {
+    const S max = range.max;
+    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), e, call.cols, range.span());
     hard_loss(x, max, sum, hard);
     if (!(sum == sum)) return NAN;
     if (g) {
       const V scale = splat<V>(hard.coefficient / sum), offset = splat<V>(-hard.coefficient * hard.uniform);
-      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, fma_(span.load(e + i, 0), scale, offset)); });
+      in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+          span.store(to + j, fma_(span.load(e + begin + j, 0), scale, offset));
+          fetch_next(begin + j);
+        });
+      });
       label_gradient(g, hard);
     }
     return 0;
+  }
+
+  // step(begin, n, to) leaves the gradient of [begin, begin + n) in `to`.
+  template <class F> LIMBECK_FN void in_blocks(S* g, F step) const {
+    constexpr Int kBlock = DivergenceScratch<S>::kStage;
+    const bool streams = g && call.streams;
+    for (Int begin = 0; begin < call.cols; begin += kBlock) {
+      const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
+      step(begin, n, streams || !g ? memory.stage : g + begin);
+      if (streams) stream_row<V>(g + begin, memory.stage, n);
+    }
   }
 
   static void label_gradient(S* g, const HardTerm& hard) {
@@ -233,10 +248,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       t = logs;
     }
     if (call.target == Target::logits || temperature != 1 || !Formula<V>::any_mass) {
-      const auto [max, finite] = range_of<V>(t, call.cols);
-      double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
+      const Range<S> range = range_of<V>(t, call.cols);
+      const S max = range.max;
+      double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols, range.span());
       if (kExactWhenConfident && sum < 1.5) sum = exact_scaled_sum(t, static_cast<double>(max), 1 / temperature, call.cols);
-      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1, finite};
+      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1, range.finite};
       return sum == sum;
     }
     double mass;
@@ -254,7 +270,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   double dense(Int r, const S* x, Range<S> range, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     const S max = range.max;
     Side<S> student{x, e, max, 0, 0, 1, range.finite}, teacher;
-    student.sum = exp_row<V>(x, max, exponential, e, call.cols);
+    student.sum = exp_row<V>(x, max, exponential, e, call.cols, range.span());
     if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
@@ -265,6 +281,72 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
     return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
+  }
+
+  // Narrow rows of logits alone go side by side, one in each lane. A formula that wants ln Σ to double precision takes them one by one.
+  bool abreast() const {
+    constexpr Int W = lane<V>::width;
+    return W > 1 && !Formula<V>::first_order && (Formula<V>::needs_mean || !Formula<V>::needs_logs) && call.target == Target::logits && !call.labels &&
+           !call.row_weights && !call.row_temperature && call.hard_weight < 1 && call.cols > 0 && call.cols <= 2 * W;
+  }
+
+  void run_abreast(Int begin, Int end) const {
+    constexpr Int W = lane<V>::width;
+    const double squared = call.temperature_squared ? call.temperature * call.temperature : 1, soft_loss = (1 - call.hard_weight) * squared;
+    const double coefficient = soft_loss / call.temperature * call.gradient_scale;
+    const RowExp<V> exponential = RowExp<V>::of(call.temperature);
+    const V scale = splat<V>(InverseTemperature<S>::of(call.temperature).hi), factor = splat<V>(coefficient);
+    const Int cols = call.cols;
+    alignas(64) S student[2 * W * W], teacher[2 * W * W], losses[W];
+    for (Int r = begin; r < end; r += W) {
+      const Int rows = end - r < W ? end - r : W;
+      const S *x = call.student.as<S>() + r * call.student_stride, *t = call.teacher.as<S>() + r * call.teacher_stride;
+      // Lanes behind the last row repeat it.
+      for (Int k = 0; k < W; ++k) {
+        const Int row = k < rows ? k : rows - 1;
+        for (Int c = 0; c < cols; ++c) {
+          student[c * W + k] = x[row * call.student_stride + c];
+          teacher[c * W + k] = t[row * call.teacher_stride + c];
+        }
+      }
+      V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, loss = sum_s, mean = sum_s;
+      for (Int c = 0; c < cols; ++c) {
+        top_s = max_(vec<V>::load(student + c * W), top_s);
+        top_t = max_(vec<V>::load(teacher + c * W), top_t);
+      }
+      V q[2 * W], p[2 * W];
+      for (Int c = 0; c < cols; ++c) {
+        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        q[c] = exponential(zs);
+        p[c] = exponential(zt);
+        sum_s = sum_s + q[c];
+        sum_t = sum_t + p[c];
+      }
+      const V student_scale = splat<V>(1) / sum_s, teacher_scale = splat<V>(1) / sum_t, log_ratio = log_(sum_t / sum_s);
+      // One NaN makes the row NaN: it is in the sums.
+      const V nothing = (sum_s - sum_s) + (sum_t - sum_t);
+      for (Int c = 0; c < cols; ++c) {
+        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        q[c] = q[c] * student_scale;
+        const Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        loss = loss + Formula<V>::loss(o, a, b);
+        p[c] = Formula<V>::gradient(o, a, b);
+        if constexpr (Formula<V>::needs_mean) mean = mean + p[c];
+      }
+      vec<V>::store(losses, loss + nothing);
+      for (Int k = 0; k < rows; ++k) finish(r + k, soft_loss * static_cast<double>(losses[k]));
+      if (!call.gradient) continue;
+      S* g = gradient_of(r);
+      for (Int c = 0; c < cols; ++c) {
+        V slope = p[c];
+        if constexpr (Formula<V>::needs_mean) slope = slope - q[c] * mean;
+        vec<V>::store(student + c * W, call.gradient_scale != 0 ? fma_(slope, factor, nothing) : splat<V>(0));
+      }
+      for (Int k = 0; k < rows; ++k) {
+        for (Int c = 0; c < cols; ++c) g[k * call.gradient_stride + c] = student[c * W + k];
+        if (call.gradient_scale != 0 && no_gradient(static_cast<double>(losses[k]))) fill_row<V>(g + k * call.gradient_stride, cols, NAN);
+      }
+    }
   }
 
   // A dense row of logits that fits N vectors never leaves the registers. NaN fills the gradient by itself.
@@ -352,20 +434,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
       return value;
     };
-    // step(begin, n, to) leaves the gradient of [begin, begin + n) in `to`.
-    const auto in_blocks = [&](auto step) LIMBECK_INLINE {
-      constexpr Int kBlock = DivergenceScratch<S>::kStage;
-      for (Int begin = 0; begin < call.cols; begin += kBlock) {
-        const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
-        const bool streams = with_gradient && call.streams;
-        step(begin, n, streams || !g ? memory.stage : g + begin);
-        if (streams) stream_row<V>(g + begin, memory.stage, n);
-      }
-    };
     constexpr bool first_order = Formula<V>::first_order;
     if constexpr (!Formula<V>::needs_mean) {
       double loss = 0;
-      in_blocks([&](Int begin, Int n, S* to) LIMBECK_INLINE {
+      in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
         loss += sum_each<V, 1>(n, [&](Int j, auto span, V* part) LIMBECK_INLINE {
                   const Int i = begin + j;
                   const Outcome<V> o = outcome(i, span);
@@ -390,7 +462,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       });
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
-        in_blocks([&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
           each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
             const Int i = begin + j;
             const V q = span.load(student.e + i, 0) * student_scale;
@@ -467,7 +539,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return count;
   }
 
-  double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  double sparse(Int r, const S* x, Range<S> range, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const S max = range.max;
     double log_mass = 0;
     bool defined = true;
     const Int count = slots(r, log_mass, defined);
@@ -493,7 +566,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     if (!defined) return NAN;
 
-    double sum = exp_row<V>(x, max, exponential, e, call.cols);
+    double sum = exp_row<V>(x, max, exponential, e, call.cols, range.span());
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
     double kept = 0;
@@ -505,7 +578,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled;
     Rest rest{0, 0};
     if (!truncated) {
-      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
+      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, sum, kept);
       sum = kept + rest.sum * exp(rest.log_scale);
     } else if (call.residual == Residual::truncate || sum < 1.5) {
       // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
@@ -550,7 +623,12 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           span.store(g + i, fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset)));
         });
       else
-        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, span.load(e + i, 0) * scale); });
+        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+            span.store(to + j, span.load(e + begin + j, 0) * scale);
+            fetch_next(begin + j);
+          });
+        });
     }
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
@@ -571,6 +649,8 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
   over_rows(call.rows, call.cols, [&](Int begin, Int end) {
     DivergenceRow<V, Formula> row{call, faults, {}};
     if (!row.memory.reserve(call, faults)) return;
+    if constexpr (lane<V>::width > 1)
+      if (row.abreast()) return row.run_abreast(begin, end);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
     if (call.streams) stream_fence();
   }, kGrain / 4);
