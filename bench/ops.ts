@@ -46,6 +46,9 @@ export const SHAPES = [
   { rows: 16_384, cols: 10 },
 ];
 
+/** Every divergence and residual is timed at this many columns, the main ones at all shapes. */
+const OTHERS_AT = 32_000;
+
 const NO_LABEL = -2_147_483_648;
 
 type Numbers = Float32Array | Int32Array;
@@ -143,6 +146,15 @@ export function benchOps(options: BenchOptions): BenchReport {
   }
 
   const timings: Timing[] = [];
+  // A residual this build knows by name only.
+  const attempted = (measure: () => void) => {
+    try {
+      measure();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      arena.free();
+    }
+  };
   const report = (timing: Timing) => {
     timings.push(timing);
     options.onTiming?.(timing);
@@ -157,19 +169,61 @@ export function benchOps(options: BenchOptions): BenchReport {
     const mean = findCode('reduction', 'mean');
     const byRows = findCode('denominator', 'rows');
 
-    report(
-      run('dense KD, loss and gradient', rows, cols, 12 * elements, () => {
+    const none = findCode('residual', 'none');
+    const dense = (name: string, code: number, parameter: number) =>
+      run(name, rows, cols, 12 * elements, () => {
         const student = arena.place(source.slice());
         const teacher = arena.place(other.slice());
         const gradient = arena.place(new Float32Array(elements).fill(1));
         const rowLoss = arena.place(new Float32Array(rows).fill(1));
         const loss = arena.place(new Float32Array(1));
         const target = findCode('target', 'logits');
-        const none = findCode('residual', 'none');
         return () =>
           addon.kernels.divergence(
             ...([student, teacher, null, null, null, null, null, null, rowLoss, loss, gradient] as const),
-            ...([rows, cols, cols, cols, cols, 0, target, kl, 0, 0, none, 1, 2, 1, 0, 0, -100, NO_LABEL, mean, byRows, 0] as const),
+            ...([
+              rows,
+              cols,
+              cols,
+              cols,
+              cols,
+              0,
+              target,
+              code,
+              parameter,
+              0,
+              none,
+              1,
+              2,
+              1,
+              0,
+              0,
+              -100,
+              NO_LABEL,
+              mean,
+              byRows,
+              0,
+            ] as const),
+          );
+      });
+    report(dense('dense KD, loss and gradient', kl, 0));
+    if (cols === OTHERS_AT) {
+      addon.codes.divergence.forEach((name, code) => {
+        if (code !== kl) report(dense(`dense ${name}`, code, name === 'jensen_shannon' ? 0.5 : 0.1));
+      });
+    }
+    report(
+      run('cross-entropy and gradient', rows, cols, 8 * elements, () => {
+        const student = arena.place(source.slice());
+        const gradient = arena.place(new Float32Array(elements).fill(1));
+        const labels = arena.place(Int32Array.from({ length: rows }, (_, r) => (7919 * r) % cols));
+        const rowLoss = arena.place(new Float32Array(rows).fill(1));
+        const loss = arena.place(new Float32Array(1));
+        const target = findCode('target', 'none');
+        return () =>
+          addon.kernels.divergence(
+            ...([student, null, null, null, null, labels, null, null, rowLoss, loss, gradient] as const),
+            ...([rows, cols, cols, 0, cols, 0, target, kl, 0, 0, none, 1, 1, 0, 1, 0, -100, NO_LABEL, mean, byRows, 0] as const),
           );
       }),
     );
@@ -194,17 +248,19 @@ export function benchOps(options: BenchOptions): BenchReport {
       arena.free();
     }
     if (kept < cols) {
-      report({
-        ...run('sparse KD, loss and gradient', rows, cols, 8 * elements + 8 * rows * kept, () => {
+      const sparse = (name: string, residual: string) =>
+        run(name, rows, cols, 8 * elements + 8 * rows * kept, () => {
           const student = arena.place(other.slice());
           const gradient = arena.place(new Float32Array(elements).fill(1));
           const ids = arena.place(indices.slice());
-          const values = arena.place(logProbs.slice());
-          const tails = arena.place(tail.slice());
+          const sampled = residual === 'sampled';
+          const values = arena.place(sampled ? logProbs.map((value) => Math.exp(value)) : logProbs.slice());
+          const tails = sampled ? null : arena.place(tail.slice());
           const rowLoss = arena.place(new Float32Array(rows).fill(1));
           const loss = arena.place(new Float32Array(1));
-          const target = findCode('target', 'sparse_log_probs');
-          const residual = findCode('residual', 'tail_bucket');
+          const target = findCode('target', sampled ? 'sparse_weights' : 'sparse_log_probs');
+          const divergence = sampled ? findCode('divergence', 'soft_cross_entropy') : kl;
+          const rule = findCode('residual', residual);
           return () =>
             addon.kernels.divergence(
               ...([student, null, ids, values, tails, null, null, null, rowLoss, loss, gradient] as const),
@@ -216,10 +272,10 @@ export function benchOps(options: BenchOptions): BenchReport {
                 cols,
                 kept,
                 target,
-                kl,
+                divergence,
                 0,
                 0,
-                residual,
+                rule,
                 1,
                 2,
                 1,
@@ -232,9 +288,14 @@ export function benchOps(options: BenchOptions): BenchReport {
                 0,
               ] as const),
             );
-        }),
-        k: kept,
-      });
+        });
+      report({ ...sparse('sparse KD, loss and gradient', 'tail_bucket'), k: kept });
+      if (cols === OTHERS_AT) {
+        for (const residual of addon.codes.residual) {
+          if (residual !== 'none' && residual !== 'tail_bucket')
+            attempted(() => report({ ...sparse(`sparse ${residual}`, residual), k: kept }));
+        }
+      }
       report({
         ...run('capture of the top k', rows, cols, 4 * elements + 8 * rows * kept + 8 * rows, () => {
           const x = arena.place(source.slice());
