@@ -119,8 +119,8 @@ export function benchOps(options: BenchOptions): BenchReport {
   const arena = new Arena(addon, device);
   const setsFor = (bytes: number) => Math.min(256, Math.max(2, Math.ceil(rotateBytes / bytes)));
 
-  function run(op: string, rows: number, cols: number, bytes: number, build: (set: number) => () => void): Timing {
-    const calls = Array.from({ length: setsFor(bytes) }, (_, set) => build(set));
+  function run(op: string, rows: number, cols: number, bytes: number, build: (set: number) => () => void, sets = setsFor(bytes)): Timing {
+    const calls = Array.from({ length: sets }, (_, set) => build(set));
     const { median, spread, samples } = time(addon, device, calls, seconds);
     arena.free();
     const gigabytesPerSecond = bytes / median / 1e6;
@@ -315,6 +315,44 @@ export function benchOps(options: BenchOptions): BenchReport {
         return () => addon.kernels.softmax(x, null, y, rows, cols, 2, 0);
       }),
     );
+  }
+
+  if (device === 'cpu' && options.shapes === undefined) {
+    // The contract's share of the copy rate: student, teacher and gradient together take 1 GiB.
+    const rows = Math.floor(2 ** 30 / 12 / OTHERS_AT);
+    const elements = rows * OTHERS_AT;
+    const part = logits(64 * OTHERS_AT, 3);
+    const filled = (shift: number) => {
+      const all = new Float32Array(elements);
+      for (let at = 0; at < elements; at += part.length) all.set(part.subarray(0, Math.min(part.length, elements - at)), at);
+      return all.map((value, i) => value * (1 + shift * (i % 3)));
+    };
+    const codes = ['target:logits', 'divergence:forward_kl', 'residual:none', 'reduction:mean', 'denominator:rows'] as const;
+    const [target, kl, none, mean, byRows] = codes.map((entry) => findCode(...(entry.split(':') as ['target', string]))) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const timing = run(
+      'dense KD of 1 GiB',
+      rows,
+      OTHERS_AT,
+      12 * elements,
+      () => {
+        const [student, teacher, gradient] = [filled(0), filled(0.3), new Float32Array(elements).fill(1)];
+        const [rowLoss, loss] = [new Float32Array(rows), new Float32Array(1)];
+        return () =>
+          addon.kernels.divergence(
+            ...([student, teacher, null, null, null, null, null, null, rowLoss, loss, gradient] as const),
+            ...([rows, OTHERS_AT, OTHERS_AT, OTHERS_AT, OTHERS_AT, 0, target, kl, 0, 0, none, 1, 2, 1, 0, 0, -100, NO_LABEL] as const),
+            ...([mean, byRows, 0] as const),
+          );
+      },
+      1,
+    );
+    report(timing);
   }
 
   const card = info.cuda.devices[0]?.name ?? 'cuda';
