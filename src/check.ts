@@ -38,7 +38,8 @@ export function checkLive(action: string, name: string, tensor: Tensor): void {
 export function checkDType(action: string, name: string, tensor: Tensor, ...allowed: DType[]): void {
   if (!allowed.includes(tensor.dtype)) {
     const hint = isFloating(tensor.dtype) ? `it is ${tensor.dtype}; cast() converts` : `it is ${tensor.dtype}`;
-    throw kindError(action, `${name} must be ${allowed.join(' or ')}`, phrase(hint));
+    const names = allowed.length > 2 ? `${allowed.slice(0, -1).join(', ')} or ${allowed[allowed.length - 1]}` : allowed.join(' or ');
+    throw kindError(action, `${name} must be ${names}`, phrase(hint));
   }
 }
 
@@ -56,6 +57,20 @@ export function checkComputed(action: string, name: string, value: unknown): Ten
   if (tensor.dtype === 'float64' && tensor.device !== 'cpu') {
     throw kindError(action, `${name} must be float32 on ${tensor.device}`, phrase('it is float64; cast() converts'));
   }
+  return tensor;
+}
+
+/** Any floating dtype, float64 on the CPU alone: what losses and softmax read. Half types are computed on in float32. */
+export function checkFloating(action: string, name: string, value: unknown): Tensor {
+  const tensor = checkTensor(action, name, value);
+  checkDType(action, name, tensor, 'float32', 'float16', 'bfloat16', ...(tensor.device === 'cpu' ? (['float64'] as const) : []));
+  return tensor;
+}
+
+/** What selections read: as above without float64. */
+export function checkFloat32OrHalf(action: string, name: string, value: unknown): Tensor {
+  const tensor = checkTensor(action, name, value);
+  checkDType(action, name, tensor, 'float32', 'float16', 'bfloat16');
   return tensor;
 }
 

@@ -1,6 +1,6 @@
 // The element types: their arrays, their sizes, and exact conversions to and from the 16-bit floats.
 
-/** Element types. float64 is for the CPU; half types are stored, not computed in. */
+/** Element types. float64 is for the CPU; half types are stored, and computed on in float32. */
 export type DType = 'float32' | 'float16' | 'bfloat16' | 'float64' | 'int32' | 'uint8';
 
 /** The arrays a tensor's elements live in; half types as their bits in a Uint16Array. */
@@ -31,8 +31,20 @@ export function isDType(value: unknown): value is DType {
   return typeof value === 'string' && Object.hasOwn(arrayOf, value);
 }
 
+/** The 16-bit floats. */
+export type HalfType = 'float16' | 'bfloat16';
+
+export function isHalf(dtype: DType): dtype is HalfType {
+  return dtype === 'float16' || dtype === 'bfloat16';
+}
+
+/** What row losses and masses of such elements are given in. */
+export function computedIn(dtype: DType): 'float32' | 'float64' {
+  return dtype === 'float64' ? 'float64' : 'float32';
+}
+
 export function isFloating(dtype: DType): boolean {
-  return dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
+  return dtype === 'float32' || dtype === 'float64' || isHalf(dtype);
 }
 
 /** The dtype a typed array has by itself; Uint16Array needs to be told which half type it is. */

@@ -1,11 +1,13 @@
 // limbeck/raw: the kernels on plain typed arrays of the CPU, synchronous, into memory of the caller's own. No tensors, no autograd.
-import { checkOptions, checkPositive, checkWhole } from './check.js';
+import { checkOneOf, checkOptions, checkPositive, checkWhole } from './check.js';
+import { convert, type HalfType } from './dtypes.js';
 import { kindError, phrase, valueError } from './errors.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './losses/kernel.js';
 import { labelArray, type LabelNumbers } from './losses/labels.js';
 import { massError, wrongRows } from './losses/masses.js';
 import { divergenceEntry } from './losses/divergences.js';
 import {
+  checkLabelled,
   hardOnly,
   isRenormalizing,
   rowLossNames,
@@ -15,7 +17,7 @@ import {
   type RowLossOptions,
   type SoftOptions,
 } from './losses/settings.js';
-import { kernel } from './native.js';
+import { kernel, type Handle } from './native.js';
 import { checkTemperatures } from './ops/temperature.js';
 import { checkK } from './ops/top_k.js';
 import { rowMasses } from './targets/target.js';
@@ -26,8 +28,11 @@ export type { Divergence, DivergenceName } from './losses/divergences.js';
 export type { Denominator, Reduction, Residual } from './losses/settings.js';
 export type { LabelNumbers } from './losses/labels.js';
 
-/** Rows of float32, or of float64 (dense targets only). */
+/** Numbers of float32 or float64. */
 export type Floats = Float32Array | Float64Array;
+
+/** Logits and gradients: numbers, or the bits of a half type, which `dtype` names. */
+export type Stored = Floats | Uint16Array;
 
 /** A sparse target on typed arrays. */
 export interface RawSparse {
@@ -46,20 +51,21 @@ export interface RawSparse {
 }
 
 /** What the teacher says: logits, probabilities, log-probabilities or a sparse target. */
-export type RawTeacher = Floats | { logits: Floats } | { probs: Floats } | { logProbs: Floats } | RawSparse;
+export type RawTeacher = Stored | { logits: Stored } | { probs: Stored } | { logProbs: Stored } | RawSparse;
 
 /** Where a loss is written. */
 export interface LossOut {
   /** 'mean' and 'sum': at least one element. 'none': one for each row. Made where it is left out. */
   loss?: Floats;
-  /** Not computed where it is left out. May be the student's own memory. */
-  gradient?: Floats;
+  /** Of the student's type. Not computed where it is left out. May be the student's own memory. */
+  gradient?: Stored;
 }
 
 /** What a loss gives back: the arrays of `out`, or new ones. */
 export interface LossResult {
+  /** Float32Array, or Float64Array for a student of that. */
   loss: Floats;
-  gradient?: Floats;
+  gradient?: Stored;
 }
 
 interface Sizes {
@@ -74,6 +80,8 @@ export interface RawCrossEntropyOptions extends RowLossOptions, Sizes {
   /** The same for the gradient. Default: rowStride. Elements between the rows are not written. */
   gradientRowStride?: number;
   rowWeights?: Float32Array;
+  /** Which half type a Uint16Array of bits holds: the student and its gradient. Required for one. */
+  dtype?: HalfType;
   out?: LossOut;
 }
 
@@ -81,13 +89,15 @@ export interface RawCrossEntropyOptions extends RowLossOptions, Sizes {
 export interface RawKdLossOptions extends RawCrossEntropyOptions, SoftOptions {
   /** The stride of a dense teacher. Default: rowStride. */
   teacherRowStride?: number;
+  /** Which half type a dense teacher's Uint16Array holds. Default: dtype. */
+  teacherDtype?: HalfType;
   /** A positive number or one for each row. Default: 1, or what a sparse target says. */
   temperature?: number | Float32Array;
   labels?: LabelNumbers;
 }
 
-const crossEntropyNames = [...rowLossNames, 'rows', 'cols', 'rowStride', 'gradientRowStride', 'rowWeights', 'out'] as const;
-const kdLossNames = [...crossEntropyNames, ...softNames, 'teacherRowStride', 'temperature', 'labels'] as const;
+const crossEntropyNames = [...rowLossNames, 'rows', 'cols', 'rowStride', 'gradientRowStride', 'rowWeights', 'dtype', 'out'] as const;
+const kdLossNames = [...crossEntropyNames, ...softNames, 'teacherRowStride', 'teacherDtype', 'temperature', 'labels'] as const;
 
 type ArrayType<T> = { new (length: number): T; readonly name: string };
 
@@ -98,10 +108,31 @@ function checkArray<T extends ArrayLike<number>>(action: string, name: string, v
   return array;
 }
 
-function checkFloats(action: string, name: string, value: unknown): Floats {
+/** Numbers, or bits of a half type that is named. */
+function checkStored(action: string, name: string, value: unknown, dtype: unknown, dtypeName = 'dtype'): Stored {
+  if (value instanceof Uint16Array) {
+    checkOneOf(action, dtypeName, dtype, halfTypes);
+    return value;
+  }
   if (!(value instanceof Float32Array) && !(value instanceof Float64Array))
-    throw kindError(action, `${name} must be a Float32Array or Float64Array`, value);
+    throw kindError(action, `${name} must be a Float32Array, Float64Array or Uint16Array`, value);
   return value;
+}
+
+const halfTypes = ['float16', 'bfloat16'] as const;
+
+/** What a kernel takes for an array: a second view tells bfloat16 from float16. */
+function handleOf(array: Stored, dtype: HalfType | undefined): Handle {
+  return array instanceof Uint16Array && dtype === 'bfloat16' ? new Int16Array(array.buffer, array.byteOffset, array.length) : array;
+}
+
+function typeOf<A extends Stored>(array: A): ArrayType<A> {
+  return array.constructor as ArrayType<A>;
+}
+
+/** Losses of half types are float32. */
+function lossTypeOf(array: Stored): ArrayType<Floats> {
+  return array instanceof Float64Array ? Float64Array : Float32Array;
 }
 
 function sizes(action: string, options: Sizes): void {
@@ -128,15 +159,15 @@ function scratch(type: ArrayType<Floats>, rows: number): Floats {
 
 function rowLoss(
   action: string,
-  student: Floats,
+  student: Stored,
   options: RawCrossEntropyOptions,
   labels: Int32Array | null,
   teacher: TeacherPart,
   soft: SoftNumbers,
 ): LossResult {
-  const { rows, cols, rowStride = cols, gradientRowStride = rowStride, rowWeights, out } = options;
+  const { rows, cols, rowStride = cols, gradientRowStride = rowStride, rowWeights, dtype, out } = options;
   const settings = rowLossSettings(action, options);
-  const type = student.constructor as ArrayType<Floats>;
+  const type = lossTypeOf(student);
   const given = checkOptions(action, out, ['loss', 'gradient']);
   const isWhole = settings.reduction !== 'none';
   const loss =
@@ -144,15 +175,21 @@ function rowLoss(
   const gradient =
     given.gradient === undefined
       ? null
-      : checkArray(action, 'out.gradient', given.gradient, type, reach(action, 'gradientRowStride', gradientRowStride, rows, cols));
+      : checkArray(
+          action,
+          'out.gradient',
+          given.gradient,
+          typeOf(student),
+          reach(action, 'gradientRowStride', gradientRowStride, rows, cols),
+        );
   if (rowWeights !== undefined) checkArray(action, 'rowWeights', rowWeights, Float32Array, rows);
   const part: StudentPart = {
-    student,
+    student: handleOf(student, dtype),
     labels,
     rowWeights: rowWeights ?? null,
     rowLoss: isWhole ? scratch(type, rows) : loss,
     loss: isWhole ? loss : null,
-    gradient,
+    gradient: gradient === null ? null : handleOf(gradient, dtype),
     rows,
     cols,
     studentStride: rowStride,
@@ -162,28 +199,24 @@ function rowLoss(
   return gradient === null ? { loss } : { loss, gradient };
 }
 
-function checkStudent(action: string, value: unknown, { rows, cols, rowStride = cols }: RawCrossEntropyOptions): Floats {
-  const student = checkFloats(action, 'student', value);
-  return checkArray(
-    action,
-    'student',
-    student,
-    student.constructor as ArrayType<Floats>,
-    reach(action, 'rowStride', rowStride, rows, cols),
-  );
+function checkStudent(action: string, value: unknown, { rows, cols, rowStride = cols, dtype }: RawCrossEntropyOptions): Stored {
+  const student = checkStored(action, 'student', value, dtype);
+  return checkArray(action, 'student', student, typeOf(student), reach(action, 'rowStride', rowStride, rows, cols));
 }
 
 /**
  * The distillation loss and its gradient on typed arrays; formulas and options as `kdLoss` of the main module.
  *
- * @param student logits [rows, cols], rows `rowStride` apart
- * @param teacher logits of the same layout, `{ probs }`, `{ logProbs }`, or a sparse target
+ * @param student logits [rows, cols], rows `rowStride` apart; a Uint16Array holds the bits of the half type that `dtype` names
+ * @param teacher logits of the same layout, `{ probs }`, `{ logProbs }`, or a sparse target; dense ones of any type, Float64Array
+ *   for a student of that alone
  * @returns the arrays of `out`
  *
  * @example
  * kdLoss(student, teacher, { rows: 8, cols: 1000, temperature: 2, out: { loss, gradient } });
+ * kdLoss(bits, teacher, { rows: 8, cols: 1000, dtype: 'bfloat16', out: { gradient: bits } });
  */
-export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossOptions): LossResult {
+export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossOptions): LossResult {
   const action = 'compute raw.kdLoss';
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
   checkOptions(action, options, kdLossNames);
@@ -195,15 +228,17 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
   else if (given !== undefined) checkPositive(action, 'temperature', given);
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
   const soft = softSettings(action, options, isDense ? 'dense' : hasWeights(teacher) ? 'sparse_weights' : 'sparse_log_probs');
+  checkLabelled(action, soft, options);
   let part: TeacherPart;
   if (isDense) {
-    const [target, values] = denseTeacher(action, teacher as Exclude<RawTeacher, RawSparse>);
-    const { teacherRowStride = rowStride } = options;
-    const type = floats.constructor as ArrayType<Floats>;
-    checkArray(action, 'teacher', values, type, reach(action, 'teacherRowStride', teacherRowStride, rows, cols));
+    const { teacherRowStride = rowStride, dtype, teacherDtype = dtype } = options;
+    const [target, values] = denseTeacher(action, teacher as Exclude<RawTeacher, RawSparse>, teacherDtype);
+    if (values instanceof Float64Array && !(floats instanceof Float64Array))
+      throw kindError(action, 'teacher must not be a Float64Array for a student of another type', values);
+    checkArray(action, 'teacher', values, typeOf(values), reach(action, 'teacherRowStride', teacherRowStride, rows, cols));
     part = {
       target,
-      teacher: values,
+      teacher: handleOf(values, teacherDtype),
       teacherStride: teacherRowStride,
       indices: null,
       values: null,
@@ -214,14 +249,13 @@ export function kdLoss(student: Floats, teacher: RawTeacher, options: RawKdLossO
       rowTemperature: null,
     };
     if (target !== 'logits' && soft.hardWeight < 1 && ((given ?? 1) !== 1 || divergenceEntry(soft.divergence).anyMass !== true)) {
-      checkRowMasses(action, rowMasses(values, target, rows, cols, teacherRowStride), options);
+      const numbers = values instanceof Uint16Array ? decoded(values, teacherDtype!) : values;
+      checkRowMasses(action, rowMasses(numbers, target, rows, cols, teacherRowStride), options);
     }
   } else {
-    part = sparseTeacher(action, teacher, floats, options, soft.residual);
+    part = sparseTeacher(action, teacher, options, soft.residual);
   }
   const labels = givenLabels === undefined ? null : labelArray(action, givenLabels, rows, [rows]);
-  if (labels === null && soft.hardWeight > 0)
-    throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, givenLabels);
   if (typeof given === 'number') part.temperature = given;
   else if (given !== undefined) part.rowTemperature = given;
   return rowLoss(action, floats, options, labels, part, soft);
@@ -231,21 +265,25 @@ function hasWeights(teacher: RawTeacher): boolean {
   return typeof teacher === 'object' && teacher !== null && (teacher as RawSparse).weights !== undefined;
 }
 
-function denseTeacher(action: string, teacher: Exclude<RawTeacher, RawSparse>): ['logits' | 'probs' | 'log_probs', Floats] {
-  if (ArrayBuffer.isView(teacher)) return ['logits', checkFloats(action, 'teacher', teacher)];
-  const parts = checkOptions(action, teacher as { logits?: Floats; probs?: Floats; logProbs?: Floats }, ['logits', 'probs', 'logProbs']);
+function denseTeacher(
+  action: string,
+  teacher: Exclude<RawTeacher, RawSparse>,
+  dtype: HalfType | undefined,
+): ['logits' | 'probs' | 'log_probs', Stored] {
+  const check = (name: string, value: unknown): Stored => checkStored(action, name, value, dtype, 'teacherDtype');
+  if (ArrayBuffer.isView(teacher)) return ['logits', check('teacher', teacher)];
+  const parts = checkOptions(action, teacher as { logits?: Stored; probs?: Stored; logProbs?: Stored }, ['logits', 'probs', 'logProbs']);
   if (Object.keys(parts).length !== 1)
     throw kindError(action, 'teacher must give one of logits, probs, logProbs, or indices with logProbs', teacher);
-  if (parts.logits !== undefined) return ['logits', checkFloats(action, 'teacher.logits', parts.logits)];
-  if (parts.probs !== undefined) return ['probs', checkFloats(action, 'teacher.probs', parts.probs)];
-  return ['log_probs', checkFloats(action, 'teacher.logProbs', parts.logProbs)];
+  if (parts.logits !== undefined) return ['logits', check('teacher.logits', parts.logits)];
+  if (parts.probs !== undefined) return ['probs', check('teacher.probs', parts.probs)];
+  return ['log_probs', check('teacher.logProbs', parts.logProbs)];
 }
 
-function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, options: RawKdLossOptions, residual: string): TeacherPart {
+function sparseTeacher(action: string, teacher: RawTeacher, options: RawKdLossOptions, residual: string): TeacherPart {
   if (teacher === null || typeof teacher !== 'object') throw kindError(action, 'teacher must be typed arrays', teacher);
   const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'weights', 'tailLogMass', 'k', 'temperature']);
   const { rows, cols, temperature: given } = options;
-  if (!(student instanceof Float32Array)) throw kindError(action, 'student must be a Float32Array with a sparse target', student);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, 0);
   const k = sparse.k ?? (rows === 0 ? 0 : sparse.indices.length / rows);
   if (!Number.isInteger(k))
@@ -288,6 +326,12 @@ function sparseTeacher(action: string, teacher: RawTeacher, student: Floats, opt
   };
 }
 
+function decoded(bits: Uint16Array, dtype: HalfType): Float32Array {
+  const numbers = new Float32Array(bits.length);
+  convert(bits, dtype, numbers, 'float32');
+  return numbers;
+}
+
 function checkRowMasses(
   action: string,
   masses: Float64Array,
@@ -303,7 +347,7 @@ function checkRowMasses(
 }
 
 /** Cross-entropy and its gradient on typed arrays; formulas and options as `crossEntropy` of the main module. */
-export function crossEntropy(student: Floats, labels: LabelNumbers, options: RawCrossEntropyOptions): LossResult {
+export function crossEntropy(student: Stored, labels: LabelNumbers, options: RawCrossEntropyOptions): LossResult {
   const action = 'compute raw.crossEntropy';
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
   checkOptions(action, options, crossEntropyNames);
@@ -318,23 +362,26 @@ export interface RawSoftmaxOptions extends Sizes {
   temperature?: number | Float32Array;
   /** The logarithm instead. Default false. */
   log?: boolean;
-  /** Where the result is written; may be x itself. Made where it is left out. */
-  out?: Floats;
+  /** Which half type a Uint16Array of bits holds. Required for one. */
+  dtype?: HalfType;
+  /** Where the result is written, of the type of x; may be x itself. Made where it is left out. */
+  out?: Stored;
 }
 
 /** Softmax, or its logarithm, of [rows, cols]. */
-export function softmax(x: Floats, options: RawSoftmaxOptions): Floats {
+export function softmax<A extends Stored>(x: A, options: RawSoftmaxOptions): A {
   const action = 'compute raw.softmax';
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
-  const { rows, cols, temperature = 1, log = false, out } = checkOptions(action, options, ['rows', 'cols', 'temperature', 'log', 'out']);
+  const names = ['rows', 'cols', 'temperature', 'log', 'dtype', 'out'];
+  const { rows, cols, temperature = 1, log = false, dtype, out } = checkOptions(action, options, names);
   sizes(action, options);
   const size = reach(action, 'cols', cols, rows, cols);
-  const floats = checkFloats(action, 'x', x);
-  const type = floats.constructor as ArrayType<Floats>;
+  checkStored(action, 'x', x, dtype);
+  const type = typeOf(x);
   checkArray(action, 'x', x, type, size);
   const y = out === undefined ? new type(size) : checkArray(action, 'out', out, type, size);
   const [value, perRow] = temperatures(action, temperature, rows);
-  kernel('softmax', action)(x, perRow, y, rows, cols, value, log ? 1 : 0);
+  kernel('softmax', action)(handleOf(x, dtype), perRow, handleOf(y, dtype), rows, cols, value, log ? 1 : 0);
   return y;
 }
 
@@ -344,26 +391,45 @@ function temperatures(action: string, temperature: number | Float32Array, rows: 
   return [1, temperature];
 }
 
+/** Rows to choose from: Float32Array, or a half type that is named. */
+function checkSelected<A extends Float32Array | Uint16Array>(
+  action: string,
+  name: string,
+  x: A,
+  dtype: unknown,
+  least: number,
+): ArrayType<A> {
+  if (!(x instanceof Uint16Array) && !(x instanceof Float32Array))
+    throw kindError(action, `${name} must be a Float32Array or Uint16Array`, x);
+  checkStored(action, name, x, dtype);
+  checkArray(action, name, x, typeOf(x), least);
+  return typeOf(x);
+}
+
 /** What {@link topK} gives back. */
-export interface RawTopK {
-  values: Float32Array;
+export interface RawTopK<A extends Float32Array | Uint16Array = Float32Array> {
+  /** Of the type of x. */
+  values: A;
   indices: Int32Array;
 }
 
 /** The k largest entries of each row of [rows, cols], largest first, with their columns. Ties: lowest index first. */
-export function topK(x: Float32Array, k: number, options: Sizes & { out?: Partial<RawTopK> }): RawTopK {
+export function topK<A extends Float32Array | Uint16Array>(
+  x: A,
+  k: number,
+  options: Sizes & { dtype?: HalfType; out?: Partial<RawTopK<A>> },
+): RawTopK<A> {
   const action = 'compute raw.topK';
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
-  const { rows, cols, out } = checkOptions(action, options, ['rows', 'cols', 'out']);
+  const { rows, cols, dtype, out } = checkOptions(action, options, ['rows', 'cols', 'dtype', 'out']);
   sizes(action, options);
   checkK(action, k, cols);
-  checkArray(action, 'x', x, Float32Array, reach(action, 'cols', cols, rows, cols));
+  const type = checkSelected(action, 'x', x, dtype, reach(action, 'cols', cols, rows, cols));
   const given = checkOptions(action, out, ['values', 'indices']);
-  const values =
-    given.values === undefined ? new Float32Array(rows * k) : checkArray(action, 'out.values', given.values, Float32Array, rows * k);
+  const values = given.values === undefined ? new type(rows * k) : checkArray(action, 'out.values', given.values, type, rows * k);
   const indices =
     given.indices === undefined ? new Int32Array(rows * k) : checkArray(action, 'out.indices', given.indices, Int32Array, rows * k);
-  kernel('top_k', action)(x, values, indices, rows, cols, k);
+  kernel('top_k', action)(handleOf(x, dtype), handleOf(values, dtype), indices, rows, cols, k);
   return { values, indices };
 }
 
@@ -378,16 +444,16 @@ export interface RawCapture {
 
 /** The k most probable entries of each row of [rows, cols] with exact log-probabilities, and the log-mass of all the others. */
 export function captureTopK(
-  logits: Float32Array,
+  logits: Float32Array | Uint16Array,
   k: number,
-  options: Sizes & { temperature?: number | Float32Array; out?: Partial<RawCapture> },
+  options: Sizes & { temperature?: number | Float32Array; dtype?: HalfType; out?: Partial<RawCapture> },
 ): RawCapture {
   const action = 'compute raw.captureTopK';
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
-  const { rows, cols, temperature = 1, out } = checkOptions(action, options, ['rows', 'cols', 'temperature', 'out']);
+  const { rows, cols, temperature = 1, dtype, out } = checkOptions(action, options, ['rows', 'cols', 'temperature', 'dtype', 'out']);
   sizes(action, options);
   checkK(action, k, cols);
-  checkArray(action, 'logits', logits, Float32Array, reach(action, 'cols', cols, rows, cols));
+  checkSelected(action, 'logits', logits, dtype, reach(action, 'cols', cols, rows, cols));
   const [value, perRow] = temperatures(action, temperature, rows);
   const given = checkOptions(action, out, ['indices', 'logProbs', 'tailLogMass', 'logSumExp']);
   const indices =
@@ -397,6 +463,6 @@ export function captureTopK(
   const tailLogMass =
     given.tailLogMass === undefined ? new Float32Array(rows) : checkArray(action, 'out.tailLogMass', given.tailLogMass, Float32Array, rows);
   const logSumExp = given.logSumExp === undefined ? null : checkArray(action, 'out.logSumExp', given.logSumExp, Float32Array, rows);
-  kernel('capture_top_k', action)(logits, perRow, indices, logProbs, tailLogMass, logSumExp, rows, cols, k, value);
+  kernel('capture_top_k', action)(handleOf(logits, dtype), perRow, indices, logProbs, tailLogMass, logSumExp, rows, cols, k, value);
   return logSumExp === null ? { indices, logProbs, tailLogMass } : { indices, logProbs, tailLogMass, logSumExp };
 }

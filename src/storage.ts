@@ -1,6 +1,6 @@
 // The memory behind tensors: V8-owned and pooled on the CPU, device buffers on CUDA, and the count of what is live.
 import { totalmem } from 'node:os';
-import { arrayOf, bytesPerElement, encode, type DType, type TypedArray } from './dtypes.js';
+import { arrayOf, bytesPerElement, decode, encode, isHalf, type DType, type TypedArray } from './dtypes.js';
 import { LimbeckError, valueError, wording } from './errors.js';
 import { attempt, kernel, type DeviceBuffer, type Handle } from './native.js';
 
@@ -160,7 +160,7 @@ export function fillStorage(storage: Storage, value: number, action: string): vo
   const stored = encode(dtype, value);
   if (stored === undefined) throw valueError(action, `value must fit ${dtype}`, value);
   if (array !== null) array.fill(stored);
-  else if (dtype === 'float32' || dtype === 'int32') fillKernel(buffer!, size, stored);
+  else if (dtype === 'float32' || dtype === 'int32' || isHalf(dtype)) fillKernel(buffer!, size, decode(dtype, stored));
   else {
     const host = new arrayOf[dtype](size).fill(stored);
     attempt(action, (addon) => addon.upload(buffer!, host));

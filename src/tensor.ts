@@ -3,9 +3,9 @@ import { fill, copyInto } from './arithmetic.js';
 import { enterScope, runBackward, record, type Node } from './autograd.js';
 import { checkBoolean, checkDTypeName, checkNumber, checkOptions, checkShape, checkShapeIs, checkWhole, sizeOf } from './check.js';
 import { deviceName, parseDevice, type Device } from './device.js';
-import { arrayOf, convert, decode, dtypeOfArray, isDType, isFloating, type DType, type TypedArray } from './dtypes.js';
+import { arrayOf, convert, decode, dtypeOfArray, isDType, isFloating, isHalf, type DType, type TypedArray } from './dtypes.js';
 import { kindError, phrase, shapeText, valueError } from './errors.js';
-import { attempt, reword, type Handle } from './native.js';
+import { attempt, findCode, kernel, reword, type Handle } from './native.js';
 import { fillNormal, fillUniform, freshSeed } from './random.js';
 import { adopt, allocate, release, retain, Storage, type Ordinal, type Share } from './storage.js';
 
@@ -395,9 +395,21 @@ function converted(action: string, from: TypedArray, fromType: DType, toType: DT
   return to;
 }
 
+const unaryKernel = kernel('unary', 'cast a tensor');
+
+// Converted where it lies. float64 is not: through a float32 it would be rounded twice.
+function isShortFloat(dtype: DType): boolean {
+  return dtype === 'float32' || isHalf(dtype);
+}
+
 function castTo(tensor: Tensor, dtype: DType, action: string): Tensor {
   const storage = live(tensor, action);
   if (dtype === tensor.dtype) return create(storage, tensor.shape);
+  if (isShortFloat(dtype) && isShortFloat(tensor.dtype)) {
+    const out = emptyLike(tensor, action, tensor.shape, dtype);
+    if (out.size > 0) unaryKernel(handleOf(tensor, action), handleOf(out, action), out.size, findCode('unary', 'copy'), 0);
+    return out;
+  }
   return fromArray(converted(action, hostCopy(tensor, action), tensor.dtype, dtype), dtype, tensor.shape, storage.ordinal, action);
 }
 

@@ -134,15 +134,6 @@ describe('not available yet: a name that says so and does not pretend', () => {
       () => kdLoss(student(), teacher(), { assistant: { alpha: 0, lambda: 0.5 } }),
       "LimbeckError not_available: Cannot compute kdLoss: option 'assistant' is not available yet",
     ],
-    ...Object.fromEntries(
-      (['renormalize_both', 'uniform', 'label'] as const).map((name) => [
-        `residual ${name}`,
-        [
-          () => kdLoss(student(), sparse(), { residual: name }),
-          `LimbeckError not_available: Cannot compute kdLoss: residual '${name}' is not available yet`,
-        ],
-      ]),
-    ),
   });
 });
 
@@ -347,9 +338,17 @@ describe('tensors', () => {
       () => add(tensor([1]), tensor(new Float64Array(1))),
       'TypeError: Cannot compute add: b must be float32 like a: it is float64; cast() converts',
     ],
-    'softmax of half types': [
-      () => softmax(tensor([1], { dtype: 'float16' })),
-      'TypeError: Cannot compute softmax: x must be float32 or float64: it is float16; cast() converts',
+    'adding half types': [
+      () => add(tensor([1], { dtype: 'float16' }), 1),
+      'TypeError: Cannot compute add: a must be float32 or float64: it is float16; cast() converts',
+    ],
+    'softmax of integers': [
+      () => softmax(tensor([1], { dtype: 'int32' })),
+      'TypeError: Cannot compute softmax: x must be float32, float16, bfloat16 or float64: it is int32',
+    ],
+    'topK of float64': [
+      () => topK(tensor([1], { dtype: 'float64' }), 1),
+      'TypeError: Cannot compute topK: x must be float32, float16 or bfloat16: it is float64; cast() converts',
     ],
     'temperature 0': [
       () => softmax(tensor([1]), { temperature: 0 }),
@@ -499,11 +498,19 @@ describe('kdLoss refuses', () => {
     ],
     'a teacher of another dtype (trap 23)': [
       () => kdLoss(student(), teacher().cast('float64')),
-      'TypeError: Cannot compute kdLoss: the teacher must be float32 like student: it is float64; cast() converts',
+      'TypeError: Cannot compute kdLoss: the teacher must be float32, float16 or bfloat16 for a float32 student: it is float64; cast() converts',
     ],
-    'a half student (trap 23)': [
-      () => kdLoss(student().cast('bfloat16'), teacher()),
-      'TypeError: Cannot compute kdLoss: student must be float32 or float64: it is bfloat16; cast() converts',
+    'a float64 teacher of a half student (trap 23)': [
+      () => kdLoss(student().cast('bfloat16'), teacher().cast('float64')),
+      'TypeError: Cannot compute kdLoss: the teacher must be float32, float16 or bfloat16 for a bfloat16 student: it is float64; cast() converts',
+    ],
+    'an upstream gradient of the dtype of a half student': [
+      () => {
+        const x = student().cast('bfloat16');
+        x.requiresGrad = true;
+        kdLoss(x, teacher()).backward(tensor([1], { shape: [], dtype: 'bfloat16' }));
+      },
+      'TypeError: Cannot run backward: grad must be float32 on cpu like the tensor: it is bfloat16 on cpu',
     ],
     'a teacher that requires grad': [
       () => kdLoss(student(), tensor(normals(1, 12), { shape: [3, 4], requiresGrad: true })),
@@ -657,9 +664,13 @@ describe('kdLoss refuses', () => {
       () => kdLoss(rows(1, 2), denseTarget({ probs: tensor([[0.5, 0.2]]) }), { temperature: 2 }),
       'RangeError: Cannot compute kdLoss: the probabilities of a row must sum to 1 within 1e-3 at a temperature other than 1: they sum to 0.699999988079071 in row 0',
     ],
-    'a float64 student of a sparse target': [
-      () => kdLoss(student().cast('float64'), sparse(), { residual: 'truncate' }),
-      'TypeError: Cannot compute kdLoss: student must be float32: it is float64; cast() converts',
+    "residual 'label' without labels": [
+      () => kdLoss(student(), sparse(), { residual: 'label' }),
+      "TypeError: Cannot compute kdLoss: labels must be given with residual 'label': it is undefined",
+    ],
+    "residual 'label' with rows that may have none": [
+      () => kdLoss(student(), sparse(), { residual: 'label', labels: [0, 1, 2], unlabelledIndex: -1 }),
+      "TypeError: Cannot compute kdLoss: unlabelledIndex must not be given with residual 'label', which needs the label of every row: it is -1",
     ],
     'a student without columns': [
       () => kdLoss(zeros([3, 0]), zeros([3, 0])),
@@ -692,7 +703,7 @@ describe('crossEntropy and raw.kdLoss refuse', () => {
     ],
     'raw: a plain array': [
       () => raw.kdLoss([1, 2] as never, normals(2, 2), { rows: 1, cols: 2 }),
-      'TypeError: Cannot compute raw.kdLoss: student must be a Float32Array or Float64Array: it is [1, 2]',
+      'TypeError: Cannot compute raw.kdLoss: student must be a Float32Array, Float64Array or Uint16Array: it is [1, 2]',
     ],
     'raw: too short': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 3 }),
@@ -705,6 +716,26 @@ describe('crossEntropy and raw.kdLoss refuse', () => {
     'raw: an output too short': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float32Array(3) } }),
       'RangeError: Cannot compute raw.kdLoss: out.gradient must hold 4 elements: it holds 3',
+    ],
+    'raw: bits of a half type that is not named': [
+      () => raw.kdLoss(new Uint16Array(4), normals(2, 4), { rows: 2, cols: 2 }),
+      "TypeError: Cannot compute raw.kdLoss: dtype must be 'float16' or 'bfloat16': it is missing",
+    ],
+    'raw: a half type that is none': [
+      () => raw.softmax(new Uint16Array(4), { rows: 2, cols: 2, dtype: 'float32' as never }),
+      "RangeError: Cannot compute raw.softmax: dtype must be 'float16' or 'bfloat16': it is 'float32'",
+    ],
+    'raw: a teacher of bits beside a student of numbers': [
+      () => raw.kdLoss(normals(2, 4), new Uint16Array(4), { rows: 2, cols: 2 }),
+      "TypeError: Cannot compute raw.kdLoss: teacherDtype must be 'float16' or 'bfloat16': it is missing",
+    ],
+    'raw: a gradient of numbers for a student of bits': [
+      () => raw.kdLoss(new Uint16Array(4), normals(2, 4), { rows: 2, cols: 2, dtype: 'float16', out: { gradient: normals(1, 4) } }),
+      'TypeError: Cannot compute raw.kdLoss: out.gradient must be a Uint16Array: it is a Float32Array',
+    ],
+    'raw: a wider teacher (trap 23)': [
+      () => raw.kdLoss(normals(2, 4), new Float64Array(4), { rows: 2, cols: 2 }),
+      'TypeError: Cannot compute raw.kdLoss: teacher must not be a Float64Array for a student of another type: it is a Float64Array',
     ],
     'raw: an output of another dtype': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float64Array(4) } }),

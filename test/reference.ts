@@ -1,4 +1,5 @@
 // Float64 references, written from the formulas of DESIGN.md 4.1 and METHODS.md. No speed, no sharing with the kernels.
+import type { HalfType } from './half.js';
 
 // ---- sums
 
@@ -140,7 +141,7 @@ export const forwardKl: DivergenceReference = {
 };
 
 export type TargetKind = 'none' | 'logits' | 'log_probs' | 'probs' | 'sparse_log_probs' | 'sparse_weights';
-export type ResidualKind = 'none' | 'renormalize' | 'truncate' | 'tail_bucket' | 'sampled';
+export type ResidualKind = 'none' | 'renormalize' | 'renormalize_both' | 'truncate' | 'tail_bucket' | 'sampled' | 'uniform' | 'label';
 export type ReductionKind = 'none' | 'sum' | 'mean';
 export type DenominatorKind = 'rows' | 'weights' | 'number';
 
@@ -148,10 +149,14 @@ export type DenominatorKind = 'rows' | 'weights' | 'number';
 export interface LossCall {
   rows: number;
   cols: number;
+  /** Of a half type: its numbers, each exactly one of that type. */
   student: Float32Array | Float64Array;
+  /** What the student is stored in, and the gradient; by default the array's own type. */
+  studentType?: HalfType;
   studentStride?: number;
   target: TargetKind;
   teacher?: Float32Array | Float64Array;
+  teacherType?: HalfType;
   teacherStride?: number;
   k?: number;
   indices?: Int32Array;
@@ -230,6 +235,8 @@ interface Outcomes {
   difference: (number | undefined)[];
   ofColumn: Int32Array;
   mass: number;
+  /** The student's log-probability of each column, where it is not that of all columns. */
+  columns?: Float64Array;
 }
 
 function denseOutcomes(
@@ -299,22 +306,42 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     stored.push(value);
   }
   const residual = call.residual;
-  const scale = residual === 'renormalize' ? (call.logProbScale ?? 1) : 1;
+  const renormalizes = residual === 'renormalize' || residual === 'renormalize_both';
+  const scale = renormalizes ? (call.logProbScale ?? 1) : 1;
   stored = stored.map((value) => value * scale);
-  if (residual === 'renormalize') {
+  if (renormalizes) {
     const normaliser = logSumExp(stored);
     stored = stored.map((value) => value - normaliser);
     if (stored.length === 0 || stored.some(Number.isNaN)) return null;
   }
-  const mass = residual === 'renormalize' ? 1 : sum(stored.map(Math.exp));
-  if (residual === 'tail_bucket') {
-    let tail = call.tailLogMass?.[row];
+  if (residual === 'renormalize_both') {
+    const own = logSumExp(ids.map((id) => logQ[id] as number));
+    if (own === -Infinity) return null;
+    const columns = new Float64Array(cols).fill(-Infinity);
+    for (const id of ids) columns[id] = (logQ[id] as number) - own;
+    const ofColumn = new Int32Array(cols).fill(-1);
+    ids.forEach((id, j) => (ofColumn[id] = j));
+    return {
+      logP: stored,
+      logQ: ids.map((id) => columns[id] as number),
+      difference: new Array<undefined>(ids.length).fill(undefined),
+      ofColumn,
+      mass: 1,
+      columns,
+    };
+  }
+  let mass = renormalizes ? 1 : sum(stored.map(Math.exp));
+  let tail = call.tailLogMass?.[row];
+  if (residual === 'tail_bucket' || residual === 'uniform' || residual === 'label') {
     if (Number.isNaN(tail) || tail === Infinity) return null;
     if (tail === undefined) {
       const kept = logSumExp(stored);
       // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
       tail = kept >= 0 || ids.length === cols ? -Infinity : Math.log(-Math.expm1(kept));
     }
+  }
+  if (residual === 'tail_bucket') {
+    const bucket = tail as number;
     const ofColumn = new Int32Array(cols).fill(ids.length);
     ids.forEach((id, j) => (ofColumn[id] = j));
     const rest: number[] = [];
@@ -322,15 +349,22 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
       if (ofColumn[i] === ids.length) rest.push(value);
     });
     return {
-      logP: [...stored, tail],
+      logP: [...stored, bucket],
       logQ: [...ids.map((id) => logQ[id] as number), logSumExp(rest)],
       difference: new Array<undefined>(ids.length + 1).fill(undefined),
       ofColumn,
-      mass: mass + Math.exp(tail),
+      mass: mass + Math.exp(bucket),
     };
   }
-  const logP = new Array<number>(cols).fill(-Infinity);
+  const logP = new Array<number>(cols).fill(residual === 'uniform' ? (tail as number) - Math.log(cols - ids.length) : -Infinity);
   ids.forEach((id, j) => (logP[id] = stored[j] as number));
+  if (residual === 'uniform' && ids.length < cols) mass += Math.exp(tail as number);
+  if (residual === 'label') {
+    const label = (call.labels as Int32Array)[row] as number;
+    if (label < 0 || label >= cols) return null;
+    logP[label] = logSumExp([logP[label] as number, tail as number]);
+    mass += Math.exp(tail as number);
+  }
   return {
     logP,
     logQ: Array.from(logQ),
@@ -357,7 +391,7 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
           temperature,
         );
   if (outcomes === null) return poisoned(cols);
-  const { logP, logQ: logQs, difference, ofColumn, mass } = outcomes;
+  const { logP, logQ: logQs, difference, ofColumn, mass, columns = logQ } = outcomes;
   const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
   const loss = sum(terms) + formula.massTerm(mass);
   const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));
@@ -370,8 +404,9 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   const depth = new Float64Array(cols);
   for (let i = 0; i < cols; i++) {
     const outcome = ofColumn[i] as number;
-    const q = Math.exp(logQ[i] as number);
-    const share = logQs[outcome] === logQ[i] ? 1 : Math.exp((logQ[i] as number) - (logQs[outcome] as number));
+    if (outcome < 0) continue;
+    const q = Math.exp(columns[i] as number);
+    const share = logQs[outcome] === columns[i] ? 1 : Math.exp((columns[i] as number) - (logQs[outcome] as number));
     const p = Math.exp(logP[outcome] as number) * share;
     gradient[i] = (share * (pulls[outcome] as number) - q * total) / temperature;
     const larger = Math.max(p, q * Math.max(1, mass));

@@ -108,10 +108,12 @@ export class Memory {
     return this.place(values, offset) as A;
   }
 
-  /** size elements of NaN (integers: a pattern no kernel writes). */
+  /** size elements of NaN (integers: a pattern no kernel writes; 16 bits are a half type). */
   output<A extends TypedArray>(type: new (size: number) => A, size: number, offset = 0): A {
     const values = new type(size);
-    values.fill(values instanceof Float32Array || values instanceof Float64Array ? NaN : 0x5a);
+    // 0x7fff is NaN in both half types.
+    const isHalf = values instanceof Uint16Array || values instanceof Int16Array;
+    values.fill(values instanceof Float32Array || values instanceof Float64Array ? NaN : isHalf ? 0x7fff : 0x5a);
     return this.place(values, offset) as A;
   }
 

@@ -47,6 +47,21 @@ template <class Tensor> bool floating(Context& ctx, const char* name, const Tens
   return ctx.refuse(Fail::kind, "%s must be float32%s: it is %s", name, ctx.device < 0 ? " or float64" : "", kDTypeNames[int(x.dtype)]);
 }
 
+// Computed in float32 whatever the width it is stored in, or in float64 on the CPU.
+template <class Tensor> bool stored(Context& ctx, const char* name, const Tensor& x) {
+  if (x.dtype != DType::int32 && x.dtype != DType::uint8 && (x.dtype != DType::float64 || ctx.device < 0)) return true;
+  return ctx.refuse(Fail::kind, "%s must be float32, float16%s: it is %s", name, ctx.device < 0 ? ", bfloat16 or float64" : " or bfloat16", kDTypeNames[int(x.dtype)]);
+}
+
+// The same without float64, on any device.
+template <class Tensor> bool narrow(Context& ctx, const char* name, const Tensor& x) {
+  if (x.dtype == DType::float32 || x.dtype == DType::float16 || x.dtype == DType::bfloat16) return true;
+  return ctx.refuse(Fail::kind, "%s must be float32, float16 or bfloat16: it is %s", name, kDTypeNames[int(x.dtype)]);
+}
+
+// What row losses and masses of such numbers are given in.
+inline DType computed_in(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }
+
 template <class Tensor> bool is(Context& ctx, const char* name, const Tensor& x, DType wanted, Int size) {
   return holds(ctx, name, x, size) && dtype(ctx, name, x, wanted);
 }

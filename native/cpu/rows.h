@@ -14,6 +14,31 @@ template <class F> void by_dtype(DType dtype, F f) {
   else f(Lanes<F32>{});
 }
 
+// Half types are widened to floats in working memory and rounded once on the way out.
+template <class S> inline constexpr DType kDTypeOf = sizeof(S) == 8 ? DType::float64 : DType::float32;
+inline bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
+// n numbers from `at` on as S: where they lie, or exactly so in `room`.
+template <class V, class S> const S* widened(In x, Int at, Int n, S* room) {
+  if (x.dtype == kDTypeOf<S>) return x.as<S>() + at;
+  const auto from = [&](const auto* p) {
+    if constexpr (sizeof(S) == 4) widen_row<V>(p + at, room, n);
+    else for (Int i = 0; i < n; ++i) room[i] = widen_(p[at + i]);
+  };
+  if (x.dtype == DType::float16) from(x.as<Float16>());
+  else if (x.dtype == DType::bfloat16) from(x.as<BFloat16>());
+  else for (Int i = 0; i < n; ++i) room[i] = static_cast<S>(x.as<float>()[at + i]);
+  return room;
+}
+
+// n floats into a half type; S = double has none.
+template <class V, class S> void narrowed(const S* from, Out y, Int at, Int n) {
+  if constexpr (sizeof(S) == 4) {
+    if (y.dtype == DType::float16) narrow_row<V>(from, y.as<Float16>() + at, n);
+    else narrow_row<V>(from, y.as<BFloat16>() + at, n);
+  }
+}
+
 // Fewer elements than this are not worth waking a thread for.
 constexpr Int kGrain = 16384;
 
@@ -23,6 +48,38 @@ template <class F> void over_rows(Int rows, Int cols, F body, Int grain = kGrain
 template <class F> void over_elements(Int size, F body) {
   auto pieces = [&](Int begin, Int end) { body(begin * 64, end * 64 < size ? end * 64 : size); };
   parallel((size + 63) / 64, kGrain / 64, pieces);
+}
+
+// Working memory of one thread for `count` rows of S; false where there is none.
+template <class S> class RowRoom {
+ public:
+  RowRoom(Faults& faults, Int cols, Int count) : stride_((cols + 15) / 16 * 16), enough_(count == 0) {
+    if (enough_) return;
+    const size_t bytes = static_cast<size_t>(stride_ * count) * sizeof(S);
+    memory_ = static_cast<S*>(scratch(bytes));
+    enough_ = memory_ != nullptr;
+    if (!enough_) faults.out_of_memory(bytes);
+  }
+  explicit operator bool() const { return enough_; }
+  S* row(Int i) const { return memory_ ? memory_ + i * stride_ : nullptr; }
+
+ private:
+  Int stride_;
+  S* memory_ = nullptr;
+  bool enough_;
+};
+
+// f(x, y, n) over [begin, end) with elements as S, a piece at a time where they are stored as something else.
+template <class V, class S, class F> void in_pieces(In x, Out y, Int begin, Int end, F f) {
+  const bool direct = y.dtype == kDTypeOf<S>;
+  if (direct && x.dtype == y.dtype) return f(x.as<S>() + begin, y.as<S>() + begin, end - begin);
+  constexpr Int kPiece = 1024;
+  S from[kPiece], to[kPiece];
+  for (Int at = begin; at < end; at += kPiece) {
+    const Int n = end - at < kPiece ? end - at : kPiece;
+    f(widened<V>(x, at, n, from), direct ? y.as<S>() + at : to, n);
+    if (!direct) narrowed<V>(to, y, at, n);
+  }
 }
 
 // The row's temperature; NaN after refusing one that is not positive and finite.

@@ -1,6 +1,6 @@
 // What a row loop needs of a lane type beyond core/lanes.h: loads, stores and reductions. One specialisation per lane type.
 #pragma once
-#include "core/lanes.h"
+#include "core/half.h"
 #include "core/tensor.h"
 
 // Lambdas of the row loops: GCC would call the second of two uses instead of inlining it.
@@ -8,7 +8,8 @@
 
 namespace limbeck::cpu {
 
-// load(p), load(p, n, padding), store(p, v), store(p, v, n), stream(p, v), total(v) in double, largest(v), bits(mask).
+// load(p), load(p, n, padding), store(p, v), store(p, v, n), stream(p, v), total(v) in double, largest(v), bits(mask);
+// of floats widen(p) and narrow(p, v), a whole vector from and to Float16 or BFloat16.
 template <class V> struct vec;
 
 template <class S> struct ScalarVec {
@@ -21,7 +22,10 @@ template <class S> struct ScalarVec {
   LIMBECK_FN static S largest(S v) { return v; }
   LIMBECK_FN static uint32_t bits(bool m) { return m; }
 };
-template <> struct vec<float> : ScalarVec<float> {};
+template <> struct vec<float> : ScalarVec<float> {
+  template <class H> LIMBECK_FN static float widen(const H* p) { return widen_(*p); }
+  template <class H> LIMBECK_FN static void narrow(H* p, float v) { *p = narrow_<H>(v); }
+};
 template <> struct vec<double> : ScalarVec<double> {};
 
 // How a step of a row loop reaches memory: a whole vector, or the last n elements with the other lanes padded.
@@ -80,6 +84,30 @@ template <class V, int N, class F> LIMBECK_FN Sums<N> sum_each(Int n, F f) {
     for (int k = 0; k < N; ++k) sums.sum[k] += vec<V>::total((a.part[k] + b.part[k]) + (c.part[k] + d.part[k]));
   }
   return sums;
+}
+
+// n numbers of a half type as floats, and back. A tail goes through a whole vector's worth of memory.
+template <class V, class H> LIMBECK_FN void widen_row(const H* from, float* to, Int n) {
+  constexpr Int W = lane<V>::width;
+  Int i = 0;
+  for (; i + W <= n; i += W) vec<V>::store(to + i, vec<V>::widen(from + i));
+  if constexpr (W > 1) {
+    if (i == n) return;
+    H part[W] = {};
+    memcpy(part, from + i, static_cast<size_t>(n - i) * sizeof(H));
+    vec<V>::store(to + i, vec<V>::widen(part), n - i);
+  }
+}
+template <class V, class H> LIMBECK_FN void narrow_row(const float* from, H* to, Int n) {
+  constexpr Int W = lane<V>::width;
+  Int i = 0;
+  for (; i + W <= n; i += W) vec<V>::narrow(to + i, vec<V>::load(from + i));
+  if constexpr (W > 1) {
+    if (i == n) return;
+    H part[W];
+    vec<V>::narrow(part, vec<V>::load(from + i, n - i, 0.0f));
+    memcpy(to + i, part, static_cast<size_t>(n - i) * sizeof(H));
+  }
 }
 
 // The largest element; NaN may be dropped (it comes back through the exponentials).

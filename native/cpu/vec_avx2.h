@@ -1,4 +1,4 @@
-// Eight floats in an AVX register, with FMA.
+// Eight floats in an AVX register, with FMA and F16C.
 #pragma once
 #include <immintrin.h>
 
@@ -81,6 +81,22 @@ template <> struct vec<avx2::simd::F32> {
   LIMBECK_FN static void store(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
   LIMBECK_FN static void store(float* p, F32 a, Int n) { _mm256_maskstore_ps(p, first(n), a.v); }
   LIMBECK_FN static void stream(float* p, F32 a) { _mm256_stream_ps(p, a.v); }
+  LIMBECK_FN static F32 widen(const Float16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+  LIMBECK_FN static F32 widen(const BFloat16* p) {
+    const __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16))};
+  }
+  LIMBECK_FN static void narrow(Float16* p, F32 a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  LIMBECK_FN static void narrow(BFloat16* p, F32 a) {
+    const __m256i bits = _mm256_castps_si256(a.v), high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
+    const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
+    const __m256i kept = _mm256_blendv_epi8(rounded, quiet, nan);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1)));
+  }
   LIMBECK_FN static double total(F32 a) {
     const __m256d all = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a.v)), _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1)));
     const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(all), _mm256_extractf128_pd(all, 1));

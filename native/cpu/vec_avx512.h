@@ -76,6 +76,22 @@ template <> struct vec<avx512::simd::F32> {
   LIMBECK_FN static void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
   LIMBECK_FN static void store(float* p, F32 a, Int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
   LIMBECK_FN static void stream(float* p, F32 a) { _mm512_stream_ps(p, a.v); }
+  LIMBECK_FN static F32 widen(const Float16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+  LIMBECK_FN static F32 widen(const BFloat16* p) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(low, 16))};
+  }
+  LIMBECK_FN static void narrow(Float16* p, F32 a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  LIMBECK_FN static void narrow(BFloat16* p, F32 a) {
+    const __m512i bits = _mm512_castps_si512(a.v), high = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16);
+    const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+    const __m512i kept = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
+  }
   LIMBECK_FN static double total(F32 a) {
     const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a.v)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1));
     const __m512d all = _mm512_add_pd(low, high);

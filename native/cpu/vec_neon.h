@@ -84,6 +84,16 @@ template <> struct vec<neon::simd::F32> {
     for (Int i = 0; i < n; ++i) p[i] = lanes[i];
   }
   LIMBECK_FN static void stream(float* p, F32 a) { vst1q_f32(p, a.v); }
+  LIMBECK_FN static F32 widen(const Float16* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))))}; }
+  LIMBECK_FN static F32 widen(const BFloat16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p)), 16))}; }
+  LIMBECK_FN static void narrow(Float16* p, F32 a) { vst1_u16(reinterpret_cast<uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
+  LIMBECK_FN static void narrow(BFloat16* p, F32 a) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(a.v), high = vshrq_n_u32(bits, 16);
+    const uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+    const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF))), 16);
+    const uint32x4_t kept = vbslq_u32(vceqq_f32(a.v, a.v), rounded, vorrq_u32(high, vdupq_n_u32(0x40)));
+    vst1_u16(reinterpret_cast<uint16_t*>(p), vmovn_u32(kept));
+  }
   LIMBECK_FN static double total(F32 a) {
     const float64x2_t both = vaddq_f64(vcvt_f64_f32(vget_low_f32(a.v)), vcvt_high_f64_f32(a.v));
     return vgetq_lane_f64(both, 0) + vgetq_lane_f64(both, 1);

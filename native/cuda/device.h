@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "core/context.h"
+#include "core/half.h"
 
 // Minimum: compute capability 7.5. Clusters need 9.0: below it a block is its own cluster of one, and launch() refuses
 // a larger one. Asynchronous copies need 8.0: below it they are plain copies, complete on return.
@@ -37,10 +38,6 @@ namespace limbeck::cuda {
 struct alignas(16) Float4 { float x, y, z, w; };
 
 #endif
-
-// Half types are storage only: loads give float, stores take float.
-struct Float16 { uint16_t bits; };
-struct BFloat16 { uint16_t bits; };
 
 // block: a multiple of 32, at most 1024. shared_bytes: dynamic shared memory. grid 0 launches nothing.
 struct Launch {

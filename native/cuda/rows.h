@@ -6,16 +6,69 @@
 
 namespace limbeck::cuda {
 
-LIMBECK_DEVICE bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+// Numbers stored as float32, float16 or bfloat16: which, is the same for all threads. They are computed on as floats and rounded once.
+struct AnyIn {
+  const void* data = nullptr;
+  DType dtype = DType::float32;
+  AnyIn() = default;
+  AnyIn(In x) : data(x.data), dtype(x.dtype) {}
+  LIMBECK_DEVICE AnyIn(const void* at, DType type) : data(at), dtype(type) {}
+  LIMBECK_DEVICE explicit operator bool() const { return data != nullptr; }
+};
+struct AnyOut {
+  void* data = nullptr;
+  DType dtype = DType::float32;
+  AnyOut() = default;
+  AnyOut(Out y) : data(y.data), dtype(y.dtype) {}
+  LIMBECK_DEVICE AnyOut(void* at, DType type) : data(at), dtype(type) {}
+  LIMBECK_DEVICE explicit operator bool() const { return data != nullptr; }
+};
+
+// f(pointer of the type that is there).
+template <class F> LIMBECK_DEVICE auto with_type(const AnyIn& x, F f) {
+  if (x.dtype == DType::bfloat16) return f(static_cast<const BFloat16*>(x.data));
+  if (x.dtype == DType::float16) return f(static_cast<const Float16*>(x.data));
+  return f(static_cast<const float*>(x.data));
+}
+template <class F> LIMBECK_DEVICE auto with_type(const AnyOut& y, F f) {
+  if (y.dtype == DType::bfloat16) return f(static_cast<BFloat16*>(y.data));
+  if (y.dtype == DType::float16) return f(static_cast<Float16*>(y.data));
+  return f(static_cast<float*>(y.data));
+}
+
+// The same, `i` elements further on; nothing stays nothing.
+template <class Any> LIMBECK_DEVICE Any offset(const Any& x, int64_t i) {
+  if (!x) return x;
+  return with_type(x, [&](auto* p) { return Any(p + i, x.dtype); });
+}
+
+LIMBECK_DEVICE float ld(const AnyIn& x, int64_t i) {
+  return with_type(x, [&](auto* p) { return to_float(ld(p, i)); });
+}
+LIMBECK_DEVICE void st(const AnyOut& y, int64_t i, float v) {
+  with_type(y, [&](auto* p) { st(p, i, from_float<std::remove_pointer_t<decltype(p)>>(v)); });
+}
+
+// Whether four elements can be one access, from here and from every fourth element on.
+template <class T> LIMBECK_DEVICE bool aligned4(const T* p) { return (reinterpret_cast<uintptr_t>(p) & (4 * sizeof(T) - 1)) == 0; }
+LIMBECK_DEVICE bool aligned4(const AnyIn& x) {
+  return with_type(x, [&](auto* p) { return aligned4(p); });
+}
+LIMBECK_DEVICE bool aligned4(const AnyOut& y) {
+  return with_type(y, [&](auto* p) { return aligned4(p); });
+}
 
 // Columns first..first+3 of a row, `absent` beyond its end.
-LIMBECK_DEVICE void load_chunk(const float* row, int64_t first, int64_t cols, bool aligned, float absent, float (&out)[4]) {
+template <class T> LIMBECK_DEVICE void load_chunk(const T* row, int64_t first, int64_t cols, bool aligned, float absent, float (&out)[4]) {
   if (aligned && first + 4 <= cols) {
     const Float4 v = ld4(row, first);
     out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
   } else {
-    for (int i = 0; i < 4; i++) out[i] = first + i < cols ? ld(row, first + i) : absent;
+    for (int i = 0; i < 4; i++) out[i] = first + i < cols ? to_float(ld(row, first + i)) : absent;
   }
+}
+LIMBECK_DEVICE void load_chunk(const AnyIn& row, int64_t first, int64_t cols, bool aligned, float absent, float (&out)[4]) {
+  with_type(row, [&](auto* p) { load_chunk(p, first, cols, aligned, absent, out); });
 }
 
 LIMBECK_DEVICE void load_chunk(const Shared<float>& row, int first, int cols, float absent, float (&out)[4]) {
@@ -24,34 +77,40 @@ LIMBECK_DEVICE void load_chunk(const Shared<float>& row, int first, int cols, fl
   for (int i = 0; i < 4; i++) out[i] = first + i < cols ? out[i] : absent;
 }
 
-LIMBECK_DEVICE void store_chunk(float* row, int64_t first, int64_t cols, bool aligned, const float (&v)[4]) {
+template <class T> LIMBECK_DEVICE void store_chunk(T* row, int64_t first, int64_t cols, bool aligned, const float (&v)[4]) {
   if (aligned && first + 4 <= cols) {
     st4(row, first, Float4{v[0], v[1], v[2], v[3]});
   } else {
     for (int i = 0; i < 4; i++)
-      if (first + i < cols) st(row, first + i, v[i]);
+      if (first + i < cols) st(row, first + i, from_float<T>(v[i]));
   }
+}
+LIMBECK_DEVICE void store_chunk(const AnyOut& row, int64_t first, int64_t cols, bool aligned, const float (&v)[4]) {
+  with_type(row, [&](auto* p) { store_chunk(p, first, cols, aligned, v); });
 }
 
 // A whole row into shared memory (padded to a multiple of 4). Neighbouring threads read neighbouring addresses either way.
-template <class Group> LIMBECK_DEVICE void stage(const Group& group, const float* row, int cols, const Shared<float>& to) {
-  if (aligned16(row)) {
-    for (int c = group.rank() * 4; c + 4 <= cols; c += group.size() * 4) st4_shared(to, c, ld4(row, c));
-    const int c = (cols & ~3) + group.rank();
-    if (c < ((cols + 3) & ~3)) to[c] = c < cols ? ld(row, c) : 0.0f;
-  } else {
-    for (int c = group.rank(); c < ((cols + 3) & ~3); c += group.size()) to[c] = c < cols ? ld(row, c) : 0.0f;
-  }
+template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& row, int cols, const Shared<float>& to) {
+  with_type(row, [&](auto* p) {
+    if (aligned4(p)) {
+      for (int c = group.rank() * 4; c + 4 <= cols; c += group.size() * 4) st4_shared(to, c, ld4(p, c));
+      const int c = (cols & ~3) + group.rank();
+      if (c < ((cols + 3) & ~3)) to[c] = c < cols ? to_float(ld(p, c)) : 0.0f;
+    } else {
+      for (int c = group.rank(); c < ((cols + 3) & ~3); c += group.size()) to[c] = c < cols ? to_float(ld(p, c)) : 0.0f;
+    }
+  });
 }
 
-template <class Group> LIMBECK_DEVICE void fill_row(const Group& group, float* row, int64_t cols, float value) {
-  const bool aligned = aligned16(row);
+template <class Group> LIMBECK_DEVICE void fill_row(const Group& group, const AnyOut& row, int64_t cols, float value) {
   const float v[4] = {value, value, value, value};
-  if (aligned) {
-    for (int64_t c = int64_t(group.rank()) * 4; c < cols; c += int64_t(group.size()) * 4) store_chunk(row, c, cols, true, v);
-  } else {
-    for (int64_t c = group.rank(); c < cols; c += group.size()) st(row, c, value);
-  }
+  with_type(row, [&](auto* p) {
+    if (aligned4(p)) {
+      for (int64_t c = int64_t(group.rank()) * 4; c < cols; c += int64_t(group.size()) * 4) store_chunk(p, c, cols, true, v);
+    } else {
+      for (int64_t c = group.rank(); c < cols; c += group.size()) st(p, c, from_float<std::remove_pointer_t<decltype(p)>>(value));
+    }
+  });
 }
 
 // How rows of `cols` columns are dealt out: a function of the shape and the device only, so a row's bits depend on nothing else.

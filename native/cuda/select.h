@@ -38,8 +38,8 @@ LIMBECK_DEVICE void sort_ranks(const Shared<uint64_t>& ranks, int n) {
 // Finds the `wanted` best ranks below `bound` and leaves them at the front of `ranks`, best first; needs wanted <= kSelectBatch and
 // as many columns below the bound. drop(x) gets every element below the bound that is not among them, once; -inf fills its four places.
 template <class Drop>
-LIMBECK_DEVICE void select_best(const float* row, int64_t cols, int wanted, uint64_t bound, const Shared<uint64_t>& ranks, const Shared<float>& tile, const Shared<int>& count, Drop drop) {
-  const bool aligned = aligned16(row);
+LIMBECK_DEVICE void select_best(const AnyIn& row, int64_t cols, int wanted, uint64_t bound, const Shared<uint64_t>& ranks, const Shared<float>& tile, const Shared<int>& count, Drop drop) {
+  const bool aligned = aligned4(row);
   uint64_t threshold = 0;  // the wanted-th best so far: below it nothing can win
   if (thread_index() == 0) count[0] = 0;
   sync_block();

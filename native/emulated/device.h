@@ -113,35 +113,12 @@ LIMBECK_DEVICE bool all_warp(bool p, LIMBECK_SITE) { return emulated::collective
 LIMBECK_DEVICE bool any_block(bool p, LIMBECK_SITE) { return emulated::vote_block(p, {file, line}) != 0; }
 LIMBECK_DEVICE int count_block(bool p, LIMBECK_SITE) { return emulated::vote_block(p, {file, line}); }
 
-LIMBECK_DEVICE float bits_to_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 LIMBECK_DEVICE float to_float(float v) { return v; }
-LIMBECK_DEVICE float to_float(BFloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
-inline float to_float(Float16 v) {
-  const uint32_t sign = uint32_t(v.bits & 0x8000u) << 16, exponent = (v.bits >> 10) & 31u, fraction = v.bits & 1023u;
-  if (exponent == 31) return bits_to_float(sign | 0x7f800000u | fraction << 13);
-  if (exponent != 0) return bits_to_float(sign | (exponent + 112) << 23 | fraction << 13);
-  const float small = float(fraction) * 0x1p-24f;
-  return sign ? -small : small;
-}
-inline BFloat16 to_bfloat16(float v) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, v);
-  return {uint16_t(v != v ? (bits >> 16) | 0x40u : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
-}
-// Round to nearest even; the addition of a power of two does the rounding of subnormals.
-inline Float16 to_float16(float v) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, v), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return {uint16_t(0x7fffu)};
-  if (magnitude >= 0x477ff000u) return {uint16_t(sign | 0x7c00u)};
-  if (magnitude < 0x38800000u) {
-    const float rounded = bits_to_float(magnitude) + 0.5f;
-    return {uint16_t(sign | (__builtin_bit_cast(uint32_t, rounded) - 0x3f000000u))};
-  }
-  return {uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13))};
-}
+LIMBECK_DEVICE float to_float(Float16 v) { return widen_(v); }
+LIMBECK_DEVICE float to_float(BFloat16 v) { return widen_(v); }
 template <class T> LIMBECK_DEVICE T from_float(float v) {
-  if constexpr (std::is_same_v<T, Float16>) return to_float16(v);
-  else if constexpr (std::is_same_v<T, BFloat16>) return to_bfloat16(v);
-  else return v;
+  if constexpr (std::is_same_v<T, float>) return v;
+  else return narrow_<T>(v);
 }
 
 // p + i without the undefined behaviour of an address outside the object: it is checked right after.

@@ -2,18 +2,18 @@
 import { fill } from '../arithmetic.js';
 import { defineOp, wantsGradient, type Backward, type Computed } from '../autograd.js';
 import {
-  checkComputed,
   checkConstant,
   checkDType,
+  checkFloating,
   checkLive,
   checkOptions,
   checkRows,
   checkSameDevice,
-  checkSameDType,
   checkWhole,
   sameShape,
   type RowsOf,
 } from '../check.js';
+import { computedIn, type DType } from '../dtypes.js';
 import { kindError, LimbeckError, notAvailable, phrase, shapeText, valueError, wording } from '../errors.js';
 import type { Handle } from '../native.js';
 import { applyBinary } from '../ops/binary.js';
@@ -25,6 +25,7 @@ import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type Teacher
 import { checkLabels, checkPerRow, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
 import {
+  checkLabelled,
   hardOnly,
   isRenormalizing,
   rowLossNames,
@@ -63,7 +64,7 @@ interface Student extends RowsOf {
 }
 
 function checkStudent(action: string, value: unknown, cols: unknown): Student {
-  const tensor = checkComputed(action, 'student', value);
+  const tensor = checkFloating(action, 'student', value);
   const { rows, cols: width, leading } = checkRows(action, 'student', tensor, 1);
   return { tensor, rows, leading, width, cols: cols === undefined ? width : checkWhole(action, 'cols', cols, 1, width) };
 }
@@ -121,9 +122,9 @@ function weightHandle(action: string, weights: unknown, { tensor, rows, leading 
 function densePart(action: string, target: DenseTarget | Tensor, student: Student, options: KdLossOptions): TeacherPart {
   const { tensor, rows, cols, width, leading } = student;
   const kind = target instanceof Tensor ? 'logits' : target.kind;
-  const teacher = checkComputed(action, 'the teacher', target instanceof Tensor ? target : target.values);
+  const teacher = checkFloating(action, 'the teacher', target instanceof Tensor ? target : target.values);
   checkConstant(action, 'the teacher', teacher);
-  checkSameDType(action, 'the teacher', teacher, 'student', tensor);
+  checkNoWider(action, teacher.dtype, tensor.dtype);
   checkSameDevice(action, 'the teacher', teacher, 'student', tensor);
   const { cols: teacherWidth, leading: teacherLeading } = checkRows(action, 'the teacher', teacher);
   const fits = teacherWidth === width || (options.cols !== undefined && teacherWidth >= cols);
@@ -149,6 +150,16 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
   };
 }
 
+/** A teacher is read as what the student is computed in: exactly, or not at all. */
+export function checkNoWider(action: string, teacher: DType, student: DType): void {
+  if (teacher !== 'float64' || student === 'float64') return;
+  throw kindError(
+    action,
+    `the teacher must be float32, float16 or bfloat16 for a ${student} student`,
+    phrase('it is float64; cast() converts'),
+  );
+}
+
 function sparsePart(
   action: string,
   target: SparseTarget,
@@ -162,7 +173,6 @@ function sparsePart(
   // One of the two is there.
   const given = (target.logProbs ?? target.weights)!;
   checkLive(action, 'the target', indices);
-  checkDType(action, 'student', tensor, 'float32');
   checkSameDevice(action, 'the target', indices, 'student', tensor);
   if (indices.shape[0] !== rows)
     throw valueError(action, `the target must have ${rows} rows like student`, phrase(`it has ${indices.shape[0]}`));
@@ -242,8 +252,9 @@ function rowLossOp(
   const rowWeights = weightHandle(action, options.rowWeights, student);
   const isWhole = settings.reduction !== 'none';
   const wants = wantsGradient(tensor);
-  const rowLoss = emptyLike(tensor, action, isWhole ? [rows] : leading);
-  const loss = isWhole ? emptyLike(tensor, action, []) : null;
+  const lossType = computedIn(tensor.dtype);
+  const rowLoss = emptyLike(tensor, action, isWhole ? [rows] : leading, lossType);
+  const loss = isWhole ? emptyLike(tensor, action, [], lossType) : null;
   const gradient = wants ? emptyLike(tensor, action) : null;
   // The kernel writes the valid columns only.
   if (gradient !== null && cols < width) fill(gradient, 0, action);
@@ -292,12 +303,11 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
     throw kindError(action, 'target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget', target);
   }
   const soft = softSettings(action, options, !isSparse ? 'dense' : target.logProbs === null ? 'sparse_weights' : 'sparse_log_probs');
+  checkLabelled(action, soft, options);
   const temporaries = new Temporaries();
   try {
     const part = isSparse ? sparsePart(action, target, student, options, soft, temporaries) : densePart(action, target, student, options);
     const labels = labelHandle(action, options.labels, student, options, temporaries);
-    if (labels === null && soft.hardWeight > 0)
-      throw kindError(action, `labels must be given with hardWeight ${soft.hardWeight}`, options.labels);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.divergence, () => labelsOnHost(action, options.labels, student));
     }
@@ -316,9 +326,13 @@ function runKdLoss(studentTensor: Tensor, target: DenseTarget | SparseTarget | T
  * KL(p‖αp + (1 − α)q). `skew_reverse_kl`: KL(q‖αq + (1 − α)p). `total_variation`: ½ Σ|p − q|. `squared_hellinger`: 1 − Σ √(pq).
  * `soft_cross_entropy`: −Σ p ln q. Where D is infinite the gradient is NaN, except for forward KL and soft cross-entropy, whose q − p stays finite.
  *
- * @param student logits [..., cols], float32, or float64 on the CPU (dense targets)
- * @param target teacher logits of the same shape, or a target of {@link denseTarget}, {@link captureTopK} or {@link sparseTarget}
- * @returns a single number, or with reduction 'none' one for each row in the student's leading shape
+ * Half types are computed on in float32: the loss is float32, the gradient rounded once, to nearest, to the student's dtype; one that is
+ * too large for it is infinite there.
+ *
+ * @param student logits [..., cols], float32, float16, bfloat16, or float64 on the CPU (dense targets)
+ * @param target teacher logits of the same shape, or a target of {@link denseTarget}, {@link captureTopK} or {@link sparseTarget}; a dense
+ *   one of any of these dtypes, float64 for a float64 student alone
+ * @returns a single number, or with reduction 'none' one for each row in the student's leading shape; float32, or float64 for a float64 student
  * @throws TypeError for arguments of the wrong kind, a sparse target without a residual, a teacher that requires grad;
  *   RangeError for values and shapes; LimbeckError `not_available` for what has no kernel yet, `wrong_target` for a target of other columns
  *
@@ -334,7 +348,7 @@ export const kdLoss = defineOp({
 /**
  * Cross-entropy of logits and labels: −Σ t ln q with t = (1 − ε)·e_y + ε/V, and its gradient q − t, in one pass.
  *
- * @param student logits [..., cols], float32, or float64 on the CPU
+ * @param student logits [..., cols], float32, float16, bfloat16, or float64 on the CPU
  * @param labels int32 Tensor, Int32Array, BigInt64Array or numbers, one for each row; no shift
  * @throws RangeError for a label outside [0, cols) that is neither ignoreIndex nor unlabelledIndex
  *

@@ -101,8 +101,6 @@ export interface SoftSettings {
   hardWeight: number;
 }
 
-const availableResiduals: readonly string[] = ['renormalize', 'truncate', 'tail_bucket', 'sampled'];
-
 export function softSettings(action: string, options: SoftOptions, target: TargetKind): SoftSettings {
   const { divergence: given = 'forward_kl', assistant, temperatureSquared = true, hardWeight = 0 } = options;
   checkBoolean(action, 'temperatureSquared', temperatureSquared);
@@ -113,7 +111,6 @@ export function softSettings(action: string, options: SoftOptions, target: Targe
     if (assistant === null || typeof assistant !== 'object') throw kindError(action, 'assistant must be an object', assistant);
     throw notAvailable(action, "option 'assistant'");
   }
-  if (residual !== 'none' && !availableResiduals.includes(residual)) throw notAvailable(action, `residual '${residual}'`);
   // Of weights only the cross-entropy is known without bias: forward KL reports it too.
   const divergenceCode = findCode('divergence', residual === 'sampled' ? 'soft_cross_entropy' : name);
   if (divergenceCode < 0) throw notAvailable(action, `divergence '${name}'`);
@@ -176,6 +173,19 @@ function residualOf(action: string, residual: unknown, target: TargetKind, diver
     throw valueError(action, "divergence must be finite where the teacher is 0 with residual 'renormalize'", divergence);
   }
   return rule;
+}
+
+/** @throws TypeError where the hard term or the residual needs a label in every row and there is none */
+export function checkLabelled(
+  action: string,
+  { hardWeight, residual }: Pick<SoftSettings, 'hardWeight' | 'residual'>,
+  { labels, unlabelledIndex }: { labels?: unknown; unlabelledIndex?: number },
+): void {
+  const toLabel = residual === 'label' && hardWeight < 1;
+  if (labels === undefined && (hardWeight > 0 || toLabel))
+    throw kindError(action, `labels must be given with ${toLabel ? "residual 'label'" : `hardWeight ${hardWeight}`}`, labels);
+  if (toLabel && unlabelledIndex !== undefined)
+    throw kindError(action, "unlabelledIndex must not be given with residual 'label', which needs the label of every row", unlabelledIndex);
 }
 
 /** The settings of a loss that has no teacher. */

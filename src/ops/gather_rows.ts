@@ -1,9 +1,10 @@
 // Rows of a matrix by index: mini-batches and embeddings.
 import { defineOp, type Computed } from '../autograd.js';
 import { checkDType, checkLive, checkRows, checkSameDevice, checkTensor } from '../check.js';
+import { computedIn, isHalf } from '../dtypes.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { kernel } from '../native.js';
-import { emptyLike, fromArray, handleOf, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
+import { emptyLike, fromArray, handleOf, hostCopy, ordinalOf, stateOf, Tensor, view } from '../tensor.js';
 
 /** Row numbers: an int32 Tensor [count], an Int32Array or numbers. */
 export type RowIndices = Tensor | Int32Array | readonly number[];
@@ -39,7 +40,7 @@ function checkIndices(action: string, indices: ArrayLike<unknown>, rows: number)
 /**
  * Rows x[indices[i], ...], in the order asked for; a row may come twice. The gradient of a row is the sum over its uses.
  *
- * @param x [rows, ...], float32, int32, or float64 on the CPU
+ * @param x [rows, ...], float32, float16, bfloat16, int32, or float64 on the CPU
  * @param indices row numbers in [0, rows)
  * @returns [count, ...]
  * @throws RangeError for an index outside
@@ -49,7 +50,7 @@ export const gatherRows = defineOp({
   run: (x: Tensor, indices: RowIndices): Computed => {
     const action = 'compute gatherRows';
     checkTensor(action, 'x', x);
-    checkDType(action, 'x', x, 'float32', 'int32', 'float64');
+    checkDType(action, 'x', x, 'float32', 'float16', 'bfloat16', 'int32', 'float64');
     checkRows(action, 'x', x);
     const rows = x.shape[0]!;
     const cols = x.shape.slice(1).reduce((product, extent) => product * extent, 1);
@@ -65,13 +66,20 @@ export const gatherRows = defineOp({
       inputs: [x],
       backward: (gradient) => {
         // Rows may repeat, so they are added on the host, in order: the same bits on every device.
-        const from = hostCopy(gradient, action);
+        // Half types are added as float32 and rounded once.
+        const own = isHalf(x.dtype) ? gradient.cast('float32') : view(gradient);
+        const from = hostCopy(own, action);
         const into = x.dtype === 'float64' ? new Float64Array(x.size) : new Float32Array(x.size);
         for (let i = 0; i < count; i++) {
           const start = order![i]! * cols;
           for (let c = 0; c < cols; c++) into[start + c]! += from[i * cols + c]!;
         }
-        return [fromArray(into, x.dtype, x.shape, ordinalOf(x, action), action)];
+        own.dispose();
+        const sums = fromArray(into, computedIn(x.dtype), x.shape, ordinalOf(x, action), action);
+        if (!isHalf(x.dtype)) return [sums];
+        const rounded = sums.cast(x.dtype);
+        sums.dispose();
+        return [rounded];
       },
     };
   },

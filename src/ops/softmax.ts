@@ -1,6 +1,6 @@
 // Softmax and its logarithm over the last dimension, at a temperature.
 import { defineOp, type Computed } from '../autograd.js';
-import { checkComputed, checkOptions, checkRows } from '../check.js';
+import { checkFloating, checkOptions, checkRows } from '../check.js';
 import { kernel } from '../native.js';
 import { emptyLike, handleOf, handleOrNull, type Tensor } from '../tensor.js';
 import { checkTemperature } from './temperature.js';
@@ -13,7 +13,7 @@ export interface SoftmaxOptions {
 
 function runSoftmax(name: string, isLog: number, input: unknown, options: SoftmaxOptions | undefined): Computed {
   const action = `compute ${name}`;
-  const x = checkComputed(action, 'x', input);
+  const x = checkFloating(action, 'x', input);
   const { temperature: given = 1 } = checkOptions(action, options, ['temperature']);
   const { rows, cols, leading } = checkRows(action, 'x', x);
   const { temperature, rowTemperature } = checkTemperature(action, given, rows, leading, x);
@@ -46,8 +46,8 @@ function runSoftmax(name: string, isLog: number, input: unknown, options: Softma
 /**
  * e^{x/T} / Σ e^{x/T} over the last dimension. −∞ gives 0; a row with NaN, +∞ or only −∞ gives NaN.
  *
- * @param x logits [..., cols], float32, or float64 on the CPU
- * @returns probabilities of the same shape
+ * @param x logits [..., cols], float32, float16, bfloat16, or float64 on the CPU
+ * @returns probabilities of the same shape and dtype
  * @throws RangeError for a temperature that is not positive and finite
  *
  * @example

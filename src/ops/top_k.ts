@@ -1,12 +1,12 @@
 // The k largest of each row, in order, with their columns.
-import { checkDType, checkRows, checkTensor, checkWhole } from '../check.js';
+import { checkFloat32OrHalf, checkRows, checkTensor, checkWhole } from '../check.js';
 import { phrase, valueError } from '../errors.js';
 import { kernel } from '../native.js';
 import { empty, emptyLike, handleOf, ordinalOf, view, type Tensor } from '../tensor.js';
 
 /** What {@link topK} gives back. */
 export interface TopK {
-  /** float32 [..., k], largest first. */
+  /** [..., k] of the dtype of x, largest first. */
   values: Tensor;
   /** int32 [..., k]: the columns. */
   indices: Tensor;
@@ -23,7 +23,7 @@ export function checkK(action: string, k: unknown, cols: number): number {
  * The k largest entries of each row. Ties: lowest index first; −0 equals +0; NaN sorts above everything.
  * Not differentiable: the result is a constant.
  *
- * @param x float32 [..., cols]
+ * @param x float32, float16 or bfloat16 [..., cols]
  * @param k at most cols
  * @throws RangeError where k is larger than cols
  *
@@ -32,8 +32,7 @@ export function checkK(action: string, k: unknown, cols: number): number {
  */
 export function topK(x: Tensor, k: number): TopK {
   const action = 'compute topK';
-  checkTensor(action, 'x', x);
-  checkDType(action, 'x', x, 'float32');
+  checkFloat32OrHalf(action, 'x', x);
   const { rows, cols, leading } = checkRows(action, 'x', x);
   checkK(action, k, cols);
   const shape = [...leading, k];
@@ -46,7 +45,7 @@ export function topK(x: Tensor, k: number): TopK {
 /**
  * The column of the largest entry of each row, the lowest where several are.
  *
- * @param x float32 [..., cols], cols >= 1
+ * @param x float32, float16 or bfloat16 [..., cols], cols >= 1
  * @returns int32 [...]
  */
 export function argmax(x: Tensor): Tensor {

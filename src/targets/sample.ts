@@ -1,5 +1,5 @@
 // Unbiased sampled targets: a few drawn entries of each row whose weights are, in expectation, the teacher's probabilities.
-import { checkConstant, checkDType, checkOneOf, checkOptions, checkRows, checkTensor, checkWhole } from '../check.js';
+import { checkConstant, checkFloat32OrHalf, checkOneOf, checkOptions, checkRows, checkWhole } from '../check.js';
 import { phrase, valueError } from '../errors.js';
 import { findCode, kernel } from '../native.js';
 import { checkTemperature } from '../ops/temperature.js';
@@ -43,7 +43,7 @@ export interface SampleOptions {
  * A row has min(draws, cols) slots, ids ascending, empty slots (id −1, weight 0) last. −∞ logits are never drawn. A row with
  * NaN or +∞, or of −∞ alone, has the one entry id 0 with weight NaN, which makes its loss NaN.
  *
- * @param teacherLogits float32 [..., cols]
+ * @param teacherLogits float32, float16 or bfloat16 [..., cols]; the weights are float32
  * @param draws N, in [1, 2²⁴]; may be above cols
  * @throws RangeError for draws outside that range or a temperature that is not positive and finite; TypeError where the logits require grad
  *
@@ -52,8 +52,7 @@ export interface SampleOptions {
  */
 export function sampleTarget(teacherLogits: Tensor, draws: number, options?: SampleOptions): SparseTarget {
   const action = 'sample a target';
-  const logits = checkTensor(action, 'teacherLogits', teacherLogits);
-  checkDType(action, 'teacherLogits', logits, 'float32');
+  const logits = checkFloat32OrHalf(action, 'teacherLogits', teacherLogits);
   checkConstant(action, 'teacherLogits', logits);
   checkWhole(action, 'draws', draws, 1, 2 ** 24);
   const {
@@ -71,7 +70,7 @@ export function sampleTarget(teacherLogits: Tensor, draws: number, options?: Sam
   const { temperature, rowTemperature } = checkTemperature(action, given, rows, leading, logits);
   const k = Math.min(draws, cols);
   const indices = empty([rows, k], 'int32', ordinalOf(logits, action), action);
-  const weights = emptyLike(logits, action, [rows, k]);
+  const weights = emptyLike(logits, action, [rows, k], 'float32');
   kernel('sample_target', action)(
     handleOf(logits, action),
     handleOrNull(rowTemperature, action),

@@ -1,8 +1,8 @@
 // What the teacher says about each row: dense targets, and sparse ones of k entries.
 import {
-  checkComputed,
   checkConstant,
   checkDType,
+  checkFloating,
   checkOptions,
   checkPositive,
   checkRows,
@@ -18,6 +18,7 @@ import { applyReduce } from '../ops/reduce.js';
 import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import type { Device } from '../device.js';
+import { isHalf } from '../dtypes.js';
 import { fromArray, hostCopy, ordinalOf, stateOf, Tensor, tensor, view, type NestedNumbers } from '../tensor.js';
 
 /** What the numbers of a dense target are. */
@@ -65,7 +66,8 @@ export class DenseTarget {
     let masses = this.#masses.get(cols);
     if (masses === undefined) {
       const action = 'check a target';
-      const { values, kind } = this;
+      const { kind } = this;
+      const values = isHalf(this.values.dtype) ? this.values.cast('float32') : view(this.values);
       const width = values.shape[values.shape.length - 1]!;
       const rows = values.size / width;
       if (cols === width) {
@@ -77,6 +79,7 @@ export class DenseTarget {
       } else {
         masses = rowMasses(hostCopy(values, action), kind, rows, cols, width);
       }
+      values.dispose();
       this.#masses.set(cols, masses);
     }
     return masses;
@@ -97,7 +100,7 @@ export function rowMasses(values: ArrayLike<number>, kind: DenseKind, rows: numb
 }
 
 /**
- * A dense target from logits, probabilities or log-probabilities [..., cols]. Probabilities at temperature 1 are used as
+ * A dense target from logits, probabilities or log-probabilities [..., cols], float32, float16, bfloat16, or float64 on the CPU. Probabilities at temperature 1 are used as
  * given, with their mass; at another one they are softened by 'power' and must sum to 1 within 1e-3.
  *
  * @throws TypeError unless exactly one of the three is given, or where it requires grad
@@ -106,7 +109,7 @@ export function denseTarget(from: { logits: Tensor } | { probs: Tensor } | { log
   const action = 'make a dense target';
   const given = checkOptions(action, from as { logits?: Tensor; probs?: Tensor; logProbs?: Tensor }, ['logits', 'probs', 'logProbs']);
   const [name, kind] = oneOf(action, given, { logits: 'logits', probs: 'probs', logProbs: 'log_probs' } as const);
-  const values = checkComputed(action, name, given[name]);
+  const values = checkFloating(action, name, given[name]);
   checkConstant(action, name, values);
   checkRows(action, name, values, 1);
   return new DenseTarget(kind, view(values));

@@ -4,6 +4,7 @@ import { integers, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
+import { halfChecks } from './half_checks.js';
 import { EXACTNESS, checkLoss, denseCall, expectLoss, expectNanRow, probabilities, randomCall, runLoss, sparseCall } from './row_loss.js';
 
 /** What a divergence allows, as DESIGN.md 4.1 has it. */
@@ -36,7 +37,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     denseCall(seed, rows, cols, { divergence: formula, ...options });
   const sparse = (seed: number, rows: number, cols: number, k: number, options: Parameters<typeof sparseCall>[4] = {}): LossCall =>
     sparseCall(seed, rows, cols, k, { divergence: formula, ...options });
-  const residuals = (['renormalize', 'truncate', 'tail_bucket'] as const).filter((name) =>
+  const residuals = (['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform', 'label'] as const).filter((name) =>
     name === 'renormalize' ? rules.renormalize : name === 'truncate' ? rules.anyMass : true,
   );
 
@@ -198,32 +199,76 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       student[4 * cols + (indices[4 * 4] as number)] = -Infinity;
       const result = checkLoss(subject, 'special rows', call);
       for (const row of [0, 1, 2, 3]) expectNanRow('special rows', result, cols, row);
-      expectTrue(
-        '+inf where the teacher is positive and the student −inf, if at all',
-        (result.rowLoss[4] === Infinity) === rules.infinite.includes('student'),
-      );
+      // 'label' leaves the teacher 0 in most columns.
+      if (residual !== 'label')
+        expectTrue(
+          '+inf where the teacher is positive and the student −inf, if at all',
+          (result.rowLoss[4] === Infinity) === rules.infinite.includes('student'),
+        );
     });
   }
 
-  if (rules.renormalize)
-    check('renormalize: retempered targets, p^(Tc/T)', (subject) => {
+  for (const residual of residuals.filter((name) => name.startsWith('renormalize')))
+    check(`${residual}: retempered targets, p^(Tc/T)`, (subject) => {
       for (const [captured, temperature] of [
         [1, 2],
         [2, 1],
         [4, 0.5],
       ] as const)
         for (const cols of [7, 33, 1025])
-          checkLoss(
-            subject,
-            `V ${cols}, ${captured} to ${temperature}`,
-            sparse(cols, 3, cols, 5, { residual: 'renormalize', captured, temperature }),
-          );
+          checkLoss(subject, `V ${cols}, ${captured} to ${temperature}`, sparse(cols, 3, cols, 5, { residual, captured, temperature }));
     });
 
-  check('tail_bucket: a tail that is not given is what the log-probs leave', (subject) => {
-    for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual: 'tail_bucket', noTail: true }));
-    for (const cols of [1, 2, 9, 300])
-      checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual: 'tail_bucket', noTail: true }));
+  for (const residual of ['tail_bucket', 'uniform', 'label'] as const)
+    check(`${residual}: a tail that is not given is what the log-probs leave`, (subject) => {
+      for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual, noTail: true }));
+      for (const cols of [1, 2, 9, 300]) checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual, noTail: true }));
+    });
+
+  check('uniform: student and teacher agree wherever both are one number off the list', (subject) => {
+    for (const cols of [33, 4097]) {
+      const call = sparse(cols, 3, cols, 5, { residual: 'uniform', spread: 2 });
+      const student = new Float32Array(3 * cols);
+      const [indices, values, tail] = [call.indices as Int32Array, call.values as Float32Array, call.tailLogMass as Float32Array];
+      for (let r = 0; r < 3; r++) {
+        student.fill((tail[r] as number) - Math.log(cols - 5), r * cols, (r + 1) * cols);
+        for (let j = 0; j < 5; j++) student[r * cols + (indices[r * 5 + j] as number)] = values[r * 5 + j] as number;
+      }
+      // A distance that is not a square is here no more than the rounding of its logits.
+      const result = rules.linear ? runLoss(subject, { ...call, student }) : checkLoss(subject, `V ${cols}`, { ...call, student });
+      if (rules.isDistance) expectAll('loss', result.rowLoss, (value) => Math.abs(value) <= (rules.linear ? 4e-6 : 1e-6), '0');
+    }
+  });
+
+  check('renormalize_both: the columns off the list get gradient 0 and do not move the loss', (subject) => {
+    for (const cols of [33, 1025]) {
+      const call = sparse(cols, 3, cols, 5, { residual: 'renormalize_both' });
+      const listed = new Set(Array.from(call.indices as Int32Array, (id, slot) => Math.floor(slot / 5) * cols + id));
+      const before = runLoss(subject, call);
+      const off = (i: number): boolean => !listed.has(i);
+      expectAll(
+        'gradient off the list',
+        before.gradient.filter((_, i) => off(i)),
+        (g) => g === 0,
+        '0',
+      );
+      const student = (call.student as Float32Array).map((x, i) => (off(i) ? x + 30 * Math.sin(i) : x));
+      const after = checkLoss(subject, `V ${cols}, other columns moved`, { ...call, student });
+      expectSameBits('loss', after.rowLoss, before.rowLoss);
+      expectSameBits('gradient', after.gradient, before.gradient);
+    }
+  });
+
+  check('label: the label on the list, off it, and a row without one', (subject) => {
+    for (const cols of [7, 300]) {
+      const call = sparse(cols, 4, cols, 3, { residual: 'label' });
+      const indices = call.indices as Int32Array;
+      const off = Array.from({ length: cols }, (_, id) => id).find((id) => !indices.subarray(3, 6).includes(id)) as number;
+      checkLoss(subject, `V ${cols}`, { ...call, labels: Int32Array.of(indices[1] as number, off, -100, indices[10] as number) });
+      const missing = { ...call, labels: Int32Array.of(1, -7, 2, 3), unlabelledIndex: -7 };
+      if (subject.device === 'cpu') expectThrows('no label', () => runLoss(subject, missing), RangeError, /label/);
+      else expectNanRow('no label', runLoss(subject, missing), cols, 1);
+    }
   });
 
   check('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {
@@ -268,8 +313,8 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       );
     });
 
-  check('no slots at all: truncate and tail_bucket of an empty list (trap 17)', (subject) => {
-    for (const residual of residuals.filter((name) => name !== 'renormalize'))
+  check('no slots at all: an empty list (trap 17)', (subject) => {
+    for (const residual of residuals.filter((name) => !name.startsWith('renormalize')))
       checkLoss(subject, residual, {
         rows: 2,
         cols: 33,
@@ -280,6 +325,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         indices: new Int32Array(0),
         values: new Float32Array(0),
         tailLogMass: new Float32Array(2),
+        labels: Int32Array.of(3, 32),
         divergence: formula,
       });
   });
@@ -616,6 +662,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
             indices: cut(call.indices, call.k ?? 0),
             values: cut(call.values, call.k ?? 0),
             tailLogMass: cut(call.tailLogMass, 1),
+            labels: cut(call.labels, 1),
           });
           expectSameBits(`V ${cols}: row ${row} alone`, alone.gradient, first.gradient.slice(row * cols, (row + 1) * cols));
           expectSameBits(`V ${cols}: loss of row ${row} alone`, alone.rowLoss, first.rowLoss.slice(row, row + 1));
@@ -654,8 +701,13 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       student: Float64Array.from(plain.student),
       teacher: Float64Array.from(plain.teacher as Float32Array),
     };
-    if (subject.device === 'cpu') checkLoss(subject, 'float64', call, {}, 1e-11);
-    else expectThrows('float64', () => runLoss(subject, call), TypeError, /float32/);
+    if (subject.device === 'cpu') {
+      checkLoss(subject, 'float64', call, {}, 1e-11);
+      for (const residual of residuals) {
+        const listed = sparse(10, 3, 33, 5, { residual, temperature: 2 });
+        checkLoss(subject, `float64, ${residual}`, { ...listed, student: Float64Array.from(listed.student) }, {}, 1e-8);
+      }
+    } else expectThrows('float64', () => runLoss(subject, call), TypeError, /float32/);
   });
 
   check('mixed dtypes are refused by name (trap 23)', (subject) => {
@@ -689,6 +741,8 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         checkLoss(subject, `seed ${seed}`, { ...randomCall(seed, residuals, rules.anyMass), divergence: formula });
       }
     });
+
+  checks.push(...halfChecks(formula, residuals, rules.anyMass));
 
   return checks;
 }

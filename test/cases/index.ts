@@ -7,6 +7,7 @@ import { dropout } from './dropout.js';
 import { fill } from './fill.js';
 import { forward_kl } from './forward_kl.js';
 import { gather_rows } from './gather_rows.js';
+import { half_types } from './half_types.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { matmul } from './matmul.js';
@@ -38,6 +39,7 @@ export const cases: CaseFile[] = [
   symmetric_kl,
   total_variation,
   kd_loss,
+  half_types,
   matmul,
   unary,
   binary,

@@ -1,6 +1,7 @@
 // Runs one LossCall through the divergence kernel and measures it against the float64 reference.
 import { expectClose, expectTrue } from '../compare.js';
-import { random, normals, gaussian } from '../random.js';
+import { fromBits, rounded, spacing, toBits, type HalfBits, type HalfType } from '../half.js';
+import { gaussian, integers, normals, random } from '../random.js';
 import { captureTopKRow, rowLossReference, softmaxRow, type LossCall, type LossReference } from '../reference.js';
 import { codeOf, kernel, withMemory, type Argument, type Memory, type Subject } from '../subject.js';
 
@@ -33,20 +34,24 @@ export function runLoss(subject: Subject, call: LossCall, layout: Layout = {}): 
 function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Layout): LossResult {
   const { native } = subject;
   const { rows, cols } = call;
+  const { studentType, teacherType } = call;
+  // Losses are of the student's type, or float32 where that is a half type.
   const type = call.student.constructor as new (size: number) => Float32Array;
   const offset = layout.offset ?? 0;
-  const put = <A extends Float32Array | Float64Array | Int32Array>(values: A | undefined): A | null =>
+  const put = <A extends Float32Array | Float64Array | Int32Array | HalfBits>(values: A | undefined): A | null =>
     values === undefined ? null : memory.input(values, offset);
   const studentStride = call.studentStride ?? cols;
   const gradientStride = layout.inPlace ? studentStride : (layout.gradientStride ?? cols);
   const reduction = call.reduction ?? 'none';
-  const student = memory.input(call.student, offset);
-  const gradient = layout.lossOnly ? null : layout.inPlace ? student : memory.output(type, rows * gradientStride, offset);
+  const bits = studentType === undefined ? call.student : toBits(call.student, studentType);
+  const stored = bits.constructor as new (size: number) => Float32Array | Float64Array | HalfBits;
+  const student = memory.input(bits, offset);
+  const gradient = layout.lossOnly ? null : layout.inPlace ? student : memory.output(stored, rows * gradientStride, offset);
   const rowLoss = memory.output(type, rows, offset);
   const loss = reduction === 'none' ? null : memory.output(type, 1, offset);
   const inputs: Argument[] = [
     student,
-    put(call.teacher),
+    put(call.teacher === undefined || teacherType === undefined ? call.teacher : toBits(call.teacher, teacherType)),
     put(call.indices),
     put(call.values),
     put(call.tailLogMass),
@@ -85,7 +90,8 @@ function runLossIn(subject: Subject, memory: Memory, call: LossCall, layout: Lay
   );
   const dense = new type(layout.lossOnly ? 0 : rows * cols);
   if (gradient !== null) {
-    const strided = memory.read(gradient);
+    const read = memory.read(gradient);
+    const strided = studentType === undefined ? (read as Float32Array) : fromBits(read, studentType);
     for (let r = 0; r < rows; r++) dense.set(strided.subarray(r * gradientStride, r * gradientStride + cols), r * cols);
   }
   inputs.forEach((input, i) => {
@@ -107,16 +113,25 @@ export function expectLoss(what: string, result: LossResult, reference: LossRefe
   if (result.loss.length === 1)
     expectClose(`${what}: loss`, result.loss, [reference.loss], c * reference.lossScale + stored * Math.abs(reference.loss));
   if (result.gradient.length === 0 && reference.gradient.length > 0) return;
+  const { studentType } = call;
   expectClose(
     `${what}: gradient`,
     result.gradient,
-    reference.gradient,
-    (i) =>
-      c *
-      Math.min(
-        reference.gradientScale[i] as number,
-        1.0001 * (reference.elementScale[i] as number) + 1e-30 * (reference.gradientScale[i] as number),
-      ),
+    // Beyond the largest finite number of a half type lies its infinity.
+    studentType === undefined
+      ? reference.gradient
+      : reference.gradient.map((g) => (Math.abs(g) < 65520 ? g : rounded(Float64Array.of(g), studentType)[0]!)),
+    (i) => {
+      const bound =
+        c *
+        Math.min(
+          reference.gradientScale[i] as number,
+          1.0001 * (reference.elementScale[i] as number) + 1e-30 * (reference.gradientScale[i] as number),
+        );
+      // A gradient of a half type is rounded once: half a step at what was rounded.
+      if (studentType === undefined) return bound;
+      return bound + spacing(Math.abs(reference.gradient[i] as number) + bound, studentType) / 2;
+    },
   );
 }
 
@@ -125,6 +140,17 @@ export function checkLoss(subject: Subject, what: string, call: LossCall, layout
   const result = runLoss(subject, call, layout);
   expectLoss(what, result, rowLossReference(call), call, c);
   return result;
+}
+
+/** The call with its logits, or its dense target, moved to half types and stored in them. */
+export function inHalf(call: LossCall, studentType?: HalfType, teacherType?: HalfType): LossCall {
+  return {
+    ...call,
+    studentType,
+    teacherType,
+    student: studentType === undefined ? call.student : rounded(call.student, studentType),
+    teacher: call.teacher === undefined || teacherType === undefined ? call.teacher : rounded(call.teacher, teacherType),
+  };
 }
 
 // ---- inputs
@@ -209,6 +235,7 @@ export function sparseCall(seed: number, rows: number, cols: number, k: number, 
     values,
     ...(noTail ? {} : { tailLogMass }),
     ...(captured === undefined ? {} : { logProbScale: captured / temperature }),
+    ...(rest.residual === 'label' ? { labels: integers(seed + 5, rows, 0, cols) } : {}),
     ...rest,
   };
 }
@@ -273,6 +300,8 @@ export function randomCall(seed: number, residuals: readonly NonNullable<LossCal
       ...common,
       residual: kind,
       noTail: next() < 0.3,
+      // Every row that counts needs one here.
+      ...(kind === 'label' ? { labels: Int32Array.from({ length: rows }, () => (next() < 0.2 ? -100 : Math.floor(next() * cols))) } : {}),
     });
   // Masks where both sides have them, or where a dense teacher alone has.
   if (next() < 0.3) {

@@ -12,7 +12,8 @@ inline bool binary(Context& ctx, In a, In b, Out y, Int rows, Int cols, Int func
     return false;
   const Broadcast how = Broadcast(broadcast);
   const Int size_b = how == Broadcast::same ? size : how == Broadcast::row ? cols : how == Broadcast::column ? rows : 1;
-  return holds(ctx, "a", a, size) && floating(ctx, "a", a) && is(ctx, "b", b, a.dtype, size == 0 ? 0 : size_b) && is(ctx, "y", y, a.dtype, size);
+  const DType type_b = b.dtype == computed_in(a.dtype) ? b.dtype : a.dtype;
+  return holds(ctx, "a", a, size) && stored(ctx, "a", a) && is(ctx, "b", b, type_b, size == 0 ? 0 : size_b) && is(ctx, "y", y, a.dtype, size);
 }
 
 }  // namespace limbeck::checks

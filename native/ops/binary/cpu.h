@@ -5,31 +5,45 @@
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
-template <Binary f, class V, class S> void binary_loop(const S* a, const S* b, S* y, Int rows, Int cols, Broadcast broadcast) {
+template <Binary f, class V, class S> void binary_loop(In a, In b, Out y, Int rows, Int cols, Broadcast broadcast) {
   if (rows == 0 || cols == 0) return;
-  if (broadcast == Broadcast::same || broadcast == Broadcast::scalar) {
-    const bool scalar = broadcast == Broadcast::scalar;
-    const V one = splat<V>(b[0]);
-    over_elements(rows * cols, [=](Int begin, Int end) {
-      each<V>(end - begin, [&](Int i, auto span) LIMBECK_INLINE {
-        const Int at = begin + i;
-        span.store(y + at, binary_<f>(span.load(a + at, 1), scalar ? one : span.load(b + at, 1)));
-      });
-    });
-    return;
-  }
-  over_rows(rows, cols, [=](Int begin, Int end) {
-    for (Int r = begin; r < end; ++r) {
-      const S* from = a + r * cols;
-      S* to = y + r * cols;
-      if (broadcast == Broadcast::row) {
-        each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(to + i, binary_<f>(span.load(from + i, 1), span.load(b + i, 1))); });
-      } else {
-        const V one = splat<V>(b[r]);
-        each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(to + i, binary_<f>(span.load(from + i, 1), one)); });
+  const auto number = [b](Int i) {
+    S room[1];
+    return *widened<V>(b, i, 1, room);
+  };
+  // Elements [begin, end) of a with those of b from `at` on, or with one number.
+  const auto pairs = [a, b, y](Int begin, Int end, Int at) {
+    in_pieces<V, S>(a, y, begin, end, [&](const S* u, S* to, Int n) {
+      constexpr Int kPiece = 1024;
+      S room[kPiece];
+      for (Int done = 0; done < n; done += kPiece) {
+        const Int count = n - done < kPiece ? n - done : kPiece;
+        const S* v = widened<V>(b, at, count, room);
+        each<V>(count, [&](Int i, auto span) LIMBECK_INLINE {
+          span.store(to + done + i, binary_<f>(span.load(u + done + i, 1), span.load(v + i, 1)));
+        });
+        at += count;
       }
-    }
-  });
+    });
+  };
+  const auto with_one = [a, y](Int begin, Int end, S value) {
+    const V one = splat<V>(value);
+    in_pieces<V, S>(a, y, begin, end, [&](const S* u, S* to, Int n) {
+      each<V>(n, [&](Int i, auto span) LIMBECK_INLINE { span.store(to + i, binary_<f>(span.load(u + i, 1), one)); });
+    });
+  };
+  switch (broadcast) {
+    case Broadcast::same: return over_elements(rows * cols, [=](Int begin, Int end) { pairs(begin, end, begin); });
+    case Broadcast::scalar: return over_elements(rows * cols, [=](Int begin, Int end) { with_one(begin, end, number(0)); });
+    case Broadcast::row:
+      return over_rows(rows, cols, [=](Int begin, Int end) {
+        for (Int r = begin; r < end; ++r) pairs(r * cols, (r + 1) * cols, 0);
+      });
+    case Broadcast::column:
+      return over_rows(rows, cols, [=](Int begin, Int end) {
+        for (Int r = begin; r < end; ++r) with_one(r * cols, (r + 1) * cols, number(r));
+      });
+  }
 }
 
 }  // namespace
@@ -40,7 +54,7 @@ void binary(Context&, In a, In b, Out y, Int rows, Int cols, Int function, Int b
     using S = typename lane<V>::scalar;
     switch (Binary(function)) {
 #define LIMBECK_CASE(name) \
-  case Binary::name: return binary_loop<Binary::name, V, S>(a.as<S>(), b.as<S>(), y.as<S>(), rows, cols, Broadcast(broadcast));
+  case Binary::name: return binary_loop<Binary::name, V, S>(a, b, y, rows, cols, Broadcast(broadcast));
       LIMBECK_BINARY(LIMBECK_CASE)
 #undef LIMBECK_CASE
     }

@@ -5,7 +5,7 @@
 namespace limbeck::cuda {
 namespace {
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(256) binary_elements(const float* a, const float* b, float* y, int64_t size, int64_t cols, Binary function, Broadcast broadcast) {
+LIMBECK_KERNEL void LIMBECK_BOUNDS(256) binary_elements(AnyIn a, AnyIn b, AnyOut y, int64_t size, int64_t cols, Binary function, Broadcast broadcast) {
   const float single = broadcast == Broadcast::scalar ? ld(b, 0) : 0.0f;
   auto body = [&](int64_t i, bool aligned) {
     float u[4], v[4];
@@ -35,7 +35,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) binary_elements(const float* a, const fl
 }  // namespace
 
 void binary(Context& ctx, In a, In b, Out y, Int rows, Int cols, Int function, Int broadcast) {
-  launch(ctx, "binary", binary_elements, plan_elements(ctx, rows * cols), a.as<float>(), b.as<float>(), y.as<float>(), rows * cols, cols,
+  launch(ctx, "binary", binary_elements, plan_elements(ctx, rows * cols), AnyIn(a), AnyIn(b), AnyOut(y), rows * cols, cols,
          Binary(function), Broadcast(broadcast));
 }
 

@@ -45,7 +45,8 @@ bool select_with_masses(TopK& best, const float* x, float max, double temperatur
 void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out log_probs, Out tail_log_mass, Out log_sum_exp, Int rows,
                    Int cols, Int k, Float temperature) {
   Faults faults;
-  const size_t selection = (TopK::bytes(k) + 63) / 64 * 64, bytes = selection + static_cast<size_t>(cols) * sizeof(float);
+  const size_t selection = (TopK::bytes(k) + 63) / 64 * 64, width = (static_cast<size_t>(cols) * sizeof(float) + 63) / 64 * 64;
+  const size_t bytes = selection + width + (is_half(logits.dtype) ? width : 0);
   over_rows(rows, cols, [&](Int begin, Int end) {
     char* memory = static_cast<char*>(scratch(bytes));
     if (!memory) return faults.out_of_memory(bytes);
@@ -54,7 +55,7 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
     for (Int r = begin; r < end && !faults.beyond(r); ++r) {
       const double t = temperature_of(faults, row_temperature, temperature, r);
       if (!(t == t)) continue;
-      const float* x = logits.as<float>() + r * cols;
+      const float* x = widened<F32>(logits, r * cols, cols, reinterpret_cast<float*>(memory + selection + width));
       int32_t* ids = indices.as<int32_t>() + r * k;
       float* out = log_probs.as<float>() + r * k;
       const auto exponential = RowExp<F32>::of(t);

@@ -6,7 +6,8 @@ namespace limbeck::cuda {
 namespace {
 
 struct Capture {
-  const float *logits, *row_temperature;
+  AnyIn logits;
+  const float* row_temperature;
   int32_t* indices;
   float *log_probs, *tail_log_mass, *log_sum_exp;
   int64_t rows, cols, k;
@@ -20,7 +21,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSelectBlock) capture_top_k_rows(Capture a) {
   SHARED(int, count, 1);
   BlockGroup group(scratch);
   for (int64_t row = block_index(); row < a.rows; row += grid_size()) {
-    const float* x_row = a.logits + row * a.cols;
+    const AnyIn x_row = offset(a.logits, row * a.cols);
     const double temperature = a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature;
     const double inverse_temperature = 1 / temperature;
     const Inverse inverse = Inverse::of(temperature);
@@ -74,7 +75,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSelectBlock) capture_top_k_rows(Capture a) {
 }  // namespace
 
 void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out log_probs, Out tail_log_mass, Out log_sum_exp, Int rows, Int cols, Int k, Float temperature) {
-  const Capture a{logits.as<float>(), row_temperature.as<float>(), indices.as<int32_t>(), log_probs.as<float>(), tail_log_mass.as<float>(),
+  const Capture a{logits, row_temperature.as<float>(), indices.as<int32_t>(), log_probs.as<float>(), tail_log_mass.as<float>(),
                   log_sum_exp.as<float>(), rows, cols, k, temperature};
   const int64_t most = int64_t(limits(ctx).multiprocessors) * 64;
   launch(ctx, "capture_top_k", capture_top_k_rows, Launch{rows < most ? rows : most, kSelectBlock}, a);

@@ -20,8 +20,8 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
         code(ctx, "denominator", denominator, 0 LIMBECK_DENOMINATORS(LIMBECK_COUNT_ENTRY))))
     return false;
   if (cols > INT32_MAX) return ctx.refuse(Fail::value, "cols must fit an int32 index: it is %lld", (long long)cols);
-  if (!(holds(ctx, "student", student, student_size) && floating(ctx, "student", student) &&
-        is(ctx, "row_loss", row_loss, student.dtype, rows) &&
+  if (!(holds(ctx, "student", student, student_size) && stored(ctx, "student", student) &&
+        is(ctx, "row_loss", row_loss, computed_in(student.dtype), rows) &&
         maybe(ctx, "row_weights", row_weights, DType::float32, rows) &&
         maybe(ctx, "row_temperature", row_temperature, DType::float32, rows) &&
         (row_temperature || positive(ctx, "temperature", temperature)) && maybe(ctx, "labels", labels, DType::int32, rows)))
@@ -29,7 +29,7 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
   if (gradient && !(spread(ctx, "gradient_stride", rows, cols, gradient_stride, gradient_size) &&
                     is(ctx, "gradient", gradient, student.dtype, gradient_size)))
     return false;
-  if (Reduction(reduction) != Reduction::none && !is(ctx, "loss", loss, student.dtype, 1)) return false;
+  if (Reduction(reduction) != Reduction::none && !is(ctx, "loss", loss, computed_in(student.dtype), 1)) return false;
   if (!(hard_weight >= 0 && hard_weight <= 1))
     return ctx.refuse(Fail::value, "hard_weight must be in [0, 1]: it is %g", hard_weight);
   if (!(label_smoothing >= 0 && label_smoothing <= 1))
@@ -44,17 +44,18 @@ inline bool divergence(Context& ctx, In student, In teacher, In indices, In valu
     case Target::log_probs:
     case Target::probs:
       return spread(ctx, "teacher_stride", rows, cols, teacher_stride, teacher_size) && holds(ctx, "teacher", teacher, teacher_size) &&
-             dtype(ctx, "teacher", teacher, student.dtype);
+             stored(ctx, "teacher", teacher) && (student.dtype == DType::float64 || teacher.dtype != DType::float64 || dtype(ctx, "teacher", teacher, DType::float32));
     case Target::sparse_log_probs:
     case Target::sparse_weights: {
       const Residual rule = Residual(residual);
       const bool weights = Target(target) == Target::sparse_weights;
-      if (weights ? rule != Residual::sampled : rule != Residual::renormalize && rule != Residual::truncate && rule != Residual::tail_bucket)
-        return ctx.refuse(Fail::value, "residual must be %s: it is code %lld", weights ? "sampled" : "renormalize, truncate or tail_bucket", (long long)residual);
+      if (weights ? rule != Residual::sampled : rule == Residual::sampled || rule == Residual::none)
+        return ctx.refuse(Fail::value, "residual must be %s: it is code %lld", weights ? "sampled" : "one for probabilities", (long long)residual);
+      if (rule == Residual::label && !labels && rows > 0) return ctx.refuse(Fail::kind, "labels must be given: residual is label");
       if (weights && Divergence(divergence) != Divergence::soft_cross_entropy)
         return ctx.refuse(Fail::value, "divergence must be soft_cross_entropy for a target of weights: it is code %lld", (long long)divergence);
       if (k > cols) return ctx.refuse(Fail::value, "k must be at most cols (%lld): it is %lld", (long long)cols, (long long)k);
-      return dtype(ctx, "student", student, DType::float32) && product(rows, k, kept) && is(ctx, "indices", indices, DType::int32, kept) &&
+      return product(rows, k, kept) && is(ctx, "indices", indices, DType::int32, kept) &&
              is(ctx, "values", values, DType::float32, kept) && maybe(ctx, "tail_log_mass", tail_log_mass, DType::float32, rows) &&
              positive(ctx, "log_prob_scale", log_prob_scale);
     }

@@ -20,6 +20,8 @@ struct DivergenceCall {
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
   bool streams = false;   // the gradient is larger than the cache and goes past it
 
+  // p^(Tc/T) carries the probabilities of these to another temperature.
+  bool renormalizes() const { return residual == Residual::renormalize || residual == Residual::renormalize_both; }
   bool is_sparse() const { return target == Target::sparse_log_probs || target == Target::sparse_weights; }
   bool skipped(Int r) const {
     return (labels && labels.as<int32_t>()[r] == ignore_index) || (row_weights && row_weights.as<float>()[r] == 0);
@@ -30,6 +32,7 @@ struct DivergenceCall {
 template <class S> struct DivergenceScratch {
   static constexpr Int kStage = 2048;  // elements of a gradient on their way past the caches
   S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr, *stage = nullptr;
+  S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
   double *log_p = nullptr, *centred = nullptr;
@@ -38,8 +41,8 @@ template <class S> struct DivergenceScratch {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
-    slots = sparse ? (static_cast<size_t>(call.k) * 8 + 63) / 64 * 64 : 0;
-    return 3 * row + bits + 3 * slots + kStage * sizeof(S);
+    slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
+    return 5 * row + bits + 3 * slots + kStage * sizeof(S);
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -50,12 +53,15 @@ template <class S> struct DivergenceScratch {
     student_exp = reinterpret_cast<S*>(at);
     teacher_exp = reinterpret_cast<S*>(at + row);
     teacher_log = reinterpret_cast<S*>(at + 2 * row);
-    seen = reinterpret_cast<uint64_t*>(at + 3 * row);
+    student = reinterpret_cast<S*>(at + 3 * row);
+    teacher = reinterpret_cast<S*>(at + 4 * row);
+    at += 5 * row;
+    seen = reinterpret_cast<uint64_t*>(at);
     memset(seen, 0, bits);
-    log_p = reinterpret_cast<double*>(at + 3 * row + bits);
-    centred = reinterpret_cast<double*>(at + 3 * row + bits + slots);
-    ids = reinterpret_cast<int32_t*>(at + 3 * row + bits + 2 * slots);
-    stage = reinterpret_cast<S*>(at + 3 * row + bits + 3 * slots);
+    log_p = reinterpret_cast<double*>(at + bits);
+    centred = reinterpret_cast<double*>(at + bits + slots);
+    ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
+    stage = reinterpret_cast<S*>(at + bits + 3 * slots);
     return true;
   }
 };
@@ -85,6 +91,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
 
+  double row_span = INFINITY;                // of the student's logits
   Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
   const S *row_student = nullptr, *row_teacher = nullptr;
 
@@ -96,12 +103,23 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
   }
 
-  void finish(Int r, double loss) const { call.row_loss.as<S>()[r] = static_cast<S>(loss); }
-  S* gradient_of(Int r) const { return call.gradient ? call.gradient.as<S>() + r * call.gradient_stride : nullptr; }
+  const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
+  const S* teacher_of(Int r) const { return widened<V>(call.teacher, r * call.teacher_stride, call.cols, memory.teacher); }
+  // A gradient of a half type waits where the exponentials are until finish() rounds it.
+  S* gradient_of(Int r) const {
+    if (!call.gradient) return nullptr;
+    return is_half(call.gradient.dtype) ? memory.student_exp : call.gradient.as<S>() + r * call.gradient_stride;
+  }
+
+  // The last word on a row: its gradient is there.
+  void finish(Int r, double loss) const {
+    call.row_loss.as<S>()[r] = static_cast<S>(loss);
+    if (call.gradient && is_half(call.gradient.dtype)) narrowed<V>(memory.student_exp, call.gradient, r * call.gradient_stride, call.cols);
+  }
 
   void constant(Int r, double value) const {
-    finish(r, value);
     if (S* g = gradient_of(r)) fill_row<V>(g, call.cols, value);
+    finish(r, value);
   }
 
   void run(Int r) {
@@ -127,7 +145,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool soft = call.hard_weight < 1;
     if (!soft && !hard.used) return constant(r, 0);
 
-    const S* x = call.student.as<S>() + r * call.student_stride;
+    const S* x = student_of(r);
     S* g = gradient_of(r);
     const bool wants = g && call.gradient_scale != 0;
     const double squared = call.temperature_squared ? temperature * temperature : 1;
@@ -138,30 +156,33 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     S* e = wants && g != x && !call.streams ? g : memory.student_exp;
     constexpr Int W = lane<V>::width;
     if (W > 1 && soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
-      const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+      const S* t = teacher_of(r);
       const double loss = call.cols <= W ? short_row<1>(x, t, wants ? g : nullptr, soft_gradient) : short_row<2>(x, t, wants ? g : nullptr, soft_gradient);
       if (g && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-      finish(r, soft_loss * loss);
       if (g && !wants) fill_row<V>(g, call.cols, 0);
-      return;
+      return finish(r, soft_loss * loss);
     }
     const Range<S> range = range_of<V>(x, call.cols);
+    const S max = range.max;
+    row_span = range.span();
 
     // Two rows of both sides and their exponentials fit a core's own cache.
-    const bool near = call.cols <= kFetchCols && r + 1 < call.rows;
+    const bool near = call.cols <= kFetchCols && r + 1 < call.rows && !is_half(call.student.dtype);
+    const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
     row_student = x;
-    row_teacher = call.teacher ? call.teacher.as<S>() + r * call.teacher_stride : x;
+    row_teacher = both ? call.teacher.as<S>() + r * call.teacher_stride : x;
     ahead_student = near ? call.student_stride : 0;
-    ahead_teacher = near ? (call.teacher ? call.teacher_stride : call.student_stride) : 0;
+    ahead_teacher = both ? call.teacher_stride : ahead_student;
 
     double loss;
-    if (!soft) loss = hard_only(x, range, e, wants ? g : nullptr, hard);
-    else if (call.is_sparse()) loss = sparse(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
-    else loss = dense(r, x, range, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
+    else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    if (faults.beyond(r + 1)) return;  // refused: nothing is written
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-    finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
     if (g && !wants) fill_row<V>(g, call.cols, 0);
+    finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
   }
 
   static constexpr Int kFetchCols = 40000;
@@ -190,9 +211,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard.loss = loss;
   }
 
-  double hard_only(const S* x, Range<S> range, S* e, S* g, HardTerm& hard) const {
-    const S max = range.max;
-    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), e, call.cols, range.span());
+  double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
+    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), e, call.cols, row_span);
     hard_loss(x, max, sum, hard);
     if (!(sum == sum)) return NAN;
     if (g) {
@@ -233,7 +253,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // Teacher of a dense row: logits, or log-probabilities that keep their mass at temperature 1 and are logits of p^(1/T) otherwise.
   bool teacher_side(Int r, double temperature, Side<S>& teacher) const {
-    const S* t = call.teacher.as<S>() + r * call.teacher_stride;
+    const S* t = teacher_of(r);
     const S* given = nullptr;
     if (call.target == Target::probs) {
       S* logs = memory.teacher_log;
@@ -267,13 +287,19 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return mass > 0 && mass < INFINITY;
   }
 
-  double dense(Int r, const S* x, Range<S> range, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
-    const S max = range.max;
-    Side<S> student{x, e, max, 0, 0, 1, range.finite}, teacher;
-    student.sum = exp_row<V>(x, max, exponential, e, call.cols, range.span());
-    if (!(student.sum == student.sum) || !teacher_side(r, temperature, teacher)) return NAN;
+  double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    Side<S> teacher;
+    return teacher_side(r, temperature, teacher) ? dense_against(teacher, x, max, e, g, temperature, coefficient, hard) : NAN;
+  }
+
+  double dense_against(const Side<S>& teacher, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard,
+                       double* log_sum = nullptr) const {
+    Side<S> student{x, e, max, 0, 0, 1, row_span < INFINITY};
+    student.sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
+    if (!(student.sum == student.sum)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
+    if (log_sum) *log_sum = student.log_sum;
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1 && student.finite && teacher.finite;
     double loss;
@@ -284,9 +310,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   // Narrow rows of logits alone go side by side, one in each lane. A formula that wants ln Σ to double precision takes them one by one.
+  bool halves() const { return is_half(call.student.dtype) || is_half(call.teacher.dtype) || (call.gradient && is_half(call.gradient.dtype)); }
   bool abreast() const {
     constexpr Int W = lane<V>::width;
-    return W > 1 && !Formula<V>::first_order && (Formula<V>::needs_mean || !Formula<V>::needs_logs) && call.target == Target::logits && !call.labels &&
+    return W > 1 && !Formula<V>::first_order && (Formula<V>::needs_mean || !Formula<V>::needs_logs) && call.target == Target::logits && !halves() && !call.labels &&
            !call.row_weights && !call.row_temperature && call.hard_weight < 1 && call.cols > 0 && call.cols <= 2 * W;
   }
 
@@ -414,7 +441,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
     const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum);
     const V log_ratio = splat<V>(teacher.log_sum - student.log_sum), factor = splat<V>(coefficient);
-    const V excess = splat<V>(coefficient * (teacher.mass - 1));
+    const V excess = splat<V>(Formula<V>::any_mass ? coefficient * (teacher.mass - 1) : 0);
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
@@ -470,7 +497,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           });
         });
       }
-      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * sums.sum[2];
+      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
       else return sums.sum[0];
     }
   }
@@ -479,7 +506,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
-    const double scale = call.residual == Residual::renormalize ? call.log_prob_scale : 1;
+    const double scale = call.renormalizes() ? call.log_prob_scale : 1;
     const bool weights = call.target == Target::sparse_weights;
     Int count = 0, bad = -1;
     bool twice = false;
@@ -539,45 +566,116 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return count;
   }
 
-  double sparse(Int r, const S* x, Range<S> range, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
-    const S max = range.max;
+  // ln of the mass outside the list: given, or what is missing to 1. False after refusing probabilities that sum to more.
+  bool tail_of(Int r, Int count, double log_mass, bool& defined, double& log_tail) const {
+    if (call.tail_log_mass) {
+      log_tail = static_cast<double>(call.tail_log_mass.as<float>()[r]);
+      if (!(log_tail < INFINITY)) defined = false;
+    } else if (defined && exp(log_mass) > 1 + 1e-3) {
+      faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, exp(log_mass));
+      return false;
+    } else {
+      // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
+      log_tail = log_mass < 0 && count < call.cols ? log(-expm1(log_mass)) : -INFINITY;
+    }
+    return true;
+  }
+
+  // The tail goes to the row's label, which joins the list where it is not on it. -1 after refusing a row without a label.
+  Int give_tail_to_label(Int r, Int count, double& log_tail) const {
+    const int32_t label = call.labels.as<int32_t>()[r];
+    if (label < 0 || label >= call.cols) {
+      faults.refuse(r, "residual label must have a label in every row: label %lld is %d", (long long)r, label);
+      return -1;
+    }
+    Int at = 0;
+    while (at < count && memory.ids[at] != label) ++at;
+    if (at == count) {
+      memory.ids[at] = label;
+      memory.log_p[at] = log_tail;
+      ++count;
+    } else if (log_tail > -INFINITY) {
+      const double high = memory.log_p[at] > log_tail ? memory.log_p[at] : log_tail, low = memory.log_p[at] > log_tail ? log_tail : memory.log_p[at];
+      memory.log_p[at] = high + log1p(exp(low - high));
+    }
+    log_tail = -INFINITY;
+    return count;
+  }
+
+  // Every column is an outcome: the teacher's row is written out, its logarithms relative to about the largest.
+  double spread_out(Int count, double log_tail, double all, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const double log_share = count < call.cols ? log_tail - log(static_cast<double>(call.cols - count)) : -INFINITY;
+    double base = log_share;
+    for (Int j = 0; j < count; ++j) base = memory.log_p[j] > base ? memory.log_p[j] : base;
+    if (base == -INFINITY) base = 0;
+    const S share = static_cast<S>((log_share - base) * temperature);
+    // What is written for the columns off the list is exact: its rounding goes into the base.
+    if (share > -INFINITY) base = log_share - static_cast<double>(share) / temperature;
+    fill_row<V>(memory.teacher_log, call.cols, share);
+    fill_row<V>(memory.teacher_exp, call.cols, exp(log_share));
+    for (Int j = 0; j < count; ++j) {
+      const Int id = memory.ids[j];
+      memory.centred[j] = static_cast<double>(x[id]) - static_cast<double>(max);
+      memory.teacher_log[id] = static_cast<S>((memory.log_p[j] - base) * temperature);
+      if constexpr (Formula<V>::first_order) all += exp(written(j, base, temperature)) - exp(memory.log_p[j]);
+      memory.teacher_exp[id] = static_cast<S>(exp(memory.log_p[j]));
+    }
+    double log_sum = 0;
+    double loss = dense_against({memory.teacher_log, memory.teacher_exp, 0, 1, -base, all}, x, max, e, g, temperature, coefficient, hard, &log_sum);
+    if constexpr (Formula<V>::first_order)
+      // Here the rounding of the logarithms just written is an error of the loss.
+      for (Int j = 0; j < count; ++j) {
+        const double log_q = memory.centred[j] / temperature - log_sum;
+        loss += listed_loss(log_q, memory.log_p[j]) - listed_loss(log_q, written(j, base, temperature));
+      }
+    return loss;
+  }
+
+  double written(Int j, double base, double temperature) const { return static_cast<double>(memory.teacher_log[memory.ids[j]]) / temperature + base; }
+  double listed_loss(double log_q, double log_p) const {
+    return Formula<double>::loss({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}, call.parameter_a, call.parameter_b);
+  }
+
+  double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     double log_mass = 0;
     bool defined = true;
-    const Int count = slots(r, log_mass, defined);
+    Int count = slots(r, log_mass, defined);
     if (count < 0) return 0;
-    const double mass = exp(log_mass);
-    double log_tail = -INFINITY, all = mass;
-    if (call.residual == Residual::renormalize) {
+    double log_tail = -INFINITY, all = exp(log_mass);
+    const bool on_list = call.residual == Residual::renormalize_both;
+    if (call.renormalizes()) {
       if (log_mass == -INFINITY) return NAN;
       for (Int j = 0; j < count; ++j) memory.log_p[j] -= log_mass;
       all = 1;
-    } else if (call.residual == Residual::tail_bucket) {
-      if (call.tail_log_mass) {
-        log_tail = static_cast<double>(call.tail_log_mass.as<float>()[r]);
-        if (!(log_tail < INFINITY)) defined = false;
-      } else if (defined && mass > 1 + 1e-3) {
-        faults.refuse(r, "the probabilities of a row must sum to at most 1: row %lld sums to %g", (long long)r, mass);
-        return 0;
-      } else {
-        // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
-        log_tail = log_mass < 0 && count < call.cols ? log(-expm1(log_mass)) : -INFINITY;
-      }
-      all = mass + exp(log_tail);
+    } else if (call.residual != Residual::truncate && call.residual != Residual::sampled) {
+      if (!tail_of(r, count, log_mass, defined, log_tail)) return 0;
+      if (call.residual != Residual::uniform || count < call.cols) all += exp(log_tail);
     }
     if (!defined) return NAN;
+    if (call.residual == Residual::label && (count = give_tail_to_label(r, count, log_tail)) < 0) return 0;
+    if (call.residual == Residual::uniform)
+      return spread_out(count, log_tail, all, x, max, e, g, temperature, coefficient, hard);
 
-    double sum = exp_row<V>(x, max, exponential, e, call.cols, range.span());
+    double sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
-    double kept = 0;
+    double kept = 0, top = static_cast<double>(max);
+    if (on_list) {
+      top = -INFINITY;
+      for (Int j = 0; j < count; ++j) top = x[ids[j]] > top ? static_cast<double>(x[ids[j]]) : top;
+      if (top == -INFINITY) return NAN;
+    }
     for (Int j = 0; j < count; ++j) {
-      memory.centred[j] = static_cast<double>(x[ids[j]]) - static_cast<double>(max);
-      kept += static_cast<double>(e[ids[j]]);
+      memory.centred[j] = static_cast<double>(x[ids[j]]) - top;
+      kept += on_list ? exp(memory.centred[j] / temperature) : static_cast<double>(e[ids[j]]);
     }
     // Nothing is said of the other columns: they get the listed mass times q.
-    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled;
+    const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled, bucketed = !truncated && !on_list;
     Rest rest{0, 0};
-    if (!truncated) {
+    hard_beside(x, max, sum, temperature, hard);
+    if (on_list) {
+      sum = kept;
+    } else if (bucketed) {
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, sum, kept);
       sum = kept + rest.sum * exp(rest.log_scale);
     } else if (call.residual == Residual::truncate || sum < 1.5) {
@@ -585,11 +683,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     }
     const double log_sum = log(sum);
-    hard_beside(x, max, sum, temperature, hard);
 
     using D = Formula<double>;
     const double pa = call.parameter_a, pb = call.parameter_b;
-    double loss = 0, factor = coefficient * all / sum, mean = 0;
+    double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
     const auto outcome = [&](Int j) {
       const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
       return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
@@ -599,12 +696,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       else return D::gradient(o, pa, pb) + (all - 1) * o.q;
     };
     if (!truncated) {
-      const double log_q = rest.log_mass() - log_sum;
-      const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, log_q - log_tail};
-      loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
+      const double log_q = bucketed ? rest.log_mass() - log_sum : -INFINITY;
+      // On the list alone there is no outcome but its own: one of no probability on either side.
+      const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, bucketed ? log_q - log_tail : 0};
+      if (bucketed) loss = D::loss(o, pa, pb) + (D::adds_mass ? all - 1 : 0);
       if constexpr (D::needs_mean) {
-        mean = D::gradient(o, pa, pb);
-        double drift = difference_(o) - (1 - all);
+        mean = bucketed ? D::gradient(o, pa, pb) : 0;
+        double drift = (bucketed ? difference_(o) : 0) - (1 - all);
         for (Int j = 0; j < count; ++j) {
           const Outcome<double> on = outcome(j);
           mean += D::gradient(on, pa, pb);
@@ -636,7 +734,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
       loss += truncated && D::adds_mass ? part - o.q + o.p : part;
       if (g) {
-        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] - hard.log_sum) - hard.uniform) : 0;
+        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - static_cast<double>(max)) - hard.log_sum) - hard.uniform) : 0;
         g[ids[j]] = static_cast<S>(coefficient * slope(o) + beside);
       }
     }
@@ -675,7 +773,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
     over = Denominator(denominator) == Denominator::number ? denominator_value : counted;
     call.gradient_scale = over == 0 ? 0 : 1 / over;
   }
-  call.streams = gradient && gradient.data != student.data && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float) > last_cache() / 4;
+  call.streams = gradient && !is_half(gradient.dtype) && gradient.data != student.data && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float) > last_cache() / 4;
   Faults faults;
   by_dtype(student.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;

@@ -12,12 +12,13 @@ namespace {
 constexpr int64_t kWindow = 262144;
 
 struct Rows {
-  const float *student, *teacher;
+  AnyIn student, teacher;
   const int32_t* indices;
   const float *values, *tail_log_mass;
   const int32_t* labels;
   const float *row_weights, *row_temperature;
-  float *row_loss, *gradient;
+  float* row_loss;
+  AnyOut gradient;
   int64_t rows, cols, student_stride, teacher_stride, gradient_stride, k;
   Target target;
   Residual residual;
@@ -74,7 +75,7 @@ LIMBECK_DEVICE Head head_of(const Rows& a, int64_t row, double scale) {
 }
 
 template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, const Rows& a, int64_t row, float value) {
-  if (a.gradient != nullptr) fill_row(group, a.gradient + row * a.gradient_stride, a.cols, value);
+  if (a.gradient) fill_row(group, offset(a.gradient, row * a.gradient_stride), a.cols, value);
   if (group.rank() == 0) st(a.row_loss, row, value);
 }
 
@@ -176,10 +177,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       constant_row(group, a, row, head.zero ? 0.0f : NAN);
       continue;
     }
-    const float* student = a.student + row * a.student_stride;
-    const float* teacher = a.teacher + row * a.teacher_stride;
-    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
-    const bool student_aligned = aligned16(student), teacher_aligned = aligned16(teacher), gradient_aligned = aligned16(gradient);
+    const AnyIn student = offset(a.student, row * a.student_stride), teacher = offset(a.teacher, row * a.teacher_stride);
+    const AnyOut gradient = offset(a.gradient, row * a.gradient_stride);
+    const bool student_aligned = aligned4(student), teacher_aligned = aligned4(teacher), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const bool soft = head.soft, tempered = head.temperature != 1;
     // Probabilities that are softened, or whose divergence knows no mass but 1, are normalised.
@@ -285,7 +285,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     float mean = 0;
     double soft_loss = 0;
-    const bool summed = D::needs_mean && soft && (gradient != nullptr || D::first_order);
+    const bool summed = D::needs_mean && soft && (gradient || D::first_order);
     if constexpr (D::needs_mean) {
       if (summed) {
         float part = 0, part_loss = 0, drift = 0;
@@ -333,7 +333,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       }
       loss += (part[0] + part[1]) + (part[2] + part[3]);
       centred += (far[0] + far[1]) + (far[2] + far[3]);
-      if (gradient == nullptr) continue;
+      if (!gradient) continue;
       if (gradient_aligned || !staged) {
         store_chunk(gradient, c, a.cols, gradient_aligned, g);
       } else {
@@ -345,7 +345,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0)
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
-    if (gradient != nullptr && staged && !gradient_aligned) {
+    if (gradient && staged && !gradient_aligned) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
     }
@@ -358,11 +358,17 @@ struct Support {
   double inverse_temperature = 1, log_sum = 0;
   double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
   bool weights = false;             // or p = value
+  int64_t label = -1;               // gets the mass off the list, e^log_label, on top of its own
+  double log_label = -INFINITY;
 
-  LIMBECK_DEVICE Outcome<double> outcome(float x, float value) const {
+  LIMBECK_DEVICE Outcome<double> outcome(int64_t id, float x, float value) const {
     Outcome<double> o;
     o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
     o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
+    if (id == label && log_label > -INFINITY) {
+      const double high = o.log_p > log_label ? o.log_p : log_label, low = o.log_p > log_label ? log_label : o.log_p;
+      o.log_p = high + log1p_(exp_(low - high));
+    }
     o.q = exp_(o.log_q);
     o.p = weights ? double(value) : exp_(o.log_p);
     o.d = o.log_q - o.log_p;
@@ -370,7 +376,35 @@ struct Support {
   }
 };
 
-template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_sparse(Rows a) {
+// One outcome off the list where the residual is shared equally: its teacher's probability is the same in all columns.
+struct OffOutcome {
+  float max = 0, log_q = 0, share = 0, log_p = 0, p = 0, log_ratio = 0;
+  Inverse inverse;
+
+  // q = e^{(x − max)/T + log_q}. Where the student rules out all of these columns there is no maximum to take off.
+  LIMBECK_DEVICE static OffOutcome of(float max, const Inverse& inverse, double log_q, double log_p) {
+    const bool none = max == -INFINITY;
+    const double known = none ? 0 : log_q;
+    return {none ? 0.0f : max, float(known), float(exp_(known)), float(log_p), float(exp_(log_p)), float(known - log_p), inverse};
+  }
+  template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x) const {
+    Outcome<float> o;
+    const float centred = x - max;
+    float exact = centred;
+    if constexpr (D::first_order) exact += lost_(x, max, centred);
+    o.q = exp_scaled_(centred, inverse.hi, inverse.lo) * share;
+    o.log_q = fma_(centred, inverse.hi, fma_(clamp_finite(centred), inverse.lo, log_q));
+    o.p = p;
+    o.log_p = log_p;
+    o.d = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
+    return o;
+  }
+};
+
+// What the columns off the list are: one outcome together, each one of its own, or, with weights, none that the target speaks of.
+enum class OffList { together, apart, unsaid };
+
+template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_sparse(Rows a) {
   SHARED(double, scratch, kScratch);
   SHARED_DYN(float, memory);
   Group group(scratch);
@@ -387,9 +421,9 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       constant_row(group, a, row, head.zero ? 0.0f : NAN);
       continue;
     }
-    const float* student = a.student + row * a.student_stride;
-    float* gradient = a.gradient == nullptr ? nullptr : a.gradient + row * a.gradient_stride;
-    const bool student_aligned = aligned16(student), gradient_aligned = aligned16(gradient);
+    const AnyIn student = offset(a.student, row * a.student_stride);
+    const AnyOut gradient = offset(a.gradient, row * a.gradient_stride);
+    const bool student_aligned = aligned4(student), gradient_aligned = aligned4(gradient);
     const Inverse inverse = Inverse::of(head.temperature);
     const double inverse_temperature = 1 / head.temperature;
     const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
@@ -402,15 +436,22 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     };
     auto logit = [&](int64_t c) -> float { return staged ? float(student_row[int(c)]) : ld(student, c); };
     // Of weights, draws of one id add up at its first place; anything else may name an id once only.
-    const bool weights = a.target == Target::sparse_weights;
-    bool twice = false;
+    constexpr bool weights = off_list == OffList::unsaid, apart = off_list == OffList::apart;
+    // The label takes what is off the list, and joins it where it is not on it.
+    const bool to_label = off_list == OffList::together && a.residual == Residual::label && head.soft;
+    if (to_label && (head.label < 0 || head.label >= a.cols)) {
+      constant_row(group, a, row, NAN);
+      continue;
+    }
+    bool twice = false, label_listed = false;
     auto listed = [&](int64_t j, int64_t id, float& value) {
-      value = ld(a.values, first_kept + j);
-      if (!twice) return true;
-      for (int64_t other = 0; other < kept; other++) {
-        if (other == j || ld(a.indices, first_kept + other) != id) continue;
-        if (other < j) return false;
-        value += ld(a.values, first_kept + other);
+      value = j < kept ? ld(a.values, first_kept + j) : -INFINITY;
+      if constexpr (weights) {
+        for (int64_t other = 0; twice && other < kept; other++) {
+          if (other == j || ld(a.indices, first_kept + other) != id) continue;
+          if (other < j) return false;
+          value += ld(a.values, first_kept + other);
+        }
       }
       return true;
     };
@@ -424,6 +465,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = ld(a.indices, first_kept + j);
         bad = bad || id < -1 || id >= a.cols;
+        label_listed = label_listed || id == head.label;
         if (id < window || id >= a.cols || id >= window + kWindow) continue;
         const int bit = int(id - window);
         const unsigned mask = 1u << (bit & 31);
@@ -431,6 +473,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
+      if (to_label && group.rank() == 0 && head.label >= window && head.label < window + kWindow) {
+        const int bit = int(head.label - window);
+        atomic_or(member, bit >> 5, 1u << (bit & 31));
+      }
+      if (to_label) group.sync();
       return bad;
     };
     auto members = [&](int64_t window, int64_t c) -> unsigned {
@@ -462,6 +509,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     }
     bad = group.any(bad);
     if (weights) twice = group.any(twice);
+    if (to_label) label_listed = group.any(label_listed);
     merge_row(group, off, inverse);
     if (head.hard) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
     if (bad || (head.hard && !hard_sum.valid())) {
@@ -474,26 +522,30 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     Support support;
     double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
     Outcome<double> bucket{};
-    const bool tail = a.residual == Residual::tail_bucket, renormalized = a.residual == Residual::renormalize, bucketed = !weights && a.residual != Residual::truncate;
+    const bool renormalized = a.residual == Residual::renormalize || a.residual == Residual::renormalize_both, alone = a.residual == Residual::renormalize_both;
+    const bool truncated = weights || a.residual == Residual::truncate, bucketed = !apart && !truncated && !alone;
+    const int64_t slots = kept + (to_label && !label_listed ? 1 : 0);
+    auto id_of = [&](int64_t j) -> int64_t { return j < kept ? ld(a.indices, first_kept + j) : head.label; };
+    OffOutcome single;  // of a column off the list where each is an outcome
     bool valid = true;
     if (head.soft) {
-      float top[2] = {off.max, -INFINITY};
-      for (int64_t j = group.rank(); j < kept; j += group.size()) {
-        const int64_t id = ld(a.indices, first_kept + j);
+      float top[2] = {alone ? -INFINITY : off.max, -INFINITY};
+      for (int64_t j = group.rank(); j < slots; j += group.size()) {
+        const int64_t id = id_of(j);
         if (id < 0) continue;
         top[0] = max_(logit(id), top[0]);
-        top[1] = max_(ld(a.values, first_kept + j), top[1]);
+        if (j < kept) top[1] = max_(ld(a.values, first_kept + j), top[1]);
       }
       group.merge(top, Max{}, -INFINITY);
       const double value_scale = renormalized ? a.log_prob_scale : 1.0;
       double on[3] = {0, 0, 0};  // both sides' sums, and how many columns are listed
-      for (int64_t j = group.rank(); j < kept; j += group.size()) {
-        const int64_t id = ld(a.indices, first_kept + j);
+      for (int64_t j = group.rank(); j < slots; j += group.size()) {
+        const int64_t id = id_of(j);
         if (id < 0) continue;
         const float x = logit(id);
         float v;
         if (!listed(j, id, v)) continue;
-        on[2] += 1;
+        on[2] += j < kept ? 1 : 0;
         on[0] += x == -INFINITY ? 0.0 : exp_((double(x) - double(top[0])) * inverse_temperature);
         if (weights) on[1] += v >= 0 && v < INFINITY ? double(v) : double(NAN);
         else on[1] += v == -INFINITY ? 0.0 : exp_((double(v) - double(top[1])) * value_scale);
@@ -501,7 +553,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       group.merge(on, Add{}, 0.0);
       const double off_sum = double(off.ties) + off.rest;
       const double off_shift = (double(off.max) - double(top[0])) * inverse_temperature;
-      const double total = on[0] + (off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
+      const double total = on[0] + (alone ? off_sum - off_sum : off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
       const double log_sum = log_(total), log_on = on[1] > 0 ? (weights ? 0.0 : value_scale * double(top[1])) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
       valid = total > 0 && total < INFINITY && on[1] == on[1] && on[1] < INFINITY;
       support.max = top[0];
@@ -509,21 +561,27 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       support.log_sum = log_sum;
       support.scale = value_scale;
       support.weights = weights;
-      if (off_sum > 0) log_q_off = off_shift + log_(off_sum) - log_sum;
+      if (off_sum > 0 && !alone) log_q_off = off_shift + log_(off_sum) - log_sum;
       if (renormalized) {
         valid = valid && on[1] > 0;
         support.log_shift = log_on;
         mass = target_mass = 1;
       } else {
         mass = target_mass = exp_(log_on);
-        if (tail) {
+        if (!truncated) {
           if (a.tail_log_mass != nullptr) log_p_tail = ld_warp(a.tail_log_mass, row);
           // With every column listed, what is missing to 1 is rounding: there is nowhere for it to be.
           else if (log_on < 0 && on[2] < double(a.cols)) log_p_tail = log_(-expm1_(log_on));
           valid = valid && log_p_tail < INFINITY && !(a.tail_log_mass == nullptr && mass > 1 + 1e-3);
-          target_mass = mass + exp_(log_p_tail);
+          if (!apart || on[2] < double(a.cols)) target_mass = mass + exp_(log_p_tail);
         }
       }
+      if (to_label) {
+        support.label = head.label;
+        support.log_label = log_p_tail;
+        log_p_tail = -INFINITY;
+      }
+      if (apart) single = OffOutcome::of(off.max, inverse, log_q_off - log_(off_sum), log_p_tail - log_(double(a.cols) - on[2]));
       // The columns off the support are one outcome; where the target is renormalized its probability is 0.
       if (bucketed) {
         bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
@@ -538,12 +596,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     double mean = 0, drift = 0;
     if constexpr (D::needs_mean) {
-      if (head.soft && (gradient != nullptr || D::first_order)) {
+      if (head.soft && (gradient || D::first_order)) {
         double part[3] = {0, 0, 0};
-        for (int64_t j = group.rank(); j < kept; j += group.size()) {
-          const int64_t id = ld(a.indices, first_kept + j);
+        for (int64_t j = group.rank(); j < slots; j += group.size()) {
+          const int64_t id = id_of(j);
           if (id < 0) continue;
-          const Outcome<double> o = support.outcome(logit(id), ld(a.values, first_kept + j));
+          const Outcome<double> o = support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY);
           part[0] += D::gradient(o, a);
           part[1] += D::loss(o, a);
           part[2] += difference_(o);
@@ -551,8 +609,31 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if (bucketed && group.rank() == 0) {
           part[0] += D::gradient(bucket, a);
           part[1] += bucket_loss;
-          part[2] += difference_(bucket) - (1 - target_mass);
+          part[2] += difference_(bucket);
         }
+        if constexpr (apart) {
+          for (int64_t window = 0; window < a.cols; window += kWindow) {
+            if (a.cols > kWindow) mark(window);
+            const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+            float slopes = 0, losses = 0, differences = 0;
+            for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+              float x[4];
+              load_student(c, x);
+              const unsigned in = members(window, c);
+              for (int i = 0; i < 4; i++) {
+                if (c + i >= a.cols || (in >> i & 1u)) continue;
+                const Outcome<float> o = single.template outcome<D>(x[i]);
+                slopes += D::gradient(o, a);
+                losses += D::loss(o, a);
+                if (D::first_order) differences += difference_(o);
+              }
+            }
+            part[0] += slopes;
+            part[1] += losses;
+            part[2] += differences;
+          }
+        }
+        if (group.rank() == 0) part[2] -= 1 - target_mass;
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
         if (D::first_order) drift = part[2];
@@ -563,17 +644,22 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         if constexpr (D::needs_mean) off_factor = D::gradient(bucket, a) - bucket.q * mean;
         else off_factor = D::gradient(bucket, a);
         off_factor += excess * mass_off;
-      } else {
+      } else if (truncated) {
         off_factor = target_mass * mass_off;
+      } else if (alone) {
+        off_factor = mean - mean;  // 0, or NaN with the rest of the row
       }
     }
 
     // Second pass: each column off the support takes its share of the bucket's gradient.
     const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, factor = head.soft_coefficient * float(off_factor);
+    const float single_mean = float(mean), excess_share = float(excess);
     float centred = 0;
+    double off_loss = 0;
     for (int64_t window = 0; window < a.cols; window += kWindow) {
       if (a.cols > kWindow) mark(window);
       const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+      float losses = 0;
       for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
         float x[4], g[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
         load_student(c, x);
@@ -582,11 +668,22 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
           if (c + i >= a.cols) continue;
           if (hard.on) far[i] = x[i] - hard.max;
           if (in >> i & 1u) continue;
-          if (head.soft && x[i] > -INFINITY) g[i] = exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse * factor;
+          if constexpr (apart) {
+            if (head.soft) {
+              const Outcome<float> o = single.template outcome<D>(x[i]);
+              losses += D::loss(o, a);
+              float slope;
+              if constexpr (D::needs_mean) slope = D::gradient(o, a) - o.q * single_mean;
+              else slope = D::gradient(o, a);
+              g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
+            }
+          } else {
+            if (head.soft && x[i] > -INFINITY) g[i] = exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse * factor;
+          }
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
         centred += (far[0] + far[1]) + (far[2] + far[3]);
-        if (gradient == nullptr) continue;
+        if (!gradient) continue;
         if (gradient_aligned && in == 0) {
           store_chunk(gradient, c, a.cols, true, g);
         } else if (gradient_aligned || !staged) {
@@ -597,19 +694,20 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
             if (c + i < a.cols && (in >> i & 1u) == 0) student_row[int(c + i)] = g[i];
         }
       }
+      off_loss += losses;
     }
     // The support is written last: its logits are read here, and chunks of four were read across it until now.
     group.sync();
     const bool through = staged && !gradient_aligned;
-    double on_loss = 0, q_on = 0;
-    for (int64_t j = group.rank(); j < kept; j += group.size()) {
-      const int64_t id = ld(a.indices, first_kept + j);
+    double on_loss = off_loss, q_on = 0;
+    for (int64_t j = group.rank(); j < slots; j += group.size()) {
+      const int64_t id = id_of(j);
       if (id < 0) continue;
       float value;
       // The first place of an id alone reads its logit: the gradient may take its memory.
       if (!listed(j, id, value)) continue;
       const float x = logit(id);
-      const Outcome<double> o = support.outcome(x, value);
+      const Outcome<double> o = support.outcome(id, x, value);
       on_loss += D::loss(o, a);
       q_on += o.q;
       double slope;
@@ -617,7 +715,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
       else slope = D::gradient(o, a);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
-      if (gradient == nullptr) continue;
+      if (!gradient) continue;
       if (through) student_row[int(id)] = g;
       else st(gradient, id, g);
     }
@@ -625,11 +723,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     group.merge(totals, Add{}, 0.0);
     if (group.rank() == 0) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
-      const double outcomes_mass = bucketed ? 1.0 : totals[1];
+      const double outcomes_mass = truncated ? totals[1] : 1.0;
       const double soft = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0) - (D::first_order ? mean * drift : 0);
       st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
-    if (gradient != nullptr && through) {
+    if (gradient && through) {
       group.sync();
       for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
     }
@@ -660,8 +758,18 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_total(const float* row_loss, 
   }
 }
 
+template <class D> void launch_sparse(Context& ctx, const Rows& rows, const RowPlan& plan) {
+  const auto with = [&](auto block, auto warp) { launch(ctx, "divergence_sparse", plan.block ? block : warp, plan.launch, rows); };
+  if constexpr (D::any_mass && !D::adds_mass) {
+    if (rows.target == Target::sparse_weights)
+      return with(divergence_sparse<D, BlockGroup, OffList::unsaid>, divergence_sparse<D, WarpGroup, OffList::unsaid>);
+  }
+  if (rows.residual == Residual::uniform) with(divergence_sparse<D, BlockGroup, OffList::apart>, divergence_sparse<D, WarpGroup, OffList::apart>);
+  else with(divergence_sparse<D, BlockGroup, OffList::together>, divergence_sparse<D, WarpGroup, OffList::together>);
+}
+
 template <class D> void launch_rows(Context& ctx, const Rows& rows, const RowPlan& plan, bool sparse) {
-  if (sparse) launch(ctx, "divergence_sparse", plan.block ? divergence_sparse<D, BlockGroup> : divergence_sparse<D, WarpGroup>, plan.launch, rows);
+  if (sparse) launch_sparse<D>(ctx, rows, plan);
   else launch(ctx, "divergence_dense", plan.block ? divergence_dense<D, BlockGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
 }
 
@@ -674,10 +782,10 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
                 Int denominator, Float denominator_value) {
   const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};
-  a.student = student.as<float>(), a.teacher = teacher.as<float>();
+  a.student = student, a.teacher = teacher;
   a.indices = indices.as<int32_t>(), a.values = values.as<float>(), a.tail_log_mass = tail_log_mass.as<float>();
   a.labels = labels.as<int32_t>(), a.row_weights = row_weights.as<float>(), a.row_temperature = row_temperature.as<float>();
-  a.row_loss = row_loss.as<float>(), a.gradient = gradient.as<float>();
+  a.row_loss = row_loss.as<float>(), a.gradient = gradient;
   a.rows = rows, a.cols = cols, a.student_stride = student_stride, a.teacher_stride = teacher_stride, a.gradient_stride = gradient_stride, a.k = k;
   a.target = Target(target), a.residual = Residual(residual);
   a.parameter_a = parameter_a, a.parameter_b = parameter_b;

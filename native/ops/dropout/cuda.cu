@@ -7,7 +7,7 @@ namespace {
 
 LIMBECK_KERNEL void LIMBECK_BOUNDS(256) dropout_elements(const float* x, float* y, int64_t size, uint64_t seed, uint64_t offset, uint32_t threshold, float keep) {
   const int64_t before = int64_t(offset % 4);  // elements of the first counter that belong to earlier positions
-  const bool aligned = before == 0 && aligned16(x) && aligned16(y);
+  const bool aligned = before == 0 && aligned4(x) && aligned4(y);
   for (int64_t c = first_element(); c * 4 - before < size; c += element_step()) {
     const Philox4 random = philox_(offset / 4 + uint64_t(c), seed);
     const int64_t first = c * 4 - before;

@@ -5,9 +5,7 @@
 namespace limbeck::checks {
 
 inline bool fill(Context& ctx, Out y, Int size, Float) {
-  if (y.dtype != DType::float32 && y.dtype != DType::int32 && !(y.dtype == DType::float64 && ctx.device < 0))
-    return ctx.refuse(Fail::kind, "y must be float32 or int32: it is %s", kDTypeNames[int(y.dtype)]);
-  return extent(ctx, "size", size) && holds(ctx, "y", y, size);
+  return extent(ctx, "size", size) && holds(ctx, "y", y, size) && (y.dtype == DType::int32 || stored(ctx, "y", y));
 }
 
 }  // namespace limbeck::checks

@@ -13,6 +13,8 @@ template <class S> void fill_loop(S* y, Int size, S value) {
 }  // namespace
 
 void fill(Context&, Out y, Int size, Float value) {
+  if (y.dtype == DType::float16) return fill_loop(y.as<Float16>(), size, narrow_<Float16>(static_cast<float>(value)));
+  if (y.dtype == DType::bfloat16) return fill_loop(y.as<BFloat16>(), size, narrow_<BFloat16>(static_cast<float>(value)));
   if (y.dtype == DType::float64) return fill_loop(y.as<double>(), size, value);
   if (y.dtype == DType::int32) {
     // Out of range values stop at the ends of int32 and NaN is 0: the conversion itself would be undefined.

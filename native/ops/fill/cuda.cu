@@ -1,4 +1,4 @@
-// fill on CUDA: any element of four bytes.
+// fill on CUDA: the bits of any element of two or four bytes.
 #include "cuda/elements.h"
 
 namespace limbeck::cuda {
@@ -12,8 +12,10 @@ template <class T> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) fill_elements(T* y, i
 
 void fill(Context& ctx, Out y, Int size, Float value) {
   const Launch plan = plan_elements(ctx, size);
-  if (y.dtype == DType::int32) launch(ctx, "fill", fill_elements<int32_t>, plan, y.as<int32_t>(), size, int32_t(value));
-  else launch(ctx, "fill", fill_elements<float>, plan, y.as<float>(), size, float(value));
+  const float number = float(value);
+  if (y.dtype == DType::float16) launch(ctx, "fill", fill_elements<uint16_t>, plan, y.as<uint16_t>(), size, narrow_<Float16>(number).bits);
+  else if (y.dtype == DType::bfloat16) launch(ctx, "fill", fill_elements<uint16_t>, plan, y.as<uint16_t>(), size, narrow_<BFloat16>(number).bits);
+  else launch(ctx, "fill", fill_elements<uint32_t>, plan, y.as<uint32_t>(), size, y.dtype == DType::int32 ? uint32_t(int32_t(value)) : bits_of_float_(number));
 }
 
 }  // namespace limbeck::cuda

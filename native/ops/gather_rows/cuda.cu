@@ -23,9 +23,14 @@ template <class T> void gather(Context& ctx, In x, In indices, Out y, Int rows, 
 
 }  // namespace
 
+// Bits are moved: an element is two or four bytes.
 void gather_rows(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count) {
-  if (x.dtype == DType::int32) gather<int32_t>(ctx, x, indices, y, rows, cols, count, INT32_MIN);
-  else gather<float>(ctx, x, indices, y, rows, cols, count, NAN);
+  switch (x.dtype) {
+    case DType::float16: return gather<uint16_t>(ctx, x, indices, y, rows, cols, count, 0x7E00);
+    case DType::bfloat16: return gather<uint16_t>(ctx, x, indices, y, rows, cols, count, 0x7FC0);
+    case DType::int32: return gather<uint32_t>(ctx, x, indices, y, rows, cols, count, uint32_t(INT32_MIN));
+    default: return gather<uint32_t>(ctx, x, indices, y, rows, cols, count, bits_of_float_(NAN));
+  }
 }
 
 }  // namespace limbeck::cuda

@@ -45,7 +45,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) matmul_tiles(Matrix a, Matrix b, float* 
       const int64_t row = row0 + ty * 4 + i, col = col0 + tx * 4;
       if (row >= m || col >= n) continue;
       float* c_row = c + row * n;
-      const bool aligned = aligned16(c_row);
+      const bool aligned = aligned4(c_row);
       float out[4] = {0, 0, 0, 0};
       if (accumulate) load_chunk(c_row, col, n, aligned, 0.0f, out);
       for (int j = 0; j < 4; j++) out[j] += total[i][j];

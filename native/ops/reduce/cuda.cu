@@ -14,7 +14,7 @@ template <Reduce f> struct Merge {
 };
 
 template <Reduce f, class Group> LIMBECK_DEVICE void reduce_row(Group& group, const float* x, float* y, int64_t row, int64_t cols) {
-  const bool aligned = aligned16(x);
+  const bool aligned = aligned4(x);
   const int64_t step = int64_t(group.size()) * 4;
   double all = reduce_empty_<f, double>();
   for (int64_t block = 0; block < cols; block += step * kTerms) {

@@ -15,7 +15,7 @@ inline bool sample_target(Context& ctx, In logits, In row_temperature, Out indic
   if (!product(rows, draws < cols ? draws : cols, kept)) return ctx.refuse(Fail::value, "rows · draws must stay below 2^53: rows is %lld", (long long)rows);
   return code(ctx, "method", method, 0 LIMBECK_SAMPLE_METHODS(LIMBECK_COUNT_ENTRY)) && extent(ctx, "seed", seed) &&
          extent(ctx, "row_offset", row_offset) && extent(ctx, "row_offset + rows", row_offset + rows) &&
-         is(ctx, "logits", logits, DType::float32, size) && maybe(ctx, "row_temperature", row_temperature, DType::float32, rows) &&
+         holds(ctx, "logits", logits, size) && narrow(ctx, "logits", logits) && maybe(ctx, "row_temperature", row_temperature, DType::float32, rows) &&
          (row_temperature || positive(ctx, "temperature", temperature)) && is(ctx, "indices", indices, DType::int32, kept) &&
          is(ctx, "weights", weights, DType::float32, kept);
 }

@@ -154,7 +154,8 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   const Int slots = draws < cols ? draws : cols;
   const bool is_race = method == static_cast<Int>(SampleMethod::race);
   const size_t row_bytes = static_cast<size_t>(cols) * sizeof(double);
-  const size_t bytes = row_bytes + (is_race ? SampleRow::race_bytes(slots) : SampleRow::counts_bytes(draws, cols));
+  const size_t method_bytes = is_race ? SampleRow::race_bytes(slots) : SampleRow::counts_bytes(draws, cols);
+  const size_t bytes = row_bytes + method_bytes + (is_half(logits.dtype) ? static_cast<size_t>(cols) * sizeof(float) : 0);
   over_rows(rows, cols + draws, [&](Int begin, Int end) {
     char* memory = static_cast<char*>(scratch(bytes));
     if (!memory) return faults.out_of_memory(bytes);
@@ -162,7 +163,7 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
     for (Int r = begin; r < end && !faults.beyond(r); ++r) {
       const double t = temperature_of(faults, row_temperature, temperature, r);
       if (!(t == t)) continue;
-      const float* x = logits.as<float>() + r * cols;
+      const float* x = widened<F32>(logits, r * cols, cols, reinterpret_cast<float*>(memory + row_bytes + method_bytes));
       float max = -INFINITY;
       bool valid = true;
       for (Int i = 0; i < cols; ++i) {

@@ -11,7 +11,8 @@ constexpr int kSampleBlock = 256, kSampleWarps = kSampleBlock / 32;
 constexpr int kSampleShared = 2048;  // positions that fit shared memory; more draws are counted in a workspace
 
 struct Sample {
-  const float *logits, *row_temperature;
+  AnyIn logits;
+  const float* row_temperature;
   int32_t* indices;
   float* weights;
   uint64_t* workspace;  // per block, two numbers per column; null where shared memory is enough
@@ -74,7 +75,7 @@ struct SampleRow {
   const Sample& a;
   const Shared<int>& parts;
   int64_t row;
-  const float* x;
+  AnyIn x;
   double temperature, scale;
   float max;
   uint64_t total, key;
@@ -267,7 +268,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
   BlockGroup group(scratch);
   const Shared<int> histogram = positions.slice<int>(0, 256);
   for (int64_t row = block_index(); row < a.rows; row += grid_size()) {
-    SampleRow s{a, parts, row, a.logits + row * a.cols, row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
+    SampleRow s{a, parts, row, offset(a.logits, row * a.cols), row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
     if (s.measure(group)) {
       if (a.method == int(SampleMethod::race)) sample_race(s, histogram, choice);
       else sample_counts(s, group, positions, mass_parts);
@@ -282,7 +283,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
 }  // namespace
 
 void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset) {
-  Sample a{logits.as<float>(), row_temperature.as<float>(), indices.as<int32_t>(), weights.as<float>(), nullptr, rows, cols, draws,
+  Sample a{logits, row_temperature.as<float>(), indices.as<int32_t>(), weights.as<float>(), nullptr, rows, cols, draws,
            draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method)};
   int64_t grid = int64_t(limits(ctx).multiprocessors) * 8;
   if (rows < grid) grid = rows;

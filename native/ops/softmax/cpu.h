@@ -27,9 +27,15 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
     over_rows(rows, cols, [&](Int begin, Int end) {
+      const RowRoom<S> room(faults, cols, is_half(x.dtype) ? 2 : 0);
+      if (!room) return;
       for (Int r = begin; r < end && !faults.beyond(r); ++r) {
         const double t = temperature_of(faults, row_temperature, temperature, r);
-        if (t == t) softmax_row<V, S>(x.as<S>() + r * cols, y.as<S>() + r * cols, cols, t, is_log != 0);
+        if (!(t == t)) continue;
+        const S* from = widened<V>(x, r * cols, cols, room.row(0));
+        S* to = is_half(y.dtype) ? room.row(1) : y.as<S>() + r * cols;
+        softmax_row<V, S>(from, to, cols, t, is_log != 0);
+        if (is_half(y.dtype)) narrowed<V>(to, y, r * cols, cols);
       }
     });
   });

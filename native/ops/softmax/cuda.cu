@@ -6,8 +6,9 @@ namespace limbeck::cuda {
 namespace {
 
 struct Rows {
-  const float *x, *row_temperature;
-  float* y;
+  AnyIn x;
+  const float* row_temperature;
+  AnyOut y;
   int64_t rows, cols;
   double temperature;
   int row_floats, group_bytes;
@@ -22,9 +23,9 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_rows(Rows
   const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.row_floats);
   const int64_t step = int64_t(group.size()) * 4;
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
-    const float* x_row = a.x + row * a.cols;
-    float* y_row = a.y + row * a.cols;
-    const bool x_aligned = aligned16(x_row), y_aligned = aligned16(y_row);
+    const AnyIn x_row = offset(a.x, row * a.cols);
+    const AnyOut y_row = offset(a.y, row * a.cols);
+    const bool x_aligned = aligned4(x_row), y_aligned = aligned4(y_row);
     const double temperature = a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature;
     const Inverse inverse = Inverse::of(temperature);
     if (staged) {
@@ -68,7 +69,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_rows(Rows
 void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
   const int64_t padded = (cols + 3) / 4 * 4;
   const RowPlan plan = plan_rows(ctx, rows, cols, padded * 4, 0);
-  const Rows a{x.as<float>(), row_temperature.as<float>(), y.as<float>(), rows, cols, temperature, plan.staged ? int(padded) : 0,
+  const Rows a{x, row_temperature.as<float>(), y, rows, cols, temperature, plan.staged ? int(padded) : 0,
                plan.staged ? int(padded * 4) : 0, is_log != 0};
   launch(ctx, "softmax", plan.block ? softmax_rows<BlockGroup> : softmax_rows<WarpGroup>, plan.launch, a);
 }

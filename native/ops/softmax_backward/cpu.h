@@ -30,10 +30,16 @@ void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
     over_rows(rows, cols, [&](Int begin, Int end) {
+      const RowRoom<S> room(faults, cols, is_half(y.dtype) ? 3 : 0);
+      if (!room) return;
       for (Int r = begin; r < end && !faults.beyond(r); ++r) {
         const double t = temperature_of(faults, row_temperature, temperature, r);
+        if (!(t == t)) continue;
         const Int at = r * cols;
-        if (t == t) softmax_backward_row<V, S>(y.as<S>() + at, gradient_y.as<S>() + at, gradient_x.as<S>() + at, cols, t, is_log != 0);
+        const S *row = widened<V>(y, at, cols, room.row(0)), *g = widened<V>(gradient_y, at, cols, room.row(1));
+        S* out = is_half(gradient_x.dtype) ? room.row(2) : gradient_x.as<S>() + at;
+        softmax_backward_row<V, S>(row, g, out, cols, t, is_log != 0);
+        if (is_half(gradient_x.dtype)) narrowed<V>(out, gradient_x, at, cols);
       }
     });
   });

@@ -7,8 +7,9 @@ namespace limbeck::cuda {
 namespace {
 
 struct Rows {
-  const float *y, *gradient_y, *row_temperature;
-  float* gradient_x;
+  AnyIn y, gradient_y;
+  const float* row_temperature;
+  AnyOut gradient_x;
   int64_t rows, cols;
   double temperature;
   int row_floats, group_bytes;
@@ -24,9 +25,9 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_backward_
   const Shared<float> y_shared = own.slice<float>(0, a.row_floats), g_shared = own.slice<float>(a.row_floats * 4, a.row_floats);
   const int64_t step = int64_t(group.size()) * 4;
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
-    const float *y_row = a.y + row * a.cols, *g_row = a.gradient_y + row * a.cols;
-    float* out = a.gradient_x + row * a.cols;
-    const bool y_aligned = aligned16(y_row), g_aligned = aligned16(g_row), out_aligned = aligned16(out);
+    const AnyIn y_row = offset(a.y, row * a.cols), g_row = offset(a.gradient_y, row * a.cols);
+    const AnyOut out = offset(a.gradient_x, row * a.cols);
+    const bool y_aligned = aligned4(y_row), g_aligned = aligned4(g_row), out_aligned = aligned4(out);
     const double temperature = a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature;
     const float inverse = temperature > 0 && temperature < INFINITY ? float(1 / temperature) : NAN;
     if (staged) {
@@ -71,7 +72,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_backward_
 void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out gradient_x, Int rows, Int cols, Float temperature, Int is_log) {
   const int64_t padded = (cols + 3) / 4 * 4;
   const RowPlan plan = plan_rows(ctx, rows, cols, padded * 8, 0);
-  const Rows a{y.as<float>(), gradient_y.as<float>(), row_temperature.as<float>(), gradient_x.as<float>(), rows, cols, temperature,
+  const Rows a{y, gradient_y, row_temperature.as<float>(), gradient_x, rows, cols, temperature,
                plan.staged ? int(padded) : 0, plan.staged ? int(padded * 8) : 0, is_log != 0};
   launch(ctx, "softmax_backward", plan.block ? softmax_backward_rows<BlockGroup> : softmax_backward_rows<WarpGroup>, plan.launch, a);
 }

@@ -15,8 +15,8 @@ inline bool selection(Context& ctx, Int rows, Int cols, Int k, Int& size, Int& k
 
 inline bool top_k(Context& ctx, In x, Out values, Out indices, Int rows, Int cols, Int k) {
   Int size = 0, kept = 0;
-  return selection(ctx, rows, cols, k, size, kept) && is(ctx, "x", x, DType::float32, size) &&
-         is(ctx, "values", values, DType::float32, kept) && is(ctx, "indices", indices, DType::int32, kept);
+  return selection(ctx, rows, cols, k, size, kept) && holds(ctx, "x", x, size) && narrow(ctx, "x", x) &&
+         is(ctx, "values", values, x.dtype, kept) && is(ctx, "indices", indices, DType::int32, kept);
 }
 
 }  // namespace limbeck::checks

@@ -188,16 +188,19 @@ struct TopK {
 
 void top_k(Context& ctx, In x, Out values, Out indices, Int rows, Int cols, Int k) {
   Faults faults;
+  const bool halves = is_half(x.dtype);
+  const size_t selection = (TopK::bytes(k) + 63) / 64 * 64, bytes = selection + (halves ? static_cast<size_t>(cols) * sizeof(float) : 0);
   over_rows(rows, cols, [&](Int begin, Int end) {
-    void* memory = scratch(TopK::bytes(k));
-    if (!memory) return faults.out_of_memory(TopK::bytes(k));
+    char* memory = static_cast<char*>(scratch(bytes));
+    if (!memory) return faults.out_of_memory(bytes);
     TopK best(memory, k);
     for (Int r = begin; r < end; ++r) {
-      const float* row = x.as<float>() + r * cols;
+      const float* row = widened<F32>(x, r * cols, cols, reinterpret_cast<float*>(memory + selection));
       best.select(row, cols);
       for (Int j = 0; j < k; ++j) {
         const Int at = best.index(j);
-        values.as<float>()[r * k + j] = row[at];
+        if (halves) values.as<uint16_t>()[r * k + j] = x.as<uint16_t>()[r * cols + at];
+        else values.as<float>()[r * k + j] = row[at];
         indices.as<int32_t>()[r * k + j] = static_cast<int32_t>(at);
       }
     }

@@ -5,11 +5,11 @@
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
-template <Unary f, class V, class S> void unary_loop(const S* x, S* y, Int size, double parameter) {
+template <Unary f, class V, class S> void unary_loop(In x, Out y, Int size, double parameter) {
   const V p = splat<V>(parameter);
   over_elements(size, [=](Int begin, Int end) {
-    each<V>(end - begin, [&](Int i, auto span) LIMBECK_INLINE {
-      span.store(y + begin + i, unary_<f>(span.load(x + begin + i, 1), p));
+    in_pieces<V, S>(x, y, begin, end, [p](const S* from, S* to, Int n) {
+      each<V>(n, [&](Int i, auto span) LIMBECK_INLINE { span.store(to + i, unary_<f>(span.load(from + i, 1), p)); });
     });
   });
 }
@@ -17,8 +17,8 @@ template <Unary f, class V, class S> void unary_loop(const S* x, S* y, Int size,
 }  // namespace
 
 void unary(Context&, In x, Out y, Int size, Int function, Float parameter) {
-  // A copy moves the bits, of any dtype.
-  if (Unary(function) == Unary::copy) {
+  // A copy to the same type moves the bits; to another one it converts.
+  if (Unary(function) == Unary::copy && x.dtype == y.dtype) {
     const Int bytes = kDTypeBytes[int(x.dtype)];
     const char* from = x.as<char>();
     char* to = y.as<char>();
@@ -31,7 +31,7 @@ void unary(Context&, In x, Out y, Int size, Int function, Float parameter) {
     using S = typename lane<V>::scalar;
     switch (Unary(function)) {
 #define LIMBECK_CASE(name) \
-  case Unary::name: return unary_loop<Unary::name, V, S>(x.as<S>(), y.as<S>(), size, parameter);
+  case Unary::name: return unary_loop<Unary::name, V, S>(x, y, size, parameter);
       LIMBECK_UNARY(LIMBECK_CASE)
 #undef LIMBECK_CASE
     }

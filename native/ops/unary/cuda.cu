@@ -5,7 +5,7 @@
 namespace limbeck::cuda {
 namespace {
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(256) unary_elements(const float* x, float* y, int64_t size, Unary function, float parameter) {
+LIMBECK_KERNEL void LIMBECK_BOUNDS(256) unary_elements(AnyIn x, AnyOut y, int64_t size, Unary function, float parameter) {
   each4(size, [&](int64_t i, bool aligned) {
     float v[4];
     load_chunk(x, i, size, aligned, 0.0f, v);
@@ -22,7 +22,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) unary_elements(const float* x, float* y,
 }  // namespace
 
 void unary(Context& ctx, In x, Out y, Int size, Int function, Float parameter) {
-  launch(ctx, "unary", unary_elements, plan_elements(ctx, size), x.as<float>(), y.as<float>(), size, Unary(function), float(parameter));
+  launch(ctx, "unary", unary_elements, plan_elements(ctx, size), AnyIn(x), AnyOut(y), size, Unary(function), float(parameter));
 }
 
 }  // namespace limbeck::cuda
