@@ -1,6 +1,7 @@
 // One process of `npm run bench`: one device and instruction set, a table on the terminal and, with --json FILE, the numbers.
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { benchCalls } from './calls.js';
 import { benchOps, formatTiming } from './ops.js';
 
 const { values } = parseArgs({
@@ -16,4 +17,6 @@ const report = benchOps({
 console.log(
   `copy: ${report.copyGigabytesPerSecond.toFixed(1)} GB/s read and written; ${report.threads} threads; buffers rotate over ${report.rotatedMegabytes} MB`,
 );
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+const calls = values.device === 'cpu' ? benchCalls() : [];
+for (const { call, microseconds } of calls) console.log(`${call}: ${microseconds.toFixed(2)} µs a call`);
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...report, calls }, null, 1)}\n`);

@@ -46,9 +46,37 @@ export const SHAPES = [
   { rows: 16_384, cols: 10 },
 ];
 
+/** Every divergence and residual is timed at this many columns, the main ones at all shapes. */
+const OTHERS_AT = 32_000;
+
 const NO_LABEL = -2_147_483_648;
 
 type Numbers = Float32Array | Int32Array;
+
+/** The kernel of the row losses with its parameters by name: the mean over rows at temperature 2 unless something else is said. */
+function rowLossCall(addon: Native, given: Record<string, Handle | number | null> & { cols: number }): () => void {
+  const { cols } = given;
+  const defaults: typeof given = {
+    cols,
+    student_stride: cols,
+    teacher_stride: cols,
+    gradient_stride: cols,
+    residual: findCode('residual', 'none'),
+    log_prob_scale: 1,
+    temperature: 2,
+    temperature_squared: 1,
+    ignore_index: -100,
+    unlabelled_index: NO_LABEL,
+    reduction: findCode('reduction', 'mean'),
+    denominator: findCode('denominator', 'rows'),
+  };
+  const parameters = addon.schema.divergence!.split(', ').map((parameter) => {
+    const [kind, name] = parameter.split(' ') as [string, string];
+    return given[name] ?? defaults[name] ?? (kind === 'Int' || kind === 'Float' ? 0 : null);
+  });
+  const kernel = addon.kernels.divergence as (...parameters: (Handle | number | null)[]) => void;
+  return () => kernel(...parameters);
+}
 
 /** Memory on the device under test. */
 class Arena {
@@ -116,8 +144,8 @@ export function benchOps(options: BenchOptions): BenchReport {
   const arena = new Arena(addon, device);
   const setsFor = (bytes: number) => Math.min(256, Math.max(2, Math.ceil(rotateBytes / bytes)));
 
-  function run(op: string, rows: number, cols: number, bytes: number, build: (set: number) => () => void): Timing {
-    const calls = Array.from({ length: setsFor(bytes) }, (_, set) => build(set));
+  function run(op: string, rows: number, cols: number, bytes: number, build: (set: number) => () => void, sets = setsFor(bytes)): Timing {
+    const calls = Array.from({ length: sets }, (_, set) => build(set));
     const { median, spread, samples } = time(addon, device, calls, seconds);
     arena.free();
     const gigabytesPerSecond = bytes / median / 1e6;
@@ -143,6 +171,15 @@ export function benchOps(options: BenchOptions): BenchReport {
   }
 
   const timings: Timing[] = [];
+  // A residual this build knows by name only.
+  const attempted = (measure: () => void) => {
+    try {
+      measure();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      arena.free();
+    }
+  };
   const report = (timing: Timing) => {
     timings.push(timing);
     options.onTiming?.(timing);
@@ -154,23 +191,56 @@ export function benchOps(options: BenchOptions): BenchReport {
     const other = logits(elements, 2);
     const kept = Math.min(k, cols);
     const kl = findCode('divergence', 'forward_kl');
-    const mean = findCode('reduction', 'mean');
-    const byRows = findCode('denominator', 'rows');
 
-    report(
-      run('dense KD, loss and gradient', rows, cols, 12 * elements, () => {
+    const dense = (name: string, code: number, parameter: number) =>
+      run(name, rows, cols, 12 * elements, () => {
         const student = arena.place(source.slice());
         const teacher = arena.place(other.slice());
         const gradient = arena.place(new Float32Array(elements).fill(1));
         const rowLoss = arena.place(new Float32Array(rows).fill(1));
         const loss = arena.place(new Float32Array(1));
         const target = findCode('target', 'logits');
-        const none = findCode('residual', 'none');
-        return () =>
-          addon.kernels.divergence(
-            ...([student, teacher, null, null, null, null, null, null, rowLoss, loss, gradient] as const),
-            ...([rows, cols, cols, cols, cols, 0, target, kl, 0, 0, none, 1, 2, 1, 0, 0, -100, NO_LABEL, mean, byRows, 0] as const),
-          );
+        return rowLossCall(addon, {
+          student,
+          teacher,
+          row_loss: rowLoss,
+          loss,
+          gradient,
+          rows,
+          cols,
+          target,
+          divergence: code,
+          parameter_a: parameter,
+        });
+      });
+    report(dense('dense KD, loss and gradient', kl, 0));
+    if (cols === OTHERS_AT) {
+      addon.codes.divergence.forEach((name, code) => {
+        if (code !== kl) report(dense(`dense ${name}`, code, name === 'jensen_shannon' ? 0.5 : 0.1));
+      });
+    }
+    report(
+      run('cross-entropy and gradient', rows, cols, 8 * elements, () => {
+        const student = arena.place(source.slice());
+        const gradient = arena.place(new Float32Array(elements).fill(1));
+        const labels = arena.place(Int32Array.from({ length: rows }, (_, r) => (7919 * r) % cols));
+        const rowLoss = arena.place(new Float32Array(rows).fill(1));
+        const loss = arena.place(new Float32Array(1));
+        const target = findCode('target', 'none');
+        return rowLossCall(addon, {
+          student,
+          labels,
+          row_loss: rowLoss,
+          loss,
+          gradient,
+          rows,
+          cols,
+          target,
+          divergence: kl,
+          temperature: 1,
+          temperature_squared: 0,
+          hard_weight: 1,
+        });
       }),
     );
 
@@ -194,47 +264,44 @@ export function benchOps(options: BenchOptions): BenchReport {
       arena.free();
     }
     if (kept < cols) {
-      report({
-        ...run('sparse KD, loss and gradient', rows, cols, 8 * elements + 8 * rows * kept, () => {
+      const sparse = (name: string, residual: string) =>
+        run(name, rows, cols, 8 * elements + 8 * rows * kept, () => {
           const student = arena.place(other.slice());
           const gradient = arena.place(new Float32Array(elements).fill(1));
           const ids = arena.place(indices.slice());
-          const values = arena.place(logProbs.slice());
-          const tails = arena.place(tail.slice());
+          const sampled = residual === 'sampled';
+          const values = arena.place(sampled ? logProbs.map((value) => Math.exp(value)) : logProbs.slice());
+          const tails = sampled ? null : arena.place(tail.slice());
           const rowLoss = arena.place(new Float32Array(rows).fill(1));
           const loss = arena.place(new Float32Array(1));
-          const target = findCode('target', 'sparse_log_probs');
-          const residual = findCode('residual', 'tail_bucket');
-          return () =>
-            addon.kernels.divergence(
-              ...([student, null, ids, values, tails, null, null, null, rowLoss, loss, gradient] as const),
-              ...([
-                rows,
-                cols,
-                cols,
-                cols,
-                cols,
-                kept,
-                target,
-                kl,
-                0,
-                0,
-                residual,
-                1,
-                2,
-                1,
-                0,
-                0,
-                -100,
-                NO_LABEL,
-                mean,
-                byRows,
-                0,
-              ] as const),
-            );
-        }),
-        k: kept,
-      });
+          const target = findCode('target', sampled ? 'sparse_weights' : 'sparse_log_probs');
+          const divergence = sampled ? findCode('divergence', 'soft_cross_entropy') : kl;
+          const rule = findCode('residual', residual);
+          const labels = residual === 'label' ? arena.place(Int32Array.from({ length: rows }, (_, r) => (7919 * r) % cols)) : null;
+          return rowLossCall(addon, {
+            student,
+            indices: ids,
+            values,
+            tail_log_mass: tails,
+            row_loss: rowLoss,
+            loss,
+            gradient,
+            rows,
+            cols,
+            k: kept,
+            target,
+            divergence,
+            residual: rule,
+            labels,
+          });
+        });
+      report({ ...sparse('sparse KD, loss and gradient', 'tail_bucket'), k: kept });
+      if (cols === OTHERS_AT) {
+        for (const residual of addon.codes.residual) {
+          if (residual !== 'none' && residual !== 'tail_bucket')
+            attempted(() => report({ ...sparse(`sparse ${residual}`, residual), k: kept }));
+        }
+      }
       report({
         ...run('capture of the top k', rows, cols, 4 * elements + 8 * rows * kept + 8 * rows, () => {
           const x = arena.place(source.slice());
@@ -254,6 +321,39 @@ export function benchOps(options: BenchOptions): BenchReport {
         return () => addon.kernels.softmax(x, null, y, rows, cols, 2, 0);
       }),
     );
+  }
+
+  if (device === 'cpu' && options.shapes === undefined) {
+    // The contract's share of the copy rate: student, teacher and gradient together take 1 GiB.
+    const rows = Math.floor(2 ** 30 / 12 / OTHERS_AT);
+    const elements = rows * OTHERS_AT;
+    const part = logits(64 * OTHERS_AT, 3);
+    const filled = (shift: number) => {
+      const all = new Float32Array(elements);
+      for (let at = 0; at < elements; at += part.length) all.set(part.subarray(0, Math.min(part.length, elements - at)), at);
+      return all.map((value, i) => value * (1 + shift * (i % 3)));
+    };
+    const codes = ['target:logits', 'divergence:forward_kl', 'residual:none', 'reduction:mean', 'denominator:rows'] as const;
+    const [target, kl, none, mean, byRows] = codes.map((entry) => findCode(...(entry.split(':') as ['target', string]))) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const timing = run(
+      'dense KD of 1 GiB',
+      rows,
+      OTHERS_AT,
+      12 * elements,
+      () => {
+        const [student, teacher, gradient] = [filled(0), filled(0.3), new Float32Array(elements).fill(1)];
+        const [rowLoss, loss] = [new Float32Array(rows), new Float32Array(1)];
+        return rowLossCall(addon, { student, teacher, row_loss: rowLoss, loss, gradient, rows, cols: OTHERS_AT, target, divergence: kl });
+      },
+      1,
+    );
+    report(timing);
   }
 
   const card = info.cuda.devices[0]?.name ?? 'cuda';

@@ -51,6 +51,16 @@ LIMBECK_FN double expm1_(double a) { return expm1(a); }
 LIMBECK_FN float log1p_(float a) { return log1pf(a); }
 LIMBECK_FN double log1p_(double a) { return log1p(a); }
 
+// e^{−s} and 1 − e^{−s} for s >= 0, both to their own last digits. NaN stays.
+template <class V> struct Decay {
+  V e, rest;
+};
+LIMBECK_FN Decay<float> decay_(float s) { return {expf(-s), -expm1f(-s)}; }
+LIMBECK_FN Decay<double> decay_(double s) { return {exp(-s), -expm1(-s)}; }
+// ln u for u = 1 − t in (0, 1] where u and t are both known to their own last digits.
+LIMBECK_FN float log_share_(float u, float t) { return t < 0.25f ? log1pf(-t) : logf(u); }
+LIMBECK_FN double log_share_(double u, double t) { return t < 0.25 ? log1p(-t) : log(u); }
+
 LIMBECK_FN bool lt_(float a, float b) { return a < b; }
 LIMBECK_FN bool lt_(double a, double b) { return a < b; }
 LIMBECK_FN bool eq_(float a, float b) { return a == b; }

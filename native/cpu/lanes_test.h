@@ -4,7 +4,7 @@
 namespace limbeck::lanes_test {
 
 // The lane functions by number: exp_ log_ expm1_ log1p_ sqrt_ exp_scaled_ RowExp abs_.
-inline constexpr int kFunctions = 8;
+inline constexpr int kFunctions = 12;
 // exp_scaled_ and RowExp are tried at this temperature: neither 1/T nor log2(e)/T is a float.
 inline constexpr double kTemperature = 3;
 

@@ -233,6 +233,17 @@ void parallel(int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t
   shared->busy.clear(std::memory_order_release);
 }
 
+size_t last_cache() {
+  static const size_t bytes = [] {
+    long found = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    found = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return found > 0 ? static_cast<size_t>(found) : size_t(32) << 20;
+  }();
+  return bytes;
+}
+
 void* scratch(size_t bytes, int slot) {
   Scratch& mine = thread_scratch[slot];
   if (mine.data && bytes <= mine.bytes) return mine.data;

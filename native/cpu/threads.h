@@ -16,6 +16,9 @@ template <class F> void parallel(int64_t count, int64_t grain, F& body) {
   parallel(count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<F*>(context))(begin, end); }, &body);
 }
 
+// Bytes of the last cache: what is larger is written past it.
+size_t last_cache();
+
 // Working memory of the calling thread, 64-byte aligned, kept from call to call; nullptr when memory is short.
 // Slot 0 is for the pieces of a parallel loop, slot 1 for the caller of one.
 void* scratch(size_t bytes, int slot = 0);

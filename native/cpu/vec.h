@@ -133,6 +133,54 @@ template <class V, class S> LIMBECK_FN S largest(const S* p, Int n) {
   return vec<V>::largest(max_(max_(a, b), max_(c, d)));
 }
 
+// The largest element, and whether all elements are ordinary numbers: then no difference of two is infinite. NaN may be dropped.
+template <class S> struct Range {
+  S max, min;
+  bool finite;
+  double span() const { return finite ? static_cast<double>(max) - static_cast<double>(min) : INFINITY; }
+};
+template <class V, class S> LIMBECK_FN Range<S> range_of(const S* p, Int n) {
+  constexpr Int W = lane<V>::width;
+  V a = splat<V>(-INFINITY), b = a, low = splat<V>(INFINITY), c = low;
+  Int i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) {
+    const V x = vec<V>::load(p + i), y = vec<V>::load(p + i + W);
+    a = max_(x, a);
+    b = max_(y, b);
+    low = min_(x, low);
+    c = min_(y, c);
+  }
+  for (; i + W <= n; i += W) {
+    const V x = vec<V>::load(p + i);
+    a = max_(x, a);
+    low = min_(x, low);
+  }
+  if constexpr (W > 1)
+    if (i < n) {
+      b = max_(vec<V>::load(p + i, n - i, static_cast<S>(-INFINITY)), b);
+      c = min_(vec<V>::load(p + i, n - i, static_cast<S>(INFINITY)), c);
+    }
+  const S max = vec<V>::largest(max_(a, b)), min = -vec<V>::largest(-min_(low, c));
+  return {max, min, max < S(1e30) && min > S(-1e30)};
+}
+
+// Copies past the caches. The caller fences before another thread may look.
+template <class V, class S> LIMBECK_FN void stream_row(S* to, const S* from, Int n) {
+  constexpr Int W = lane<V>::width;
+  Int i = 0;
+  if constexpr (W > 1) {
+    const Int lead = static_cast<Int>((64 - reinterpret_cast<uintptr_t>(to) % 64) % 64 / sizeof(S));
+    for (; i < (lead < n ? lead : n); ++i) to[i] = from[i];
+  }
+  for (; i + W <= n; i += W) vec<V>::stream(to + i, vec<V>::load(from + i));
+  for (; i < n; ++i) to[i] = from[i];
+}
+LIMBECK_FN void stream_fence() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // One scalar in every lane, without splat's way through double.
 template <class V, class S> LIMBECK_FN V spread(S x) {
   if constexpr (lane<V>::width == 1) return x;

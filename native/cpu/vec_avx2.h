@@ -35,16 +35,20 @@ LIMBECK_FN F32 scale2_(F32 a, F32 n) {
   const __m256 high = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23));
   return {_mm256_mul_ps(_mm256_mul_ps(a.v, low), high)};
 }
-// x = m·2^e, m in [√½, √2); denormals are scaled up first.
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23)))}; }
+// x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
+LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
+  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
+  const __m256i root = _mm256_set1_epi32(0x3F3504F3), bits = _mm256_sub_epi32(_mm256_castps_si256(x.v), root);
+  e = {_mm256_cvtepi32_ps(_mm256_srai_epi32(bits, 23))};
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x007FFFFF)), root))};
+}
 LIMBECK_FN F32 split_(F32 x, F32& e) {
   const __m256 small = _mm256_cmp_ps(x.v, _mm256_set1_ps(1.17549435e-38f), _CMP_LT_OQ);
-  const __m256 scaled = _mm256_blendv_ps(x.v, _mm256_mul_ps(x.v, _mm256_set1_ps(8388608.0f)), small);
-  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
-  const __m256i root = _mm256_set1_epi32(0x3F3504F3), bits = _mm256_sub_epi32(_mm256_castps_si256(scaled), root);
-  const __m256i exponent = _mm256_srai_epi32(bits, 23);
-  const __m256 shift = _mm256_and_ps(small, _mm256_set1_ps(23.0f));
-  e = {_mm256_sub_ps(_mm256_cvtepi32_ps(exponent), shift)};
-  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x007FFFFF)), root))};
+  const F32 m = split_normal_({_mm256_blendv_ps(x.v, _mm256_mul_ps(x.v, _mm256_set1_ps(8388608.0f)), small)}, e);
+  e = {_mm256_sub_ps(e.v, _mm256_and_ps(small, _mm256_set1_ps(23.0f)))};
+  return m;
 }
 
 }  // namespace limbeck::cpu::avx2::simd

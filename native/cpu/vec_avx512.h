@@ -35,15 +35,20 @@ LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_
 LIMBECK_FN F32 select_(M32 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m.m, b.v, a.v)}; }
 LIMBECK_FN F32 round_(F32 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 LIMBECK_FN F32 scale2_(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
-// x = m·2^e, m in [√½, √2); denormals are scaled up first.
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+// x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
+LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
+  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
+  const __m512i root = _mm512_set1_epi32(0x3F3504F3), bits = _mm512_sub_epi32(_mm512_castps_si512(x.v), root);
+  e = {_mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 23))};
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(0x007FFFFF)), root))};
+}
 LIMBECK_FN F32 split_(F32 x, F32& e) {
   const __mmask16 small = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.17549435e-38f), _CMP_LT_OQ);
-  const __m512 scaled = _mm512_mask_mul_ps(x.v, small, x.v, _mm512_set1_ps(8388608.0f));
-  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
-  const __m512i root = _mm512_set1_epi32(0x3F3504F3), bits = _mm512_sub_epi32(_mm512_castps_si512(scaled), root);
-  const __m512 exponent = _mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 23));
-  e = {_mm512_mask_sub_ps(exponent, small, exponent, _mm512_set1_ps(23.0f))};
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(0x007FFFFF)), root))};
+  const F32 m = split_normal_({_mm512_mask_mul_ps(x.v, small, x.v, _mm512_set1_ps(8388608.0f))}, e);
+  e = {_mm512_mask_sub_ps(e.v, small, e.v, _mm512_set1_ps(23.0f))};
+  return m;
 }
 
 }  // namespace limbeck::cpu::avx512::simd

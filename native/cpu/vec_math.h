@@ -15,7 +15,7 @@ template <class V> LIMBECK_FN V exp_near_(V r) {
   return p;
 }
 
-inline constexpr double kLog2e = 1.4426950408889634, kLn2High = 0.693359375, kLn2Low = -2.12194440054690583e-4;
+inline constexpr double kLog2e = 1.4426950408889634, kLn2 = 0.6931471805599453, kLn2High = 0.693359375, kLn2Low = -2.12194440054690583e-4;
 // Beyond these the result is 0 or +inf; a constant comes first in max_ and min_, which keeps a NaN.
 inline constexpr double kExpLow = -104, kExpHigh = 89;
 
@@ -45,10 +45,18 @@ template <class V> LIMBECK_FN V expm1_vector_(V x) {
   return select_(eq_(n, splat<V>(0)), p, far + far);
 }
 
-// x = m·2^e with m in [√½, √2): ln x = ln m + e·ln2 (Cephes).
-template <class V> LIMBECK_FN V log_vector_(V x) {
-  V e;
-  const V f = split_(x, e) - splat<V>(1), z = f * f;
+// e^{−s} and 1 − e^{−s} = (1 − 2ⁿ) − 2ⁿ·(e^r − 1), s >= 0. From e^{−87} on the one stands still near 0 and the other is 1.
+template <class V> LIMBECK_FN Decay<V> decay_vector_(V s) {
+  const V magic = splat<V>(12582912.0), z = max_(splat<V>(-87), -s);
+  const V n = fma_(z, splat<V>(kLog2e), magic) - magic;
+  const V r = fma_(n, splat<V>(-kLn2Low), fma_(n, splat<V>(-kLn2High), z));
+  const V p = fma_(exp_near_(r), r * r, r), whole = times2_(splat<V>(1), n);
+  return {fma_(p, whole, whole), fma_(-p, whole, splat<V>(1) - whole)};
+}
+
+// ln(1 + f) for 1 + f in [√½, √2) (Cephes).
+template <class V> LIMBECK_FN V log_near_(V f) {
+  const V z = f * f;
   V p = splat<V>(7.0376836292e-2);
   p = fma_(p, f, splat<V>(-1.1514610310e-1));
   p = fma_(p, f, splat<V>(1.1676998740e-1));
@@ -58,9 +66,21 @@ template <class V> LIMBECK_FN V log_vector_(V x) {
   p = fma_(p, f, splat<V>(2.0000714765e-1));
   p = fma_(p, f, splat<V>(-2.4999993993e-1));
   p = fma_(p, f, splat<V>(3.3333331174e-1));
-  V y = fma_(e, splat<V>(kLn2Low), p * f * z);
-  y = f + fma_(z, splat<V>(-0.5), y);
-  y = fma_(e, splat<V>(kLn2High), y);
+  return fma_(fma_(p, f, splat<V>(-0.5)), z, f);
+}
+
+// With t in hand where u is near 1.
+template <class V> LIMBECK_FN V log_share_vector_(V u, V t) {
+  V e;
+  const V f = split_normal_(u, e) - splat<V>(1);
+  return fma_(e, splat<V>(kLn2), log_near_(select_(eq_(e, splat<V>(0)), -t, f)));
+}
+
+// x = m·2^e with m in [√½, √2): ln x = ln m + e·ln2.
+template <class V> LIMBECK_FN V log_vector_(V x) {
+  V e;
+  const V f = split_(x, e) - splat<V>(1);
+  V y = fma_(e, splat<V>(kLn2High), fma_(e, splat<V>(kLn2Low), log_near_(f)));
   y = select_(lt_(x, splat<V>(INFINITY)), y, x);  // +inf and NaN stay
   y = select_(lt_(x, splat<V>(0)), splat<V>(NAN), y);
   return select_(eq_(x, splat<V>(0)), splat<V>(-INFINITY), y);
@@ -84,6 +104,26 @@ template <class V> struct RowExp {
     return {splat<V>(high), splat<V>(rest - rest == 0 ? rest : 0), splat<V>(limit < -3e38 ? -3e38 : limit)};
   }
 
+  // Whether no term of a row whose logits span this much comes near the denormal numbers: then near() does.
+  bool spares(double span) const { return lane<V>::width > 1 && span * static_cast<double>(vec<V>::largest(hi)) < 120; }
+
+  // 2^r for |r| <= ½.
+  LIMBECK_FN static V fraction(V r) {
+    V p = splat<V>(1.5353361712e-4);
+    p = fma_(p, r, splat<V>(1.3398874478e-3));
+    p = fma_(p, r, splat<V>(9.6184373590e-3));
+    p = fma_(p, r, splat<V>(5.5503324709e-2));
+    p = fma_(p, r, splat<V>(2.4022647914e-1));
+    p = fma_(p, r, splat<V>(6.9314720286e-1));
+    return fma_(p, r, splat<V>(1));
+  }
+
+  // As below without its edges.
+  LIMBECK_FN V near(V z) const {
+    const V magic = splat<V>(12582912.0), n = fma_(z, hi, magic) - magic;
+    return times2_(fraction(fma_(z, lo, fma_(z, hi, -n))), n);
+  }
+
   // The limit keeps -inf out of the differences and comes first, so that a NaN stays.
   LIMBECK_FN V operator()(V z) const {
     if constexpr (lane<V>::width == 1) {
@@ -91,14 +131,7 @@ template <class V> struct RowExp {
     } else {
       const V magic = splat<V>(12582912.0), c = max_(limit, z);
       const V n = fma_(c, hi, magic) - magic;
-      const V r = fma_(c, lo, fma_(c, hi, -n));
-      V p = splat<V>(1.5353361712e-4);
-      p = fma_(p, r, splat<V>(1.3398874478e-3));
-      p = fma_(p, r, splat<V>(9.6184373590e-3));
-      p = fma_(p, r, splat<V>(5.5503324709e-2));
-      p = fma_(p, r, splat<V>(2.4022647914e-1));
-      p = fma_(p, r, splat<V>(6.9314720286e-1));
-      return scale2_(fma_(p, r, splat<V>(1)), n);
+      return scale2_(fraction(fma_(c, lo, fma_(c, hi, -n))), n);
     }
   }
 };
@@ -111,4 +144,6 @@ template <class V> struct RowExp {
   LIMBECK_FN V exp_scaled_(V a, V hi, V lo) { return exp_scaled_vector_(a, hi, lo); } \
   LIMBECK_FN V expm1_(V a) { return expm1_vector_(a); }                 \
   LIMBECK_FN V log_(V a) { return log_vector_(a); }                     \
+  LIMBECK_FN Decay<V> decay_(V s) { return decay_vector_(s); }          \
+  LIMBECK_FN V log_share_(V u, V t) { return log_share_vector_(u, t); } \
   LIMBECK_FN V log1p_(V a) { return log1p_vector_(a); }

@@ -36,15 +36,20 @@ LIMBECK_FN F32 scale2_(F32 a, F32 n) {
   const float32x4_t high = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23));
   return {vmulq_f32(vmulq_f32(a.v, low), high)};
 }
-// x = m·2^e, m in [√½, √2); denormals are scaled up first.
+// a·2ⁿ where both and the result are normal numbers.
+LIMBECK_FN F32 times2_(F32 a, F32 n) { return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), vshlq_n_s32(vcvtq_s32_f32(n.v), 23)))}; }
+// x = m·2^e, m in [√½, √2); of any x denormals are scaled up first.
+LIMBECK_FN F32 split_normal_(F32 x, F32& e) {
+  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
+  const int32x4_t root = vdupq_n_s32(0x3F3504F3), bits = vsubq_s32(vreinterpretq_s32_f32(x.v), root);
+  e = {vcvtq_f32_s32(vshrq_n_s32(bits, 23))};
+  return {vreinterpretq_f32_s32(vaddq_s32(vandq_s32(bits, vdupq_n_s32(0x007FFFFF)), root))};
+}
 LIMBECK_FN F32 split_(F32 x, F32& e) {
   const uint32x4_t small = vcltq_f32(x.v, vdupq_n_f32(1.17549435e-38f));
-  const float32x4_t scaled = vbslq_f32(small, vmulq_n_f32(x.v, 8388608.0f), x.v);
-  // The bits of √½ move to an exponent boundary: what lies above them is the exponent.
-  const int32x4_t root = vdupq_n_s32(0x3F3504F3), bits = vsubq_s32(vreinterpretq_s32_f32(scaled), root);
-  const float32x4_t shift = vreinterpretq_f32_u32(vandq_u32(small, vreinterpretq_u32_f32(vdupq_n_f32(23.0f))));
-  e = {vsubq_f32(vcvtq_f32_s32(vshrq_n_s32(bits, 23)), shift)};
-  return {vreinterpretq_f32_s32(vaddq_s32(vandq_s32(bits, vdupq_n_s32(0x007FFFFF)), root))};
+  const F32 m = split_normal_({vbslq_f32(small, vmulq_n_f32(x.v, 8388608.0f), x.v)}, e);
+  e = {vsubq_f32(e.v, vreinterpretq_f32_u32(vandq_u32(small, vreinterpretq_u32_f32(vdupq_n_f32(23.0f)))))};
+  return m;
 }
 
 }  // namespace limbeck::cpu::neon::simd

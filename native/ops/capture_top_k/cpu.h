@@ -4,6 +4,43 @@
 #include "ops/top_k/cpu.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+// Selection and both masses in one walk over a row: what stays below the bound is tail, and the candidates are few.
+// Relative to the row's largest; false where candidates were dropped or the tail is too small for that: then it takes another walk.
+bool select_with_masses(TopK& best, const float* x, float max, double temperature, const RowExp<F32>& exponential, Int cols, double& kept, double& tail) {
+  constexpr Int W = lane<F32>::width;
+  if constexpr (W == 1) return false;
+  const F32 m = splat<F32>(max), zero = splat<F32>(0);
+  F32 part[4] = {zero, zero, zero, zero};
+  double sum = 0;
+  Int steps = 0;
+  best.select(x, cols, [&](F32 v, F32 limit, Int j) LIMBECK_INLINE {
+    part[j] = part[j] + select_(lt_(v, limit), exponential(v - m), zero);
+    if (j == 3 && ++steps == kBlock / (4 * W)) {
+      sum += vec<F32>::total((part[0] + part[1]) + (part[2] + part[3]));
+      for (F32& each : part) each = zero;
+      steps = 0;
+    }
+  });
+  if (!best.whole) return false;
+  sum += vec<F32>::total((part[0] + part[1]) + (part[2] + part[3]));
+  const double inverse = 1 / temperature, top = static_cast<double>(max);
+  const auto mass = [&](Int from, Int to) {
+    double total = 0;
+    for (Int j = from; j < to; ++j) total += exact_exp((static_cast<double>(x[best.index(j)]) - top) * inverse);
+    return total;
+  };
+  kept = mass(0, best.k);
+  tail = sum + mass(best.k, best.count);
+  // The elements behind the whole vectors that were no candidates.
+  const float bound = best.bound;
+  for (Int i = best.last; i < cols; ++i)
+    if (x[i] < bound) tail += exact_exp((static_cast<double>(x[i]) - top) * inverse);
+  return !(tail < 1e-20);
+}
+
+}  // namespace
 
 void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out log_probs, Out tail_log_mass, Out log_sum_exp, Int rows,
                    Int cols, Int k, Float temperature) {
@@ -23,14 +60,23 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       float* out = log_probs.as<float>() + r * k;
       const auto exponential = RowExp<F32>::of(t);
       const float max = largest<F32>(x, cols);
-      const double sum = exp_row<F32>(x, max, exponential, e, cols);
-      double log_sum = NAN, tail = NAN;
-      if (sum == sum) {
-        best.select(x, cols);
+      double log_sum = NAN, tail = NAN, kept = 0;
+      Rest rest{0, 0};
+      double sum;
+      if (k > 0 && k < cols && select_with_masses(best, x, max, t, exponential, cols, kept, rest.sum)) {
+        sum = kept + rest.sum;
         for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
-        double kept = 0;
-        for (Int j = 0; j < k; ++j) kept += static_cast<double>(e[ids[j]]);
-        const Rest rest = rest_of_row<F32>(x, max, t, exponential, e, cols, k, [&](Int j) { return ids[j]; });
+      } else {
+        kept = 0;
+        sum = exp_row<F32>(x, max, exponential, e, cols);
+        if (sum == sum) {
+          best.select(x, cols);
+          for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
+          for (Int j = 0; j < k; ++j) kept += static_cast<double>(e[ids[j]]);
+          rest = rest_of_row<F32>(x, max, t, exponential, e, cols, k, [&](Int j) { return ids[j]; });
+        }
+      }
+      if (sum == sum) {
         log_sum = log(kept + rest.sum * exp(rest.log_scale));
         tail = rest.log_mass() - log_sum;
         for (Int j = 0; j < k; ++j) out[j] = static_cast<float>((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) / t - log_sum);

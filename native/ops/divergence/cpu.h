@@ -19,6 +19,7 @@ struct DivergenceCall {
   double hard_weight, label_smoothing;
   Int ignore_index, unlabelled_index;
   double gradient_scale;  // 1/denominator for mean, else 1; 0 where there is nothing to average
+  bool streams = false;   // the gradient is larger than the cache and goes past it
 
   // p^(Tc/T) carries the probabilities of these to another temperature.
   bool renormalizes() const { return residual == Residual::renormalize || residual == Residual::renormalize_both; }
@@ -30,7 +31,8 @@ struct DivergenceCall {
 
 // Working memory of one thread, in the order of the row schedule's needs.
 template <class S> struct DivergenceScratch {
-  S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr;
+  static constexpr Int kStage = 2048;  // elements of a gradient on their way past the caches
+  S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr, *stage = nullptr;
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
@@ -41,7 +43,7 @@ template <class S> struct DivergenceScratch {
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return 5 * row + bits + 3 * slots;
+    return 5 * row + bits + 3 * slots + kStage * sizeof(S);
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -60,6 +62,7 @@ template <class S> struct DivergenceScratch {
     log_p = reinterpret_cast<double*>(at + bits);
     centred = reinterpret_cast<double*>(at + bits + slots);
     ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
+    stage = reinterpret_cast<S*>(at + bits + 3 * slots);
     return true;
   }
 };
@@ -69,6 +72,7 @@ template <class S> struct Side {
   const S *x, *e;
   S max;
   double sum, log_sum, mass;
+  bool finite = false;  // all of x
 };
 
 // Cross-entropy with the label at temperature 1, what it adds to the row.
@@ -88,6 +92,18 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   RowExp<V> exponential{};
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
+
+  double row_span = INFINITY;                // of the student's logits
+  Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
+  const S *row_student = nullptr, *row_teacher = nullptr;
+
+  // Brings the next row nearer while this one keeps the processor busy.
+  LIMBECK_FN void fetch_next(Int i) const {
+    if constexpr (lane<V>::width > 1) {
+      __builtin_prefetch(row_student + ahead_student + i, 0, 2);
+      __builtin_prefetch(row_teacher + ahead_teacher + i, 0, 2);
+    }
+  }
 
   const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
   const S* teacher_of(Int r) const { return widened<V>(call.teacher, r * call.teacher_stride, call.cols, memory.teacher); }
@@ -143,7 +159,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const double soft_gradient = wants ? soft_loss / temperature * call.gradient_scale : 0;
     hard.coefficient = weight * call.hard_weight * call.gradient_scale;
     // Exponentials go where the gradient will be, unless the student lies there.
-    S* e = wants && g != x ? g : memory.student_exp;
+    S* e = wants && g != x && !call.streams ? g : memory.student_exp;
     constexpr Int W = lane<V>::width;
     if constexpr (W > 1 && !kAssisted)
       if (soft && !hard.used && call.target == Target::logits && call.cols <= 2 * W) {
@@ -153,7 +169,17 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         if (g && !wants) fill_row<V>(g, call.cols, 0);
         return finish(r, soft_loss * loss);
       }
-    const S max = largest<V>(x, call.cols);
+    const Range<S> range = range_of<V>(x, call.cols);
+    const S max = range.max;
+    row_span = range.span();
+
+    // Two rows of both sides and their exponentials fit a core's own cache.
+    const bool near = call.cols <= kFetchCols && r + 1 < call.rows && !is_half(call.student.dtype);
+    const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
+    row_student = x;
+    row_teacher = both ? call.teacher.as<S>() + r * call.teacher_stride : x;
+    ahead_student = near ? call.student_stride : 0;
+    ahead_teacher = both ? call.teacher_stride : ahead_student;
 
     double loss;
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
@@ -165,6 +191,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (g && !wants) fill_row<V>(g, call.cols, 0);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
   }
+
+  static constexpr Int kFetchCols = 40000;
 
   // An infinite loss has no gradient, except where each outcome knows its own.
   static bool no_gradient(double loss) { return Formula<V>::needs_mean && loss == INFINITY; }
@@ -191,15 +219,31 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
-    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), g ? e : nullptr, call.cols);
+    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), e, call.cols, row_span);
     hard_loss(x, max, sum, hard);
     if (!(sum == sum)) return NAN;
     if (g) {
       const V scale = splat<V>(hard.coefficient / sum), offset = splat<V>(-hard.coefficient * hard.uniform);
-      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, fma_(span.load(e + i, 0), scale, offset)); });
+      in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+          span.store(to + j, fma_(span.load(e + begin + j, 0), scale, offset));
+          fetch_next(begin + j);
+        });
+      });
       label_gradient(g, hard);
     }
     return 0;
+  }
+
+  // step(begin, n, to) leaves the gradient of [begin, begin + n) in `to`.
+  template <class F> LIMBECK_FN void in_blocks(S* g, F step) const {
+    constexpr Int kBlock = DivergenceScratch<S>::kStage;
+    const bool streams = g && call.streams;
+    for (Int begin = 0; begin < call.cols; begin += kBlock) {
+      const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
+      step(begin, n, streams || !g ? memory.stage : g + begin);
+      if (streams) stream_row<V>(g + begin, memory.stage, n);
+    }
   }
 
   static void label_gradient(S* g, const HardTerm& hard) {
@@ -257,10 +301,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       t = logs;
     }
     if (call.target == Target::logits || call.target == Target::interpolated || temperature != 1 || !Formula<V>::any_mass) {
-      const S max = largest<V>(t, call.cols);
-      double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols);
+      const Range<S> range = range_of<V>(t, call.cols);
+      const S max = range.max;
+      double sum = exp_row<V>(t, max, exponential, memory.teacher_exp, call.cols, range.span());
       if (kExactWhenConfident && sum < 1.5) sum = exact_scaled_sum(t, static_cast<double>(max), 1 / temperature, call.cols);
-      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1};
+      teacher = {t, memory.teacher_exp, max, sum, log(sum), 1, range.finite};
       return sum == sum;
     }
     double mass;
@@ -282,20 +327,87 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   double dense_against(const Side<S>& teacher, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard,
                        double* log_sum = nullptr) const {
-    Side<S> student{x, e, max, 0, 0, 1};
-    student.sum = exp_row<V>(x, max, exponential, e, call.cols);
+    Side<S> student{x, e, max, 0, 0, 1, row_span < INFINITY};
+    student.sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
     if (!(student.sum == student.sum)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
     if (log_sum) *log_sum = student.log_sum;
     hard_beside(x, max, student.sum, temperature, hard);
-    const bool plain = !hard.used && teacher.mass == 1;
+    const bool plain = !hard.used && teacher.mass == 1 && student.finite && teacher.finite;
     double loss;
     if constexpr (kAssisted) loss = assisted_pass(student, teacher, g, coefficient, hard);
     else if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
     else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
     if (g) label_gradient(g, hard);
     return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
+  }
+
+  // Narrow rows of logits alone go side by side, one in each lane. A formula that wants ln Σ to double precision takes them one by one.
+  bool halves() const { return is_half(call.student.dtype) || is_half(call.teacher.dtype) || (call.gradient && is_half(call.gradient.dtype)); }
+  bool abreast() const {
+    constexpr Int W = lane<V>::width;
+    return W > 1 && !Formula<V>::first_order && (Formula<V>::needs_mean || !Formula<V>::needs_logs) && call.target == Target::logits && !halves() && !call.labels &&
+           !call.row_weights && !call.row_temperature && !call.row_parameter && call.hard_weight < 1 && call.cols > 0 && call.cols <= 2 * W;
+  }
+
+  void run_abreast(Int begin, Int end) const {
+    constexpr Int W = lane<V>::width;
+    const double squared = call.temperature_squared ? call.temperature * call.temperature : 1, soft_loss = (1 - call.hard_weight) * squared;
+    const double coefficient = soft_loss / call.temperature * call.gradient_scale;
+    const RowExp<V> exponential = RowExp<V>::of(call.temperature);
+    const V scale = splat<V>(InverseTemperature<S>::of(call.temperature).hi), factor = splat<V>(coefficient);
+    const Int cols = call.cols;
+    alignas(64) S student[2 * W * W], teacher[2 * W * W], losses[W];
+    for (Int r = begin; r < end; r += W) {
+      const Int rows = end - r < W ? end - r : W;
+      const S *x = call.student.as<S>() + r * call.student_stride, *t = call.teacher.as<S>() + r * call.teacher_stride;
+      // Lanes behind the last row repeat it.
+      for (Int k = 0; k < W; ++k) {
+        const Int row = k < rows ? k : rows - 1;
+        for (Int c = 0; c < cols; ++c) {
+          student[c * W + k] = x[row * call.student_stride + c];
+          teacher[c * W + k] = t[row * call.teacher_stride + c];
+        }
+      }
+      V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, loss = sum_s, mean = sum_s;
+      for (Int c = 0; c < cols; ++c) {
+        top_s = max_(vec<V>::load(student + c * W), top_s);
+        top_t = max_(vec<V>::load(teacher + c * W), top_t);
+      }
+      V q[2 * W], p[2 * W];
+      for (Int c = 0; c < cols; ++c) {
+        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        q[c] = exponential(zs);
+        p[c] = exponential(zt);
+        sum_s = sum_s + q[c];
+        sum_t = sum_t + p[c];
+      }
+      const V student_scale = splat<V>(1) / sum_s, teacher_scale = splat<V>(1) / sum_t, log_ratio = log_(sum_t / sum_s);
+      // One NaN makes the row NaN: it is in the sums.
+      const V nothing = (sum_s - sum_s) + (sum_t - sum_t);
+      for (Int c = 0; c < cols; ++c) {
+        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        q[c] = q[c] * student_scale;
+        const Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        loss = loss + Formula<V>::loss(o, a, b);
+        p[c] = Formula<V>::gradient(o, a, b);
+        if constexpr (Formula<V>::needs_mean) mean = mean + p[c];
+      }
+      vec<V>::store(losses, loss + nothing);
+      for (Int k = 0; k < rows; ++k) finish(r + k, soft_loss * static_cast<double>(losses[k]));
+      if (!call.gradient) continue;
+      S* g = gradient_of(r);
+      for (Int c = 0; c < cols; ++c) {
+        V slope = p[c];
+        if constexpr (Formula<V>::needs_mean) slope = slope - q[c] * mean;
+        vec<V>::store(student + c * W, call.gradient_scale != 0 ? fma_(slope, factor, nothing) : splat<V>(0));
+      }
+      for (Int k = 0; k < rows; ++k) {
+        for (Int c = 0; c < cols; ++c) g[k * call.gradient_stride + c] = student[c * W + k];
+        if (call.gradient_scale != 0 && no_gradient(static_cast<double>(losses[k]))) fill_row<V>(g + k * call.gradient_stride, cols, NAN);
+      }
+    }
   }
 
   // A dense row of logits that fits N vectors never leaves the registers. NaN fills the gradient by itself.
@@ -356,7 +468,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return loss;
   }
 
-  // Loss and gradient of all outcomes. Plain: a teacher of mass 1 and no hard term.
+  // Loss and gradient of all outcomes. Plain: a teacher of mass 1, no hard term, and nothing infinite.
   template <bool plain, bool with_gradient>
   double pass(const Side<S>& student, const Side<S>& teacher, S* g, double coefficient, const HardTerm& hard) const {
     const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
@@ -367,41 +479,56 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
-      const V x = span.load(student.x + i, -INFINITY), t = span.load(teacher.x + i, -INFINITY);
+      // What lies behind the row's end counts as impossible, and where nothing is, as equal on both sides with no mass.
+      const V x = span.load(student.x + i, plain ? static_cast<double>(student.max) : -INFINITY);
+      const V t = span.load(teacher.x + i, plain ? static_cast<double>(teacher.max) : -INFINITY);
       const V zs = x - student_max, zt = t - teacher_max;
       V gap = zs - zt;
       if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
       const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
-      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d};
-      else return Outcome<V>{q, p, zs, zt, d};
+      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d, plain};
+      else return Outcome<V>{q, p, zs, zt, d, plain};
     };
-    const auto finish_gradient = [&](Int i, auto span, const Outcome<V>& o, V slope) LIMBECK_INLINE {
-      V value = slope * factor;
-      if constexpr (!plain) {
-        value = fma_(o.q, excess, value);
-        if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
-      }
-      span.store(g + i, value);
+    const auto beside = [&](Int i, auto span, V q, V value) LIMBECK_INLINE {
+      if constexpr (plain) return value;
+      value = fma_(q, excess, value);
+      if (has_hard) value = value + fma_(exp_(span.load(student.x + i, -INFINITY) - student_max - hard_log), hard_factor, hard_offset);
+      return value;
     };
     constexpr bool first_order = Formula<V>::first_order;
-    if constexpr (!Formula<V>::needs_mean || (!with_gradient && !first_order)) {
-      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-               const Outcome<V> o = outcome(i, span);
-               part[0] = part[0] + Formula<V>::loss(o, a, b);
-               if constexpr (with_gradient) finish_gradient(i, span, o, Formula<V>::gradient(o, a, b));
-             }).sum[0];
+    if constexpr (!Formula<V>::needs_mean) {
+      double loss = 0;
+      in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        loss += sum_each<V, 1>(n, [&](Int j, auto span, V* part) LIMBECK_INLINE {
+                  const Int i = begin + j;
+                  const Outcome<V> o = outcome(i, span);
+                  part[0] = part[0] + Formula<V>::loss(o, a, b);
+                  if constexpr (with_gradient) span.store(to + j, beside(i, span, o.q, Formula<V>::gradient(o, a, b) * factor));
+                  fetch_next(i);
+                }).sum[0];
+      });
+      return loss;
+    } else if constexpr (!with_gradient && !first_order) {
+      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
     } else {
+      // What the mean is taken of stays, in place of the teacher's exponentials, for the second loop.
       const auto sums = sum_each<V, first_order ? 3 : 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
+        const V slope = Formula<V>::gradient(o, a, b);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
-        part[1] = part[1] + Formula<V>::gradient(o, a, b);
+        part[1] = part[1] + slope;
         if constexpr (first_order) part[2] = part[2] + difference_(o);
+        if constexpr (with_gradient) span.store(memory.teacher_exp + i, slope);
+        fetch_next(i);
       });
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
-        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
-          const Outcome<V> o = outcome(i, span);
-          finish_gradient(i, span, o, Formula<V>::gradient(o, a, b) - o.q * mean);
+        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+            const Int i = begin + j;
+            const V q = span.load(student.e + i, 0) * student_scale;
+            span.store(to + j, beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor));
+          });
         });
       }
       if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
@@ -606,7 +733,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (call.residual == Residual::uniform)
       return spread_out(count, log_tail, all, x, max, e, g, temperature, coefficient, hard);
 
-    double sum = exp_row<V>(x, max, exponential, e, call.cols);
+    double sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
     double kept = 0, top = static_cast<double>(max);
@@ -626,7 +753,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (on_list) {
       sum = kept;
     } else if (bucketed) {
-      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; });
+      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, sum, kept);
       sum = kept + rest.sum * exp(rest.log_scale);
     } else if (call.residual == Residual::truncate || sum < 1.5) {
       // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
@@ -692,7 +819,12 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           span.store(g + i, fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset)));
         });
       else
-        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(g + i, span.load(e + i, 0) * scale); });
+        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
+            span.store(to + j, span.load(e + begin + j, 0) * scale);
+            fetch_next(begin + j);
+          });
+        });
     }
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
@@ -713,7 +845,10 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
   over_rows(call.rows, call.cols, [&](Int begin, Int end) {
     DivergenceRow<V, Formula> row{call, faults, {}};
     if (!row.memory.reserve(call, faults)) return;
+    if constexpr (lane<V>::width > 1)
+      if (row.abreast()) return row.run_abreast(begin, end);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+    if (call.streams) stream_fence();
   }, kGrain / 4);
 }
 
@@ -722,7 +857,8 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
 void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
                 In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride,
                 Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted,
-                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared,
+                Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
   DivergenceCall call{student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, anchor, row_parameter, row_loss, gradient, rows, cols,
                       student_stride, teacher_stride, gradient_stride, k, Target(target), Divergence(divergence), parameter_a, parameter_b,
@@ -737,6 +873,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
     over = Denominator(denominator) == Denominator::number ? denominator_value : counted;
     call.gradient_scale = over == 0 ? 0 : 1 / over;
   }
+  call.streams = gradient && !is_half(gradient.dtype) && gradient.data != student.data && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float) > last_cache() / 4;
   Faults faults;
   by_dtype(student.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;

@@ -913,7 +913,8 @@ template <class D> void launch_rows(Context& ctx, const Rows& rows, const RowPla
 void divergence(Context& ctx, In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature,
                 In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride,
                 Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted,
-                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
+                Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared,
+                Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
   const bool mean = Reduction(reduction) == Reduction::mean, sparse = Target(target) == Target::sparse_log_probs || Target(target) == Target::sparse_weights;
   Rows a{};

@@ -8,36 +8,45 @@ namespace limbeck {
 // d = ln q − ln p comes from the logits (one rounding), not from the difference of the two logarithms.
 template <class V> struct Outcome {
   V q, p, log_q, log_p, d;
+  // A schedule that tries a row without regard for -inf says so here, and does the row again where the sums show that there was one.
+  bool finite = false;
 };
 
-// φ(d) = e^d − 1 − d ≥ 0, as its series where the subtraction would cancel. |d| <= 0.5: relative error below 5e-8, or 1e-9 in double.
+// φ(d)/d² for φ(d) = e^d − 1 − d ≥ 0, where the subtraction would cancel. |d| <= 0.5: relative error below 6e-8, or 1e-9 in double.
 template <class V> LIMBECK_FN V phi_series_(V d) {
-  V s = splat<V>(1.0 / 40320);
   if constexpr (sizeof(typename lane<V>::scalar) == 8) {
-    s = fma_(splat<V>(1.0 / 3628800), d, splat<V>(1.0 / 362880));
+    V s = fma_(splat<V>(1.0 / 3628800), d, splat<V>(1.0 / 362880));
     s = fma_(s, d, splat<V>(1.0 / 40320));
+    s = fma_(s, d, splat<V>(1.0 / 5040));
+    s = fma_(s, d, splat<V>(1.0 / 720));
+    s = fma_(s, d, splat<V>(1.0 / 120));
+    s = fma_(s, d, splat<V>(1.0 / 24));
+    s = fma_(s, d, splat<V>(1.0 / 6));
+    return fma_(s, d, splat<V>(0.5));
+  } else {
+    // The polynomial of degree 5 whose largest relative error is least.
+    V s = fma_(splat<V>(1.9875629e-4), d, splat<V>(1.3981997365e-3));
+    s = fma_(s, d, splat<V>(8.3334521723e-3));
+    s = fma_(s, d, splat<V>(4.1665795942e-2));
+    s = fma_(s, d, splat<V>(1.6666665456e-1));
+    return fma_(s, d, splat<V>(5.0000001201e-1));
   }
-  s = fma_(s, d, splat<V>(1.0 / 5040));
-  s = fma_(s, d, splat<V>(1.0 / 720));
-  s = fma_(s, d, splat<V>(1.0 / 120));
-  s = fma_(s, d, splat<V>(1.0 / 24));
-  s = fma_(s, d, splat<V>(1.0 / 6));
-  s = fma_(s, d, splat<V>(0.5));
-  return d * d * s;
 }
 
 // p·φ(d) = q − p − p·d. p = 0 contributes q; q = 0 < p gives +inf; both zero give 0. NaN stays NaN.
 template <class V> LIMBECK_FN V p_phi_(const Outcome<V>& o) {
-  const V infinity = splat<V>(INFINITY), zero = splat<V>(0);
-  const V far = o.q - o.p - o.p * o.d;
-  V loss = select_(lt_(abs_(o.d), splat<V>(0.5)), o.p * phi_series_(o.d), far);
+  const V infinity = splat<V>(INFINITY), zero = splat<V>(0), slope = o.p * o.d;
+  const V far = (o.q - o.p) - slope;
+  V loss = select_(lt_(abs_(o.d), splat<V>(0.5)), slope * o.d * phi_series_(o.d), far);
+  if (o.finite) return loss;
   loss = select_(eq_(o.log_q, -infinity), o.p + infinity, loss);  // + keeps a NaN teacher
   return select_(eq_(o.log_p, -infinity), select_(eq_(o.log_q, -infinity), zero, o.q), loss);
 }
 
 // q − p without cancellation where the two nearly agree: p·(e^d − 1) = p·(d + φ(d)).
 template <class V> LIMBECK_FN V difference_(const Outcome<V>& o) {
-  return select_(lt_(abs_(o.d), splat<V>(0.5)), o.p * (o.d + phi_series_(o.d)), o.q - o.p);
+  const V slope = o.p * o.d;
+  return select_(lt_(abs_(o.d), splat<V>(0.5)), fma_(slope * o.d, phi_series_(o.d), slope), o.q - o.p);
 }
 
 // A divergence whose gradient needs the whole row: it is g − q·Σ g, where gradient() gives g = q·∂D/∂q up to a constant times q.
@@ -53,7 +62,7 @@ struct WithMean {
 };
 
 // Teacher and student in each other's place.
-template <class V> LIMBECK_FN Outcome<V> swapped_(const Outcome<V>& o) { return {o.p, o.q, o.log_p, o.log_q, -o.d}; }
+template <class V> LIMBECK_FN Outcome<V> swapped_(const Outcome<V>& o) { return {o.p, o.q, o.log_p, o.log_q, -o.d, o.finite}; }
 
 // A loss less what its error of ln Σ is known to have added; an infinite one stays.
 LIMBECK_FN double corrected_(double loss, double mean, double drift) { return loss < INFINITY ? loss - mean * drift : loss; }
@@ -64,14 +73,19 @@ template <class V> LIMBECK_FN V lost_(V a, V b, V s) {
   return select_(lt_(abs_(e), splat<V>(1e30)), e, splat<V>(0));
 }
 
-// a·x + b·y of two probabilities with weights a and b.
-template <class V> LIMBECK_FN V mixture_(V x, V a, V y, V b) { return fma_(a, x, b * y); }
+// 0 · anything = 0, which costs nothing where nothing is infinite.
+template <class V> LIMBECK_FN V weigh_(const Outcome<V>& o, V weight, V value) { return o.finite ? weight * value : mul0_(weight, value); }
 
-// ln((a·x + b·y)/x) from d = ln(y/x), a + b = 1: ln(1 + b·(e^d − 1)), or d + ln b where e^d alone counts. NaN stays.
-template <class V> LIMBECK_FN V log_mixture_(V d, V a, V b) {
-  const V far = splat<V>(40), near_value = log1p_(b * expm1_(min_(far, d)));
-  const V far_value = d + log_(b) + log1p_(a / b * exp_(-d));
-  return select_(lt_(far, d), select_(eq_(b, splat<V>(0)), splat<V>(0), far_value), near_value);
+// Student and teacher as e^{−|d|} and 1 − e^{−|d|}, which are small where it matters. Outcomes impossible on both sides do not differ.
+template <class V> struct Gap {
+  typename lane<V>::mask above;  // q > p
+  V size, small, rest;
+};
+template <class V> LIMBECK_FN Gap<V> gap_(const Outcome<V>& o, V scale) {
+  const V d = o.finite ? o.d : select_(eq_(o.log_q, splat<V>(-INFINITY)), select_(eq_(o.log_p, splat<V>(-INFINITY)), splat<V>(0), o.d), o.d);
+  const V size = abs_(d) * scale;
+  const Decay<V> decay = decay_(size);
+  return {lt_(splat<V>(0), d), size, decay.e, decay.rest};
 }
 
 // (1 − t)·x + t·u in two floats, for x and u at most 0: the sum of `hi` and `lo`. -inf on either side gives -inf.
@@ -92,7 +106,20 @@ template <class V> struct Interpolation {
   }
 };
 
-// The outcome of KL(x‖m) with m = x·e^u.
-template <class V> LIMBECK_FN Outcome<V> toward_(V x, V log_x, V m, V u) { return {m, x, log_x + u, log_x, u}; }
+// m = a·p + b·q, a + b = 1, as the outcomes of KL(p‖m) and KL(q‖m), and (q − p)/m. One logarithm: the larger side's,
+// of 1 − w·(1 − e^{−|d|}) with w the weight of the smaller; the other side's is |d| more.
+template <class V> struct Mixture {
+  Outcome<V> teacher, student;
+  V slope;
+};
+template <class V> LIMBECK_FN Mixture<V> mixture_(const Outcome<V>& o, V a, V b) {
+  const Gap<V> gap = gap_(o, splat<V>(1));
+  const V weight = select_(gap.above, a, b), other = select_(gap.above, b, a), lost = weight * gap.rest;
+  const V share = fma_(weight, gap.small, other);
+  const V high = select_(eq_(other, splat<V>(0)), -gap.size, log_share_(share, lost)), low = high + gap.size;
+  const V u = select_(gap.above, low, high), v = select_(gap.above, high, low), m = fma_(a, o.p, b * o.q);
+  const V slope = gap.rest / share;
+  return {{m, o.p, o.log_p + u, o.log_p, u, o.finite}, {m, o.q, o.log_q + v, o.log_q, v, o.finite}, select_(gap.above, slope, -slope)};
+}
 
 }  // namespace limbeck

@@ -6,7 +6,8 @@ namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double temperature, bool is_log) {
-  const S max = largest<V>(x, cols);
+  const Range<S> range = range_of<V>(x, cols);
+  const S max = range.max;
   if (is_log) {
     const auto inverse = InverseTemperature<S>::of(temperature);
     const V log_sum = splat<V>(log(exp_row<V>(x, max, RowExp<V>::of(temperature), static_cast<S*>(nullptr), cols)));
@@ -14,7 +15,7 @@ template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double 
     each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), m, hi, lo, log_sum)); });
     return;
   }
-  const V scale = splat<V>(1 / exp_row<V>(x, max, RowExp<V>::of(temperature), y, cols));
+  const V scale = splat<V>(1 / exp_row<V>(x, max, RowExp<V>::of(temperature), y, cols, range.span()));
   each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
 }
 

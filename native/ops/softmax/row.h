@@ -7,9 +7,21 @@ namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 // Σ e^{(x − max)/T}; the terms go to e where it is given. NaN for a row with NaN or +inf or of -inf alone.
-template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols) {
+// `span` = max − min, where it is known.
+template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols, double span = INFINITY) {
   const V m = splat<V>(max);
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
+  if constexpr (lane<V>::width > 1)
+    if (e && exponential.spares(span)) {
+      const Int W = lane<V>::width, whole = cols / W * W;
+      double sum = sum_each<V, 1>(whole, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                     const V term = exponential.near(span.load(x + i, 0) - m);
+                     span.store(e + i, term);
+                     part[0] = part[0] + term;
+                   }).sum[0];
+      if (whole < cols) sum += exp_row<V>(x + whole, max, scaled, e + whole, cols - whole);
+      return sum;
+    }
   if (!e)
     return sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
              part[0] = part[0] + exponential(span.load(x + i, -INFINITY) - m);
@@ -93,9 +105,11 @@ struct Rest {
   double log_mass() const { return sum > 0 ? log(sum) + log_scale : sum == 0 ? -INFINITY : NAN; }
 };
 
-// e holds e^{(x − max)/T} and is 0 at the ids afterwards. A remainder near underflow is taken again relative to its own maximum.
+// e holds e^{(x − max)/T}; `all` is its sum and `kept` that over the ids, where they are known. A remainder that the difference of the two
+// cannot give is summed, and one near underflow is taken again relative to its own maximum; then e is 0 at the ids.
 template <class V, class S, class Id>
-Rest rest_of_row(const S* x, S max, double temperature, const RowExp<V>& exponential, S* e, Int cols, Int count, Id id) {
+Rest rest_of_row(const S* x, S max, double temperature, const RowExp<V>& exponential, S* e, Int cols, Int count, Id id, double all = 0, double kept = 0) {
+  if (all - kept > all / 16) return {all - kept, 0};
   for (Int j = 0; j < count; ++j) e[id(j)] = 0;
   const double sum = sum_row<V>(e, cols);
   if (!(sum < 1e-20) || count == cols) return {sum, 0};

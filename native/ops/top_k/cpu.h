@@ -15,6 +15,12 @@ struct TopK {
   Ranked* kept;    // room for `room` candidates; the k best come first
   float* maxima;   // of `groups` interleaved groups
   Int k, room, groups;
+  Int last = 0;        // where the whole vectors of the last select ended
+  Int count = 0;       // candidates of the last select: the k best in order, then those they beat
+  float bound = 0;     // what the k best reach at least
+  bool whole = false;  // it dropped none of what reached its bound
+  // The next row is fetched where two fit a core's own cache.
+  static constexpr Int kFetchCols = 100000;
   // Up to this many are ranked by counting.
   static constexpr Int kPlaced = 256;
   float value[kPlaced], place[kPlaced];
@@ -61,10 +67,27 @@ struct TopK {
     for (Int i = 0; i + groups <= cols; i += groups)
       for (Int g = 0; g < groups; g += W)
         vec<F32>::store(maxima + g, max_(vec<F32>::load(x + i + g), vec<F32>::load(maxima + g)));
-    if (groups <= kPlaced) {
-      places(maxima, place, groups);
-      for (Int g = 0; g < groups; ++g)
-        if (place[g] == static_cast<float>(k - 1)) return maxima[g];
+    if (W > 1) {
+      // Any value that at least k of the maxima reach will do: halving finds one that few more reach.
+      float low = INFINITY, high = -INFINITY;
+      for (Int g = 0; g < groups; ++g) {
+        low = maxima[g] < low ? maxima[g] : low;
+        high = maxima[g] > high ? maxima[g] : high;
+      }
+      Int reach = groups;
+      for (int step = 0; step < 24 && low > -1e30f && high < 1e30f && reach > k + k / 16; ++step) {
+        const float middle = low + (high - low) / 2;
+        if (!(middle > low)) break;
+        const F32 limit = splat<F32>(middle);
+        Int found = groups;
+        for (Int g = 0; g < groups; g += W) found -= __builtin_popcount(vec<F32>::bits(lt_(vec<F32>::load(maxima + g), limit)));
+        if (found < k) high = middle;
+        else {
+          low = middle;
+          reach = found;
+        }
+      }
+      if (low > -1e30f && high < 1e30f) return low;
     }
     for (Int g = 0; g < groups; ++g) kept[g].rank = top_k_key_(maxima[g]);
     std::nth_element(kept, kept + (k - 1), kept + groups);
@@ -80,17 +103,23 @@ struct TopK {
 
   // Leaves the k best in order in kept[0..k).
   void select(const float* x, Int cols) {
+    select(x, cols, [](F32, F32, Int) LIMBECK_INLINE {});
+  }
+
+  // beside(v, limit, j) sees every whole vector of the row and what its elements had to reach, j the one of four sums to use.
+  template <class Beside> void select(const float* x, Int cols, Beside beside) {
+    count = 0;
+    whole = true;
     if (k == 0) return;
     constexpr Int W = lane<F32>::width;
-    float bound = lower_bound(x, cols);
+    bound = lower_bound(x, cols);
     bool strict = false, full = false, in_order = true;
-    Int count = 0;
     const auto add = [&](Int i) {
       kept[count++].rank = top_k_rank_(top_k_key_(x[i]), static_cast<uint32_t>(i));
       if (count < room) return;
       std::nth_element(kept, kept + (k - 1), kept + count);
       count = k;
-      in_order = false;
+      in_order = whole = false;
       // What comes later loses every tie, and nothing beats a NaN.
       const uint32_t key = static_cast<uint32_t>(kept[k - 1].rank >> 32);
       strict = true;
@@ -113,23 +142,31 @@ struct TopK {
     };
     Int i = 0;
     for (; i + 4 * W <= cols && !full; i += 4 * W) {
-      const uint32_t a = ~below(vec<F32>::load(x + i)) & kAll, b = ~below(vec<F32>::load(x + i + W)) & kAll;
-      const uint32_t c = ~below(vec<F32>::load(x + i + 2 * W)) & kAll, d = ~below(vec<F32>::load(x + i + 3 * W)) & kAll;
+      const F32 va = vec<F32>::load(x + i), vb = vec<F32>::load(x + i + W), vc = vec<F32>::load(x + i + 2 * W), vd = vec<F32>::load(x + i + 3 * W);
+      if (cols <= kFetchCols)
+        for (Int j = 0; j < 4; ++j) __builtin_prefetch(x + cols + i + j * W, 0, 2);
+      const F32 limit = splat<F32>(bound);
+      beside(va, limit, 0);
+      beside(vb, limit, 1);
+      beside(vc, limit, 2);
+      beside(vd, limit, 3);
+      const uint32_t a = ~below(va) & kAll, b = ~below(vb) & kAll, c = ~below(vc) & kAll, d = ~below(vd) & kAll;
       if ((a | b | c | d) == 0) continue;
       take(i, a);
       take(i + W, b);
       take(i + 2 * W, c);
       take(i + 3 * W, d);
     }
+    last = i;
     for (; i < cols && !full; ++i)
       if (!(x[i] < bound) && !(strict && x[i] <= bound)) add(i);
-    if (in_order && count <= kPlaced && place_all(x, count)) return;
+    if (in_order && count <= kPlaced && place_all(x)) return;
     if (count > k) std::nth_element(kept, kept + (k - 1), kept + count);
     std::sort(kept, kept + k);
   }
 
   // The final order of few candidates, which stand in order of their indices. Not where a NaN is among them.
-  bool place_all(const float* x, Int count) {
+  bool place_all(const float* x) {
     constexpr Int W = lane<F32>::width;
     bool usable = true;
     for (Int i = 0; i < count; ++i) {
@@ -140,7 +177,7 @@ struct TopK {
     for (Int i = count; i < (count + W - 1) / W * W; ++i) value[i] = -INFINITY;
     places(value, place, count);
     for (Int i = 0; i < count; ++i) order[static_cast<Int>(place[i])] = kept[i];
-    memcpy(kept, order, static_cast<size_t>(k) * sizeof(Ranked));
+    memcpy(kept, order, static_cast<size_t>(count) * sizeof(Ranked));
     return true;
   }
 

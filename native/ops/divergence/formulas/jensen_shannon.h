@@ -6,14 +6,14 @@ namespace limbeck {
 
 template <class V> struct jensen_shannon : WithMean {
   LIMBECK_FN static V loss(const Outcome<V>& o, V beta, V) {
-    const V rest = splat<V>(1) - beta, m = mixture_(o.p, beta, o.q, rest);
-    return mul0_(beta, p_phi_(toward_(o.p, o.log_p, m, log_mixture_(o.d, beta, rest)))) +
-           mul0_(rest, p_phi_(toward_(o.q, o.log_q, m, log_mixture_(-o.d, rest, beta))));
+    const V rest = splat<V>(1) - beta;
+    const Mixture<V> m = mixture_(o, beta, rest);
+    return weigh_(o, beta, p_phi_(m.teacher)) + weigh_(o, rest, p_phi_(m.student));
   }
   // ∂D/∂q = (1 − β)·ln(q/m).
   LIMBECK_FN static V gradient(const Outcome<V>& o, V beta, V) {
     const V rest = splat<V>(1) - beta;
-    return mul0_(o.q, -rest * log_mixture_(-o.d, rest, beta));
+    return weigh_(o, o.q, -rest * mixture_(o, beta, rest).student.d);
   }
 };
 

@@ -6,7 +6,7 @@ namespace limbeck {
 
 template <class V> struct reverse_kl : WithMean {
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(swapped_(o)); }
-  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return mul0_(o.q, o.d); }
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return weigh_(o, o.q, o.d); }
 };
 
 }  // namespace limbeck

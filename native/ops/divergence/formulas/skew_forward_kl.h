@@ -6,13 +6,12 @@ namespace limbeck {
 
 template <class V> struct skew_forward_kl : WithMean {
   LIMBECK_FN static V loss(const Outcome<V>& o, V alpha, V) {
-    const V rest = splat<V>(1) - alpha;
-    return p_phi_(toward_(o.p, o.log_p, mixture_(o.p, alpha, o.q, rest), log_mixture_(o.d, alpha, rest)));
+    return p_phi_(mixture_(o, alpha, splat<V>(1) - alpha).teacher);
   }
-  // ∂D/∂q = −(1 − α)·p/m; the constant 1 − α added keeps the difference small where teacher and student agree.
+  // ∂D/∂q = −(1 − α)·p/m, and the constant 1 − α added: (1 − α)²·(q − p)/m, small where teacher and student agree.
   LIMBECK_FN static V gradient(const Outcome<V>& o, V alpha, V) {
     const V rest = splat<V>(1) - alpha;
-    return rest * (o.q - mul0_(o.p, exp_(-log_mixture_(-o.d, rest, alpha))));
+    return weigh_(o, o.q, rest * rest * mixture_(o, alpha, rest).slope);
   }
 };
 

@@ -6,13 +6,13 @@ namespace limbeck {
 
 template <class V> struct skew_reverse_kl : WithMean {
   LIMBECK_FN static V loss(const Outcome<V>& o, V alpha, V) {
-    const V rest = splat<V>(1) - alpha;
-    return p_phi_(toward_(o.q, o.log_q, mixture_(o.q, alpha, o.p, rest), log_mixture_(-o.d, alpha, rest)));
+    return p_phi_(mixture_(o, splat<V>(1) - alpha, alpha).student);
   }
-  // ∂D/∂q = ln(q/m) − α·q/m, and the constant α added.
+  // ∂D/∂q = ln(q/m) − α·q/m, and the constant α added: ln(q/m) − α·(1 − α)·(q − p)/m.
   LIMBECK_FN static V gradient(const Outcome<V>& o, V alpha, V) {
-    const V v = log_mixture_(-o.d, alpha, splat<V>(1) - alpha);
-    return mul0_(o.q, -v - mul0_(alpha, expm1_(-v)));
+    const V rest = splat<V>(1) - alpha;
+    const Mixture<V> m = mixture_(o, rest, alpha);
+    return weigh_(o, o.q, -fma_(alpha * rest, m.slope, m.student.d));
   }
 };
 

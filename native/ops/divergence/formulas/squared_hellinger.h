@@ -5,14 +5,16 @@
 namespace limbeck {
 
 template <class V> struct squared_hellinger : WithMean {
-  // √q − √p = √p·(e^{d/2} − 1) where the two nearly agree.
+  // |√q − √p| = √max(p, q)·(1 − e^{−|d|/2}): no root is taken.
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) {
-    const V near = sqrt_(o.p) * expm1_(splat<V>(0.5) * o.d), far = sqrt_(o.q) - sqrt_(o.p);
-    const V gap = select_(lt_(abs_(o.d), splat<V>(0.5)), near, far);
-    return splat<V>(0.5) * gap * gap;
+    const Gap<V> half = gap_(o, splat<V>(0.5));
+    return splat<V>(0.5) * select_(half.above, o.q, o.p) * half.rest * half.rest;
   }
-  // ∂D/∂q = −½·√(p/q), and the constant ½ added.
-  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (o.q - sqrt_(o.p) * sqrt_(o.q)); }
+  // ∂D/∂q = −½·√(p/q), and the constant ½ added: ½·(q − √(pq)), where √(pq) = max(p, q)·e^{−|d|/2}.
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) {
+    const Gap<V> half = gap_(o, splat<V>(0.5));
+    return splat<V>(0.5) * half.rest * select_(half.above, o.q, -(o.p * half.small));
+  }
 };
 
 }  // namespace limbeck
