@@ -164,7 +164,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   // What is not a square of the distance shows the rounding of the mixture, which is not an input.
   const near = (subject: Subject, what: string, call: LossCall): LossResult =>
-    checkLoss(subject, what, call, {}, rules.linear ? 5 * EXACTNESS : EXACTNESS);
+    checkLoss(subject, what, call, {}, rules.linear ? 10 * EXACTNESS : EXACTNESS);
 
   check('interpolated: logits between an anchor and the teacher, never in memory (TAID)', (subject) => {
     const between = (

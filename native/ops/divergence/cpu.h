@@ -845,7 +845,7 @@ template <class V, template <class> class Formula> void divergence_rows(const Di
   over_rows(call.rows, call.cols, [&](Int begin, Int end) {
     DivergenceRow<V, Formula> row{call, faults, {}};
     if (!row.memory.reserve(call, faults)) return;
-    if constexpr (lane<V>::width > 1)
+    if constexpr (lane<V>::width > 1 && !is_assisted<Formula>)
       if (row.abreast()) return row.run_abreast(begin, end);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
     if (call.streams) stream_fence();

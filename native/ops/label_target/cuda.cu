@@ -54,7 +54,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) label_target_rows(const float* x, const 
     if (label == ignore_index || label == unlabelled_index) {
       for (int64_t c = group.rank(); c < cols; c += group.size()) st(to, c, ld(from, c));
     } else if (label < 0 || label >= cols) {
-      fill_row(group, to, cols, NAN);
+      for (int64_t c = group.rank(); c < cols; c += group.size()) st(to, c, NAN);
     } else {
       switch (function) {
         case LabelTarget::swap: correct_row(group, from, to, cols, label, false); break;
