@@ -20,6 +20,7 @@ export const divergences = {
   total_variation: { parameters: {} },
   squared_hellinger: { parameters: {} },
   soft_cross_entropy: { parameters: {}, anyMass: true },
+  adaptive_kl: { parameters: { share: 0.5 }, infiniteOffTarget: true },
 } as const satisfies Record<string, Entry>;
 
 /** Names of divergences; not all of them have a kernel yet. */

@@ -1,6 +1,7 @@
 // Every case file: the list that vitest, the GPU bundle and the bench walk.
 import type { CaseFile } from '../subject.js';
 import { adamw } from './adamw.js';
+import { adaptive_kl } from './adaptive_kl.js';
 import { argsort } from './argsort.js';
 import { batch_losses } from './batch_losses.js';
 import { bild_loss } from './bild.js';
@@ -47,6 +48,7 @@ export const cases: CaseFile[] = [
   skew_forward_kl,
   skew_reverse_kl,
   soft_cross_entropy,
+  adaptive_kl,
   squared_hellinger,
   symmetric_kl,
   total_variation,

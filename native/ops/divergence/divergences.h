@@ -1,5 +1,6 @@
 // The divergences: one include and one entry each. The name is the option's value in JavaScript.
 #pragma once
+#include "ops/divergence/formulas/adaptive_kl.h"
 #include "ops/divergence/formulas/forward_kl.h"
 #include "ops/divergence/formulas/jensen_shannon.h"
 #include "ops/divergence/formulas/reverse_kl.h"
@@ -11,7 +12,7 @@
 #include "ops/divergence/formulas/total_variation.h"
 
 #define LIMBECK_DIVERGENCES(X)                                                                                                  \
-  X(forward_kl) X(jensen_shannon) X(reverse_kl) X(skew_forward_kl) X(skew_reverse_kl) X(soft_cross_entropy) X(squared_hellinger) \
+  X(adaptive_kl) X(forward_kl) X(jensen_shannon) X(reverse_kl) X(skew_forward_kl) X(skew_reverse_kl) X(soft_cross_entropy) X(squared_hellinger) \
   X(symmetric_kl) X(total_variation)
 
 namespace limbeck {
