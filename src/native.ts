@@ -118,9 +118,9 @@ export type CodeList =
   | 'binary'
   | 'broadcast'
   | 'reduce'
-    | 'scan'
-    | 'sample_method'
-    | 'label_function'
+  | 'scan'
+  | 'sample_method'
+  | 'label_function'
   | 'divergence';
 
 export interface Native {

@@ -4,6 +4,7 @@ import { convert, type HalfType } from './dtypes.js';
 import { kindError, phrase, valueError } from './errors.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './losses/kernel.js';
 import { labelArray, type LabelNumbers } from './losses/labels.js';
+import { divergenceEntry } from './losses/divergences.js';
 import { massError, wrongRows } from './losses/masses.js';
 import {
   checkLabelled,
@@ -229,6 +230,12 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
   const isDense = ArrayBuffer.isView(teacher) || (typeof teacher === 'object' && teacher !== null && !('indices' in teacher));
   const soft = softSettings(action, options, isDense ? 'dense' : hasWeights(teacher) ? 'sparse_weights' : 'sparse_log_probs');
   checkLabelled(action, soft, options);
+  if (divergenceEntry(soft.divergence).byRow === true)
+    throw kindError(
+      action,
+      'divergence must be one whose parameters are numbers; kdLoss of the main module finds those of a row',
+      soft.divergence,
+    );
   let part: TeacherPart;
   if (isDense) {
     const { teacherRowStride = rowStride, dtype, teacherDtype = dtype } = options;
@@ -249,6 +256,7 @@ export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossO
       logProbScale: 1,
       temperature: 1,
       rowTemperature: null,
+      rowParameter: null,
     };
     if (target !== 'logits' && soft.hardWeight < 1 && ((given ?? 1) !== 1 || !soft.anyMass)) {
       const numbers = values instanceof Uint16Array ? decoded(values, teacherDtype!) : values;
@@ -327,6 +335,7 @@ function sparseTeacher(action: string, teacher: RawTeacher, options: RawKdLossOp
     logProbScale,
     temperature: captured ?? 1,
     rowTemperature: null,
+    rowParameter: null,
   };
 }
 

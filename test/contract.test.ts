@@ -475,7 +475,7 @@ describe('kdLoss refuses', () => {
     ],
     'a target that is none': [
       () => kdLoss(student(), {} as never),
-      'TypeError: Cannot compute kdLoss: target must be a Tensor of teacher logits or made by denseTarget, captureTopK or sparseTarget: it is an object',
+      'TypeError: Cannot compute kdLoss: target must be a Tensor of teacher logits or made by denseTarget, interpolateTarget, captureTopK, sampleTarget or sparseTarget: it is an object',
     ],
     'a teacher of another width': [
       () => kdLoss(student(), wide()),

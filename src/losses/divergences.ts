@@ -8,6 +8,8 @@ interface Entry {
   readonly anyMass?: boolean;
   /** Infinite where the teacher is 0 and the student is not. */
   readonly infiniteOffTarget?: boolean;
+  /** Its first parameter is found for each row, from the columns of a dense target. */
+  readonly byRow?: boolean;
 }
 
 export const divergences = {
@@ -20,7 +22,7 @@ export const divergences = {
   total_variation: { parameters: {} },
   squared_hellinger: { parameters: {} },
   soft_cross_entropy: { parameters: {}, anyMass: true },
-  adaptive_kl: { parameters: { share: 0.5 }, infiniteOffTarget: true },
+  adaptive_kl: { parameters: { head: 0.5 }, infiniteOffTarget: true, byRow: true },
 } as const satisfies Record<string, Entry>;
 
 /** Names of divergences; not all of them have a kernel yet. */
@@ -31,6 +33,7 @@ export type Divergence =
   | DivergenceName
   | { kind: 'jensen_shannon'; beta?: number }
   | { kind: 'skew_forward_kl' | 'skew_reverse_kl'; alpha?: number }
+  | { kind: 'adaptive_kl'; head?: number }
   | { kind: DivergenceName };
 
 export function divergenceEntry(name: DivergenceName): Entry {

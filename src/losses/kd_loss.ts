@@ -22,6 +22,8 @@ import { applyUnary } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
+import { headShare } from './adaptive_kl.js';
+import { divergenceEntry } from './divergences.js';
 import { noTeacher, runRowLoss, type SoftNumbers, type StudentPart, type TeacherPart } from './kernel.js';
 import { checkLabels, checkLabelTensor, checkRowWeights, labelArray, type LabelNumbers } from './labels.js';
 import { checkMasses } from './masses.js';
@@ -140,6 +142,7 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
     logProbScale: 1,
     temperature,
     rowTemperature: handleOrNull(rowTemperature, action),
+    rowParameter: null,
   };
 }
 
@@ -225,6 +228,7 @@ function sparsePart(
     logProbScale,
     temperature,
     rowTemperature: handleOrNull(rowTemperature, action),
+    rowParameter: null,
   };
 }
 
@@ -320,6 +324,16 @@ function runKdLoss(studentTensor: Tensor, target: KdTarget, given?: KdLossOption
       : target instanceof InterpolatedTarget
         ? interpolatedPart(action, target, student, options)
         : densePart(action, target, student, options);
+    if (divergenceEntry(soft.divergence).byRow === true && soft.hardWeight < 1) {
+      if (isSparse)
+        throw valueError(
+          action,
+          `divergence must not be '${soft.divergence}' with a sparse target; a dense one has a head`,
+          soft.divergence,
+        );
+      const share = headShare(student.tensor, target, { ...student, temperature: options.temperature ?? 1, head: soft.parameterA });
+      part.rowParameter = handleOf(temporaries.add(share), action);
+    }
     const labels = labelHandle(action, options.labels, student, options, temporaries);
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.anyMass, () => labelsOnHost(action, options.labels, student));
@@ -337,7 +351,7 @@ function runKdLoss(studentTensor: Tensor, target: KdTarget, given?: KdLossOption
  * weight and w the row's weight. Forward KL, the default: D = Σ p ln(p/q), ∂D/∂z = (q − p)/T (Hinton et al. 2015, arXiv 1503.02531).
  * `reverse_kl`: Σ q ln(q/p). `symmetric_kl`: half of each. `jensen_shannon`: β KL(p‖m) + (1 − β) KL(q‖m), m = βp + (1 − β)q. `skew_forward_kl`:
  * KL(p‖αp + (1 − α)q). `skew_reverse_kl`: KL(q‖αq + (1 − α)p). `total_variation`: ½ Σ|p − q|. `squared_hellinger`: 1 − Σ √(pq).
- * `soft_cross_entropy`: −Σ p ln q. Where D is infinite the gradient is NaN, except for forward KL and soft cross-entropy, whose q − p stays finite.
+ * `soft_cross_entropy`: −Σ p ln q. `adaptive_kl`: a·KL(p‖q) + (1 − a)·KL(q‖p) with a found for each row, dense targets only. Where D is infinite the gradient is NaN, except for forward KL and soft cross-entropy, whose q − p stays finite.
  *
  * Half types are computed on in float32: the loss is float32, the gradient rounded once, to nearest, to the student's dtype; one that is
  * too large for it is infinite there.

@@ -31,6 +31,8 @@ export interface TeacherPart {
   logProbScale: number;
   temperature: number;
   rowTemperature: Handle | null;
+  /** float32 [rows] in place of the divergence's first parameter. */
+  rowParameter: Handle | null;
 }
 
 /** The numbers of the teacher's term. */
@@ -52,6 +54,7 @@ export const noTeacher: TeacherPart = {
   logProbScale: 1,
   temperature: 1,
   rowTemperature: null,
+  rowParameter: null,
 };
 
 // Written out: spreading one object of thirty fields out of four costs more than a small loss.
@@ -66,7 +69,7 @@ export function runRowLoss(action: string, part: StudentPart, teacher: TeacherPa
     part.rowWeights,
     teacher.rowTemperature,
     teacher.anchor,
-    null,
+    teacher.rowParameter,
     part.rowLoss,
     part.loss,
     part.gradient,
