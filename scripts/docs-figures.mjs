@@ -1,7 +1,7 @@
 // Draws docs/figures/<divergence>.svg for every page of docs/divergences: the best student of one bump for a teacher of two modes. Needs dist/.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { raw } from '../dist/index.js';
+import { kdLoss, tensor } from '../dist/index.js';
 import { root } from './counts.mjs';
 
 const cols = 121;
@@ -27,7 +27,8 @@ function bestOf(divergence, grid) {
     student.set(studentLogits(parameters), r * cols);
     target.set(teacher, r * cols);
   });
-  const { loss } = raw.kdLoss(student, target, { rows, cols, divergence, reduction: 'none' });
+  const put = (logits) => tensor(logits, { shape: [rows, cols] });
+  const loss = kdLoss(put(student), put(target), { divergence, reduction: 'none' }).data;
   return grid[loss.indexOf(Math.min(...loss))];
 }
 
