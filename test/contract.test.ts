@@ -563,7 +563,7 @@ describe('kdLoss refuses', () => {
     ],
     'a mistyped divergence': [
       () => kdLoss(student(), teacher(), { divergence: 'forward_lk' as never }),
-      "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl', 'reverse_kl', 'symmetric_kl', 'jensen_shannon', 'skew_forward_kl', 'skew_reverse_kl', 'total_variation', 'squared_hellinger' or 'soft_cross_entropy': it is 'forward_lk'; did you mean 'forward_kl'?",
+      "RangeError: Cannot compute kdLoss: divergence must be 'forward_kl', 'reverse_kl', 'symmetric_kl', 'jensen_shannon', 'skew_forward_kl', 'skew_reverse_kl', 'total_variation', 'squared_hellinger', 'soft_cross_entropy' or 'adaptive_kl': it is 'forward_lk'; did you mean 'forward_kl'?",
     ],
     'a parameter of another divergence': [
       () => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', alpha: 0.5 } as never }),

@@ -3,7 +3,9 @@ import { describe, expect, test } from 'vitest';
 import * as raw from '../src/raw.js';
 import { expectClose, expectSameBits } from './compare.js';
 import { toBits } from './half.js';
+import { denseCall } from './cases/row_loss.js';
 import { normals } from './random.js';
+import { rowLossReference, type LossReference } from './reference.js';
 
 describe('offsets beyond 2^31 elements', () => {
   test('the last row of a strided batch', (context) => {
@@ -57,5 +59,32 @@ describe('offsets beyond 2^31 elements', () => {
     for (let r = 0; r < rows; r++)
       expectSameBits(`gradient of row ${r}`, student.slice(r * stride, r * stride + cols), near.gradient.slice(r * cols, (r + 1) * cols));
     expect(far.loss.every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe('rows of 2^20 columns', () => {
+  const cols = 2 ** 20;
+  const call = denseCall(1, 1, cols, { spread: 2, noise: 0.5, target: 'logits', reduction: 'none' });
+  const student = call.student as Float32Array;
+  const check = (what: string, { loss, gradient }: raw.LossResult, reference: LossReference): void => {
+    expectClose(`${what}: loss`, loss as Float32Array, reference.rowLoss, (r) => 1e-5 * (reference.rowScale[r] as number));
+    expectClose(`${what}: gradient`, gradient as Float32Array, reference.gradient, (i) => 1e-5 * (reference.gradientScale[i] as number));
+  };
+  const out = (): { loss: Float32Array; gradient: Float32Array } => ({ loss: new Float32Array(1), gradient: new Float32Array(cols) });
+
+  test('forward KL of a dense target', () => {
+    check(
+      'dense',
+      raw.kdLoss(student, call.teacher as Float32Array, { rows: 1, cols, reduction: 'none', out: out() }),
+      rowLossReference(call),
+    );
+  });
+
+  test('a list of three columns and its tail', () => {
+    const [indices, values] = [Int32Array.of(5, cols - 1, 77), Float32Array.of(-1, -2, -3)];
+    const target = { indices, logProbs: values };
+    const options = { rows: 1, cols, residual: 'tail_bucket', reduction: 'none', out: out() } as const;
+    const reference = rowLossReference({ ...call, target: 'sparse_log_probs', residual: 'tail_bucket', k: 3, indices, values });
+    check('sparse', raw.kdLoss(student, target, options), reference);
   });
 });
