@@ -11,7 +11,17 @@ template <class V> struct assisted : WithMean {
 template <template <class> class Formula> constexpr bool is_assisted = false;
 template <> constexpr bool is_assisted<assisted> = true;
 
-template <class V> LIMBECK_FN V loss_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+// Called, not inlined, where code for a card is made: ten formulas at every place would take minutes to compile. On the CPU a function
+// of its own could be shared between files of different instruction sets.
+#if defined(__CUDACC__)
+#define LIMBECK_CALLED __host__ __device__ __noinline__
+#elif defined(LIMBECK_EMULATED)
+#define LIMBECK_CALLED static __attribute__((noinline))
+#else
+#define LIMBECK_CALLED LIMBECK_FN
+#endif
+
+template <class V> LIMBECK_CALLED V loss_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
   switch (divergence) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: return name<V>::loss(o, a, b);
@@ -21,7 +31,7 @@ template <class V> LIMBECK_FN V loss_of(Divergence divergence, const Outcome<V>&
   return splat<V>(NAN);
 }
 
-template <class V> LIMBECK_FN V slope_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+template <class V> LIMBECK_CALLED V slope_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
   switch (divergence) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: return name<V>::gradient(o, a, b);

@@ -733,6 +733,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (call.residual == Residual::uniform)
       return spread_out(count, log_tail, all, x, max, e, g, temperature, coefficient, hard);
 
+    using D = Formula<double>;
     double sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
     if (!(sum == sum)) return NAN;
     const int32_t* ids = memory.ids;
@@ -753,7 +754,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (on_list) {
       sum = kept;
     } else if (bucketed) {
-      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, sum, kept);
+      // A loss that moves with the rest itself wants it summed, not as a difference.
+      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, D::first_order ? 0 : sum, kept);
       sum = kept + rest.sum * exp(rest.log_scale);
     } else if (call.residual == Residual::truncate || sum < 1.5) {
       // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
@@ -761,7 +763,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     const double log_sum = log(sum);
 
-    using D = Formula<double>;
     [[maybe_unused]] double first_order = 0;
     double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
     const auto outcome = [&](Int j) {
