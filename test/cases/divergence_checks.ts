@@ -199,7 +199,15 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     for (const row of [2, 3]) expectNanRow('masks', result, 40, row);
   });
 
-  const mixtures = [-5, -1, 0, 1, 3].flatMap((alpha) => [0, 0.1, 0.6, 1].map((lambda) => ({ alpha, lambda })));
+  const mixtures = [
+    { alpha: -5, lambda: 0.6 },
+    { alpha: -1, lambda: 0.1 },
+    { alpha: 0, lambda: 0.6 },
+    { alpha: 1, lambda: 0.3 },
+    { alpha: 3, lambda: 0.1 },
+    { alpha: -3, lambda: 0 },
+    { alpha: 2, lambda: 1 },
+  ];
   check("assistant: AMiD's mixture in the student's place", (subject) => {
     for (const assistant of mixtures) {
       for (const cols of [1, 7, 33, 1025])
@@ -225,11 +233,11 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   for (const residual of residuals.filter((name) => name !== 'truncate'))
     check(`assistant: ${residual}`, (subject) => {
-      for (const assistant of mixtures.filter(({ alpha }) => alpha !== 0))
+      for (const assistant of mixtures)
         for (const [cols, temperature] of [
           [7, 1],
           [65, 2.5],
-          [1025, 1],
+          [513, 1],
         ] as const)
           near(
             subject,
@@ -283,9 +291,11 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
     });
 
-    check(`${residual}: rows of ${ODD_VOCABULARY} and ${LARGE_VOCABULARY}`, (subject) => {
-      checkLoss(subject, 'odd', sparse(3, 2, ODD_VOCABULARY, 64, { residual, spread: 2, noise: 0.5 }));
-      checkLoss(subject, 'large', sparse(4, 1, LARGE_VOCABULARY, 64, { residual, spread: 2, noise: 0.5, temperature: 2 }));
+    check(`${residual}: long rows`, (subject) => {
+      checkLoss(subject, 'odd', sparse(3, 1, ODD_VOCABULARY, 64, { residual, spread: 2, noise: 0.5 }));
+      // Above the odd rows' schedule nothing depends on the residual.
+      if (residual === 'tail_bucket')
+        checkLoss(subject, 'large', sparse(4, 1, LARGE_VOCABULARY, 64, { residual, spread: 2, noise: 0.5, temperature: 2 }));
     });
 
     check(`${residual}: student's infinities, NaN inputs, other rows untouched`, (subject) => {
