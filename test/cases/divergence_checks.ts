@@ -162,9 +162,10 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   // ---- what is put in the teacher's or the student's place
 
-  // What is not a square of the distance shows the rounding of the mixture, which is not an input.
+  // What is not a square of the distance shows the rounding of the mixture, which is not an input: total variation counts less than 2^-22
+  // in d as a tie, and ties in all columns are up to 1.2e-7 of loss.
   const near = (subject: Subject, what: string, call: LossCall): LossResult =>
-    checkLoss(subject, what, call, {}, rules.linear ? 10 * EXACTNESS : EXACTNESS);
+    checkLoss(subject, what, call, {}, rules.linear ? 20 * EXACTNESS : EXACTNESS);
 
   check('interpolated: logits between an anchor and the teacher, never in memory (TAID)', (subject) => {
     const between = (
