@@ -64,7 +64,8 @@ export function describe(value: unknown): string {
       return `it is an array of ${value.length}`;
     }
     const name: unknown = (value as { constructor?: { name?: unknown } }).constructor?.name;
-    return typeof name === 'string' && name !== '' && name !== 'Object' ? `it is a ${name}` : 'it is an object';
+    // Bundlers put an underscore before a class that speaks of itself.
+    return typeof name === 'string' && name !== '' && name !== 'Object' ? `it is a ${name.replace(/^_/, '')}` : 'it is an object';
   } catch {
     return 'it is an object';
   }
