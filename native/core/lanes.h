@@ -61,6 +61,10 @@ LIMBECK_FN Decay<double> decay_(double s) { return {exp(-s), -expm1(-s)}; }
 LIMBECK_FN float log_share_(float u, float t) { return t < 0.25f ? log1pf(-t) : logf(u); }
 LIMBECK_FN double log_share_(double u, double t) { return t < 0.25 ? log1p(-t) : log(u); }
 
+// ln of a positive number that is neither denormal nor infinite.
+LIMBECK_FN float log_normal_(float a) { return logf(a); }
+LIMBECK_FN double log_normal_(double a) { return log(a); }
+
 LIMBECK_FN bool lt_(float a, float b) { return a < b; }
 LIMBECK_FN bool lt_(double a, double b) { return a < b; }
 LIMBECK_FN bool eq_(float a, float b) { return a == b; }

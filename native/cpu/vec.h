@@ -42,12 +42,13 @@ template <class V> struct HalfTails {
   }
 };
 
-// How a step of a row loop reaches memory: a whole vector, or the last n elements with the other lanes padded.
+// How a step of a row loop reaches memory: a whole vector, or the last n elements with the other lanes padded; only(v) is v of those alone.
 template <class V> struct Whole {
   using S = typename lane<V>::scalar;
   LIMBECK_FN V load(const S* p, double) const { return vec<V>::load(p); }
   LIMBECK_FN void store(S* p, V v) const { vec<V>::store(p, v); }
   LIMBECK_FN void stream(S* p, V v) const { vec<V>::stream(p, v); }
+  LIMBECK_FN V only(V v) const { return v; }
 };
 template <class V> struct Tail {
   using S = typename lane<V>::scalar;
@@ -55,6 +56,15 @@ template <class V> struct Tail {
   LIMBECK_FN V load(const S* p, double padding) const { return vec<V>::load(p, n, static_cast<S>(padding)); }
   LIMBECK_FN void store(S* p, V v) const { vec<V>::store(p, v, n); }
   LIMBECK_FN void stream(S* p, V v) const { vec<V>::store(p, v, n); }
+  // v with 0 in the lanes behind the end.
+  LIMBECK_FN V only(V v) const {
+    if constexpr (lane<V>::width == 1) return v;
+    else {
+      S part[lane<V>::width];
+      vec<V>::store(part, v);
+      return vec<V>::load(part, n, S(0));
+    }
+  }
 };
 
 // f(i, span) over [0, n): the tail goes through the same formula as the rest.

@@ -1,6 +1,7 @@
 // The row schedule of every divergence on the CPU: maxima, exponentials kept in cache, then loss and gradient in one pass over the row.
 #pragma once
 #include "ops/divergence/assistant.h"
+#include "ops/divergence/pair.h"
 #include "ops/softmax/row.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
@@ -31,19 +32,20 @@ struct DivergenceCall {
 
 // Working memory of one thread, in the order of the row schedule's needs.
 template <class S> struct DivergenceScratch {
-  static constexpr Int kStage = 2048;  // elements of a gradient on their way past the caches
+  static constexpr Int kStage = kRowBlock;  // elements of a gradient on their way past the caches
   S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr, *stage = nullptr;
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
   double *log_p = nullptr, *centred = nullptr;
+  PairBlock* blocks = nullptr;
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return 5 * row + bits + 3 * slots + kStage * sizeof(S);
+    return 5 * row + bits + 3 * slots + kStage * sizeof(S) + blocks_in(call.cols) * sizeof(PairBlock);
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -63,6 +65,7 @@ template <class S> struct DivergenceScratch {
     centred = reinterpret_cast<double*>(at + bits + slots);
     ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
     stage = reinterpret_cast<S*>(at + bits + 3 * slots);
+    blocks = reinterpret_cast<PairBlock*>(stage + kStage);
     return true;
   }
 };
@@ -73,6 +76,7 @@ template <class S> struct Side {
   S max;
   double sum, log_sum, mass;
   bool finite = false;  // all of x
+  const PairBlock* blocks = nullptr;  // where e is relative to the maxima of blocks
 };
 
 // Cross-entropy with the label at temperature 1, what it adds to the row.
@@ -103,6 +107,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       __builtin_prefetch(row_student + ahead_student + i, 0, 2);
       __builtin_prefetch(row_teacher + ahead_teacher + i, 0, 2);
     }
+  }
+
+  // The first block of the next row, for a walk that fetches the others itself.
+  LIMBECK_FN void fetch_next_block(Int i) const {
+    if (i < kRowBlock) fetch_next(i);
   }
 
   const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
@@ -169,12 +178,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         if (g && !wants) fill_row<V>(g, call.cols, 0);
         return finish(r, soft_loss * loss);
       }
-    const Range<S> range = range_of<V>(x, call.cols);
+    const bool paired = W > 1 && !kAssisted && soft && call.target == Target::logits;
+    const Range<S> range = paired ? Range<S>{} : range_of<V>(x, call.cols);
     const S max = range.max;
     row_span = range.span();
 
-    // Two rows of both sides and their exponentials fit a core's own cache.
-    const bool near = call.cols <= kFetchCols && r + 1 < call.rows && !is_half(call.student.dtype);
+    // Two rows of both sides and their exponentials fit a core's own cache; of a pair only a block is fetched.
+    const bool near = (paired || call.cols <= kFetchCols) && r + 1 < call.rows && !is_half(call.student.dtype);
     const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
     row_student = x;
     row_teacher = both ? call.teacher.as<S>() + r * call.teacher_stride : x;
@@ -184,6 +194,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     double loss;
     if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
     else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else if (paired) loss = pair(x, teacher_of(r), e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (faults.beyond(r + 1)) return;  // refused: nothing is written
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
@@ -243,6 +254,32 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
       step(begin, n, streams || !g ? memory.stage : g + begin);
       if (streams) stream_row<V>(g + begin, memory.stage, n);
+    }
+  }
+
+  // N sums over the row, block by block; enter(begin) comes before each.
+  template <int N, class E, class F> LIMBECK_FN Sums<N> in_sums(E enter, F step) const {
+    Sums<N> all{};
+    for (Int begin = 0; begin < call.cols; begin += kRowBlock) {
+      enter(begin);
+      const Sums<N> part = sum_each<V, N>(block_cols(begin, call.cols), [&](Int j, auto span, V* part) LIMBECK_INLINE { step(begin + j, span, part); });
+      for (int k = 0; k < N; ++k) all.sum[k] += part.sum[k];
+    }
+    return all;
+  }
+
+  // g = value(i, span), past the caches where the gradient goes there.
+  template <class E, class F> LIMBECK_FN void put_row(S* g, E enter, F value) const {
+    for (Int begin = 0; begin < call.cols; begin += kRowBlock) {
+      enter(begin);
+      const Int n = block_cols(begin, call.cols);
+      S* to = call.streams ? memory.stage : g + begin;
+      if (call.streams && reinterpret_cast<uintptr_t>(g + begin) % 64 == 0) {
+        each<V>(n, [&](Int j, auto span) LIMBECK_INLINE { span.stream(g + begin + j, value(begin + j, span)); });
+      } else {
+        each<V>(n, [&](Int j, auto span) LIMBECK_INLINE { span.store(to + j, value(begin + j, span)); });
+        if (call.streams) stream_row<V>(g + begin, to, n);
+      }
     }
   }
 
@@ -468,11 +505,99 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return loss;
   }
 
+  // Both sides as logits, walked together. A row whose sides clearly differ is done from sums; another one outcome by outcome.
+  double pair(const S* x, const S* t, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    if constexpr (lane<V>::width > 1 && !kAssisted) {
+      using F = Formula<V>;
+      const Exponentials<S> to{e, memory.teacher_exp, memory.teacher_log};
+      Pair row = exp_pair<V, far_needs<F>>(x, t, to, call.cols, temperature, exponential, memory.blocks);
+      if (!(row.student.sum == row.student.sum) || !(row.teacher.sum == row.teacher.sum)) return NAN;
+      const S x_max = static_cast<S>(row.student.max), t_max = static_cast<S>(row.teacher.max);
+      if (kExactWhenConfident && row.student.sum < 1.5) row.student.sum = exact_scaled_sum(x, row.student.max, 1 / temperature, call.cols);
+      const bool plain = !hard.used && row.finite;
+      if constexpr (far_needs<F> != 0)
+        if (plain && row.is_narrow(exponential)) {
+          FarRow far = far_row(row, temperature);
+          if constexpr ((far_needs<F> & kFromOutcomes) != 0) outcomes<F>(to, row, far);
+          const FarLoss loss = F::far_loss(far, parameter_a, call.parameter_b);
+          if (loss.holds()) {
+            if (g) far_gradient<F>(to, g, row, far, coefficient, temperature);
+            return loss.loss;
+          }
+          if constexpr ((far_needs<F> & kFromOutcomes) != 0) exp_again<V>(t, to.teacher, call.cols, exponential, memory.blocks);
+        }
+      if (kExactWhenConfident && row.teacher.sum < 1.5) row.teacher.sum = exact_scaled_sum(t, row.teacher.max, 1 / temperature, call.cols);
+      const Side<S> student{x, e, x_max, row.student.sum, log(row.student.sum), 1, row.finite, memory.blocks};
+      const Side<S> teacher{t, to.teacher, t_max, row.teacher.sum, log(row.teacher.sum), 1, row.finite, memory.blocks};
+      hard_beside(x, x_max, row.student.sum, temperature, hard);
+      double loss;
+      if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
+      else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
+      if (g) label_gradient(g, hard);
+      return loss;
+    } else {
+      return NAN;
+    }
+  }
+
+  // far_outcome's sums; its slopes take the place of the teacher's exponentials.
+  template <class F> void outcomes(const Exponentials<S>& from, const Pair& row, FarRow& far) const {
+    V student_scale, teacher_scale;
+    const auto sums = in_sums<2>(
+        [&](Int begin) LIMBECK_INLINE {
+          const PairBlock& block = memory.blocks[begin / kRowBlock];
+          student_scale = splat<V>(block.student.scale / row.student.sum);
+          teacher_scale = splat<V>(block.teacher.scale / row.teacher.sum);
+        },
+        [&](Int i, auto span, V* part) LIMBECK_INLINE {
+          const V q = span.load(from.student + i, 1) * student_scale, p = span.load(from.teacher + i, 1) * teacher_scale;
+          V slope;
+          const V loss = span.only(F::far_outcome(q, p, a, b, slope));
+          part[0] = part[0] + loss;
+          part[1] = part[1] + span.only(slope);
+          span.store(from.teacher + i, slope);
+        });
+    far.loss = sums.sum[0];
+    far.slope = sums.sum[1];
+  }
+
+  // A sum of what the first walk left behind, each times a number of the block.
+  template <class F> void far_gradient(const Exponentials<S>& from, S* g, const Pair& row, const FarRow& far, double coefficient, double temperature) const {
+    constexpr unsigned needs = far_needs<F>;
+    constexpr bool slopes = (needs & kFromOutcomes) != 0, third = (needs & kThird) != 0, second = slopes || !third || (needs & kSumPD) != 0;
+    FarGradient c{-far.slope, 1};
+    if constexpr (!slopes) c = F::far_gradient(far, parameter_a, call.parameter_b);
+    V on_first, on_second, on_third;
+    put_row(
+        g,
+        [&](Int begin) LIMBECK_INLINE {
+          const PairBlock& block = memory.blocks[begin / kRowBlock];
+          const double q = coefficient * block.student.scale / row.student.sum, p = slopes ? coefficient : coefficient * block.teacher.scale / row.teacher.sum;
+          // d = (gap in the block + shift)/T + ln(Σ/Σ).
+          on_first = splat<V>(q * (c.q + c.qd * (block.shift / temperature + row.log_ratio)));
+          on_second = splat<V>(p * c.p);
+          on_third = splat<V>(needs & kSumRoot ? c.root * coefficient * sqrt(block.student.scale * block.teacher.scale / (row.student.sum * row.teacher.sum)) : q * c.qd / temperature);
+        },
+        [&](Int i, auto span) LIMBECK_INLINE {
+          V value = span.load(from.student + i, 0) * on_first;
+          if constexpr (second) value = fma_(span.load(from.teacher + i, 0), on_second, value);
+          if constexpr (third) value = fma_(span.load(from.third + i, 0), on_third, value);
+          fetch_next_block(i);
+          return value;
+        });
+  }
+
   // Loss and gradient of all outcomes. Plain: a teacher of mass 1, no hard term, and nothing infinite.
   template <bool plain, bool with_gradient>
   double pass(const Side<S>& student, const Side<S>& teacher, S* g, double coefficient, const HardTerm& hard) const {
     const V student_max = splat<V>(student.max), teacher_max = splat<V>(teacher.max), scale = splat<V>(inverse.hi);
-    const V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
+    V student_scale = splat<V>(1 / student.sum), teacher_scale = splat<V>(1 / teacher.sum);
+    const auto enter = [&](Int begin) LIMBECK_INLINE {
+      if (!student.blocks) return;
+      const PairBlock& block = student.blocks[begin / kRowBlock];
+      student_scale = splat<V>(block.student.scale / student.sum);
+      teacher_scale = splat<V>(block.teacher.scale / teacher.sum);
+    };
     const V student_log = splat<V>(-student.log_sum), teacher_log = splat<V>(-teacher.log_sum);
     const V log_ratio = splat<V>(teacher.log_sum - student.log_sum), factor = splat<V>(coefficient);
     const V excess = splat<V>(Formula<V>::any_mass ? coefficient * (teacher.mass - 1) : 0);
@@ -499,6 +624,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if constexpr (!Formula<V>::needs_mean) {
       double loss = 0;
       in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
+        enter(begin);
         loss += sum_each<V, 1>(n, [&](Int j, auto span, V* part) LIMBECK_INLINE {
                   const Int i = begin + j;
                   const Outcome<V> o = outcome(i, span);
@@ -509,10 +635,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       });
       return loss;
     } else if constexpr (!with_gradient && !first_order) {
-      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
+      return in_sums<1>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
     } else {
       // What the mean is taken of stays, in place of the teacher's exponentials, for the second loop.
-      const auto sums = sum_each<V, first_order ? 3 : 2>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const auto sums = in_sums<first_order ? 3 : 2>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         const V slope = Formula<V>::gradient(o, a, b);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
@@ -523,12 +649,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       });
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
-        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
-          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
-            const Int i = begin + j;
-            const V q = span.load(student.e + i, 0) * student_scale;
-            span.store(to + j, beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor));
-          });
+        put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
+          const V q = span.load(student.e + i, 0) * student_scale;
+          return beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor);
         });
       }
       if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));

@@ -1,5 +1,6 @@
 // Forward KL: D = Σ p ln(p/q) = Σ p·φ(ln q − ln p) for probabilities of equal mass. ∂D/∂z = q − p (Hinton et al. 2015, arXiv 1503.02531).
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -18,6 +19,10 @@ template <class V> struct forward_kl {
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(o); }
   // Contribution to ∂D/∂(z/T).
   LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return difference_(o); }
+
+  static constexpr unsigned far_needs = kSumPD;
+  static FarLoss far_loss(const FarRow& r, double, double) { return {-r.p_d, r.p_size + 2}; }
+  static FarGradient far_gradient(const FarRow&, double, double) { return {1, -1}; }
 };
 
 }  // namespace limbeck

@@ -1,5 +1,6 @@
 // Generalised Jensen–Shannon: D = β KL(p‖m) + (1 − β) KL(q‖m), m = βp + (1 − β)q; β on the teacher (GKD, arXiv 2306.13649).
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -15,6 +16,15 @@ template <class V> struct jensen_shannon : WithMean {
     const V rest = splat<V>(1) - beta;
     return weigh_(o, o.q, -rest * mixture_(o, beta, rest).student.d);
   }
+
+  // β·KL(p‖m) + (1 − β)·KL(q‖m) = Σ m·ln(q/m) − β·Σ p·d: one logarithm for both.
+  static constexpr unsigned far_needs = kFromOutcomes | kSumPD;
+  LIMBECK_FN static V far_outcome(V q, V p, V beta, V, V& slope) {
+    const V rest = splat<V>(1) - beta, m = fma_(beta, p, rest * q), log_share = log_normal_(q / m);
+    slope = rest * q * log_share;
+    return m * log_share;
+  }
+  static FarLoss far_loss(const FarRow& r, double beta, double) { return {r.loss - beta * r.p_d, beta * r.p_size + 1}; }
 };
 
 }  // namespace limbeck

@@ -1,5 +1,6 @@
 // Skew forward KL: D = KL(p‖m), m = αp + (1 − α)q (DistiLLM, arXiv 2402.03898).
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -13,6 +14,14 @@ template <class V> struct skew_forward_kl : WithMean {
     const V rest = splat<V>(1) - alpha;
     return weigh_(o, o.q, rest * rest * mixture_(o, alpha, rest).slope);
   }
+
+  static constexpr unsigned far_needs = kFromOutcomes;
+  LIMBECK_FN static V far_outcome(V q, V p, V alpha, V, V& slope) {
+    const V rest = splat<V>(1) - alpha, share = p / fma_(alpha, p, rest * q);
+    slope = -(rest * q * share);
+    return p * log_normal_(share);
+  }
+  static FarLoss far_loss(const FarRow& r, double, double) { return {r.loss, 1}; }
 };
 
 }  // namespace limbeck

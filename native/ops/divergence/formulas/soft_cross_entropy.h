@@ -1,5 +1,6 @@
 // Soft cross-entropy: D = −Σ t ln q for a target of any mass a. ∂D/∂z = a·q − t: forward KL without the teacher's entropy.
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -18,6 +19,11 @@ template <class V> struct soft_cross_entropy {
     return select_(eq_(o.log_q, -infinity), impossible, -mul0_(o.p, o.log_q));
   }
   LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return difference_(o); }
+
+  // −Σ p ln q is a sum of positive terms: every row will do.
+  static constexpr unsigned far_needs = kSumPLogQ;
+  static FarLoss far_loss(const FarRow& r, double, double) { return {-r.p_log_q, 0}; }
+  static FarGradient far_gradient(const FarRow&, double, double) { return {1, -1}; }
 };
 
 }  // namespace limbeck

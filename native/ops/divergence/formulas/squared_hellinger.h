@@ -1,5 +1,6 @@
 // Squared Hellinger distance: D = 1 − Σ √(pq) = ½ Σ (√p − √q)².
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -15,6 +16,10 @@ template <class V> struct squared_hellinger : WithMean {
     const Gap<V> half = gap_(o, splat<V>(0.5));
     return splat<V>(0.5) * half.rest * select_(half.above, o.q, -(o.p * half.small));
   }
+
+  static constexpr unsigned far_needs = kSumRoot;
+  static FarLoss far_loss(const FarRow& r, double, double) { return {1 - r.root, 1}; }
+  static FarGradient far_gradient(const FarRow& r, double, double) { return {0.5 * r.root, 0, 0, -0.5}; }
 };
 
 }  // namespace limbeck

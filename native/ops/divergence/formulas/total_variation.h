@@ -1,5 +1,6 @@
 // Total variation: D = ½ Σ |p − q|. Where p = q the subgradient is 0 (DistillSpec, arXiv 2310.08461).
 #pragma once
+#include "ops/divergence/far.h"
 #include "ops/divergence/math.h"
 
 namespace limbeck {
@@ -13,6 +14,14 @@ template <class V> struct total_variation : WithMean {
     const V tie = splat<V>(sizeof(typename lane<V>::scalar) == 8 ? 1e-15 : 0x1p-22), half = splat<V>(0.5) * o.q;
     return select_(lt_(tie, o.d), half, select_(lt_(o.d, -tie), -half, splat<V>(0) * o.q));
   }
+
+  static constexpr unsigned far_needs = kFromOutcomes;
+  LIMBECK_FN static V far_outcome(V q, V p, V, V, V& slope) {
+    const V gap = q - p, size = abs_(gap), half = splat<V>(0.5) * q;
+    slope = select_(lt_(size, q * splat<V>(0x1p-22)), splat<V>(0), select_(lt_(splat<V>(0), gap), half, -half));
+    return splat<V>(0.5) * size;
+  }
+  static FarLoss far_loss(const FarRow& r, double, double) { return {r.loss, 1}; }
 };
 
 }  // namespace limbeck
