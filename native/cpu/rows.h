@@ -14,6 +14,12 @@ template <class F> void by_dtype(DType dtype, F f) {
   else f(Lanes<F32>{});
 }
 
+// The same where numbers of 64 bits are left to the base instruction set.
+template <class F> void by_dtype_here(DType dtype, F f) {
+  if constexpr (lane<F32>::width == 1) by_dtype(dtype, f);
+  else f(Lanes<F32>{});
+}
+
 // Half types are widened to floats in working memory and rounded once on the way out.
 template <class S> inline constexpr DType kDTypeOf = sizeof(S) == 8 ? DType::float64 : DType::float32;
 inline bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }

@@ -59,7 +59,7 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       int32_t* ids = indices.as<int32_t>() + r * k;
       float* out = log_probs.as<float>() + r * k;
       const auto exponential = RowExp<F32>::of(t);
-      const float max = largest<F32>(x, cols);
+      const float max = k > 0 && best.has_groups(cols) ? best.group_maxima(x, cols) : largest<F32>(x, cols);
       double log_sum = NAN, tail = NAN, kept = 0;
       Rest rest{0, 0};
       double sum;

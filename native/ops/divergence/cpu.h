@@ -1,7 +1,7 @@
 // The row schedule of every divergence on the CPU: maxima, exponentials kept in cache, then loss and gradient in one pass over the row.
 #pragma once
 #include "ops/divergence/assistant.h"
-#include "ops/divergence/pair.h"
+#include "ops/divergence/blocks.h"
 #include "ops/softmax/row.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
@@ -37,15 +37,16 @@ template <class S> struct DivergenceScratch {
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
-  double *log_p = nullptr, *centred = nullptr;
-  PairBlock* blocks = nullptr;
+  double *log_p = nullptr, *centred = nullptr, *p = nullptr, *q = nullptr;
+  PairBlock* blocks = nullptr;         // of the two rows of a pair
+  RowBlock* student_blocks = nullptr;  // of the student's row alone
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return 5 * row + bits + 3 * slots + kStage * sizeof(S) + blocks_in(call.cols) * sizeof(PairBlock);
+    return 5 * row + bits + 5 * slots + kStage * sizeof(S) + blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock));
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -64,8 +65,11 @@ template <class S> struct DivergenceScratch {
     log_p = reinterpret_cast<double*>(at + bits);
     centred = reinterpret_cast<double*>(at + bits + slots);
     ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
-    stage = reinterpret_cast<S*>(at + bits + 3 * slots);
+    p = reinterpret_cast<double*>(at + bits + 3 * slots);
+    q = reinterpret_cast<double*>(at + bits + 4 * slots);
+    stage = reinterpret_cast<S*>(at + bits + 5 * slots);
     blocks = reinterpret_cast<PairBlock*>(stage + kStage);
+    student_blocks = reinterpret_cast<RowBlock*>(blocks + blocks_in(call.cols));
     return true;
   }
 };
@@ -97,21 +101,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
 
-  double row_span = INFINITY;                // of the student's logits
   Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
   const S *row_student = nullptr, *row_teacher = nullptr;
 
-  // Brings the next row nearer while this one keeps the processor busy.
+  // Brings the beginning of the next row nearer.
   LIMBECK_FN void fetch_next(Int i) const {
-    if constexpr (lane<V>::width > 1) {
+    if (lane<V>::width > 1 && i < kRowBlock) {
       __builtin_prefetch(row_student + ahead_student + i, 0, 2);
       __builtin_prefetch(row_teacher + ahead_teacher + i, 0, 2);
     }
-  }
-
-  // The first block of the next row, for a walk that fetches the others itself.
-  LIMBECK_FN void fetch_next_block(Int i) const {
-    if (i < kRowBlock) fetch_next(i);
   }
 
   const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
@@ -179,12 +177,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         return finish(r, soft_loss * loss);
       }
     const bool paired = W > 1 && !kAssisted && soft && call.target == Target::logits;
-    const Range<S> range = paired ? Range<S>{} : range_of<V>(x, call.cols);
-    const S max = range.max;
-    row_span = range.span();
 
-    // Two rows of both sides and their exponentials fit a core's own cache; of a pair only a block is fetched.
-    const bool near = (paired || call.cols <= kFetchCols) && r + 1 < call.rows && !is_half(call.student.dtype);
+    // The walks fetch ahead in their row; of the next one its first block.
+    const bool near = r + 1 < call.rows && !is_half(call.student.dtype);
     const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
     row_student = x;
     row_teacher = both ? call.teacher.as<S>() + r * call.teacher_stride : x;
@@ -192,18 +187,16 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     ahead_teacher = both ? call.teacher_stride : ahead_student;
 
     double loss;
-    if (!soft) loss = hard_only(x, max, e, wants ? g : nullptr, hard);
-    else if (call.is_sparse()) loss = sparse(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    if (!soft) loss = hard_only(x, e, wants ? g : nullptr, hard);
+    else if (call.is_sparse()) loss = sparse(r, x, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     else if (paired) loss = pair(x, teacher_of(r), e, wants ? g : nullptr, temperature, soft_gradient, hard);
-    else loss = dense(r, x, max, e, wants ? g : nullptr, temperature, soft_gradient, hard);
+    else loss = dense(r, x, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (faults.beyond(r + 1)) return;  // refused: nothing is written
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
     if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
     if (g && !wants) fill_row<V>(g, call.cols, 0);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
   }
-
-  static constexpr Int kFetchCols = 40000;
 
   // An infinite loss has no gradient, except where each outcome knows its own.
   static bool no_gradient(double loss) { return Formula<V>::needs_mean && loss == INFINITY; }
@@ -229,18 +222,19 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard.loss = loss;
   }
 
-  double hard_only(const S* x, S max, S* e, S* g, HardTerm& hard) const {
-    const double sum = exp_row<V>(x, max, RowExp<V>::of(1), e, call.cols, row_span);
-    hard_loss(x, max, sum, hard);
-    if (!(sum == sum)) return NAN;
+  double hard_only(const S* x, S* e, S* g, HardTerm& hard) const {
+    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks);
+    if (!(row.sum == row.sum)) return NAN;
+    hard_loss(x, static_cast<S>(row.max), row.sum, hard);
     if (g) {
-      const V scale = splat<V>(hard.coefficient / sum), offset = splat<V>(-hard.coefficient * hard.uniform);
-      in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
-        each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
-          span.store(to + j, fma_(span.load(e + begin + j, 0), scale, offset));
-          fetch_next(begin + j);
-        });
-      });
+      V scale;
+      const V offset = splat<V>(-hard.coefficient * hard.uniform);
+      put_row(
+          g, [&](Int begin) LIMBECK_INLINE { scale = splat<V>(hard.coefficient / row.sum * memory.student_blocks[begin / kRowBlock].scale); },
+          [&](Int i, auto span) LIMBECK_INLINE {
+            fetch_next(i);
+            return fma_(span.load(e + i, 0), scale, offset);
+          });
       label_gradient(g, hard);
     }
     return 0;
@@ -357,15 +351,16 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return mass > 0 && mass < INFINITY;
   }
 
-  double dense(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  double dense(Int r, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     Side<S> teacher;
-    return teacher_side(r, temperature, teacher) ? dense_against(teacher, x, max, e, g, temperature, coefficient, hard) : NAN;
+    return teacher_side(r, temperature, teacher) ? dense_against(teacher, x, range_of<V>(x, call.cols), e, g, temperature, coefficient, hard) : NAN;
   }
 
-  double dense_against(const Side<S>& teacher, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard,
+  double dense_against(const Side<S>& teacher, const S* x, const Range<S>& range, S* e, S* g, double temperature, double coefficient, HardTerm& hard,
                        double* log_sum = nullptr) const {
-    Side<S> student{x, e, max, 0, 0, 1, row_span < INFINITY};
-    student.sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
+    const S max = range.max;
+    Side<S> student{x, e, max, 0, 0, 1, range.finite};
+    student.sum = exp_row<V>(x, max, exponential, e, call.cols, range.span());
     if (!(student.sum == student.sum)) return NAN;
     if (kExactWhenConfident && student.sum < 1.5) student.sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
     student.log_sum = log(student.sum);
@@ -582,7 +577,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           V value = span.load(from.student + i, 0) * on_first;
           if constexpr (second) value = fma_(span.load(from.teacher + i, 0), on_second, value);
           if constexpr (third) value = fma_(span.load(from.third + i, 0), on_third, value);
-          fetch_next_block(i);
+          fetch_next(i);
           return value;
         });
   }
@@ -703,7 +698,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return corrected_(sums.sum[0], sums.sum[1], sums.sum[2] - (1 - teacher.mass));
   }
 
-  // The ids and log-probabilities, or logarithms of weights, of a sparse row. Returns how many, or -1 after refusing an id.
+  // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.
+  // Returns how many, or -1 after refusing an id.
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
@@ -731,7 +727,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           // Draws of one id add up.
           Int same = 0;
           while (memory.ids[same] != id) ++same;
-          memory.log_p[same] = log(exp(memory.log_p[same]) + weight);
+          memory.p[same] += weight;
+          memory.log_p[same] = log(memory.p[same]);
           continue;
         }
         bad = j;
@@ -741,6 +738,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       word |= bit;
       if (weights) {
         memory.ids[count] = id;
+        memory.p[count] = weight;
         memory.log_p[count++] = log(weight);
         continue;
       }
@@ -760,10 +758,17 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       log_mass = log(total);
       return count;
     }
+    const double base = top > -INFINITY ? top : 0;
+    for (Int j = 0; j < count; ++j) memory.p[j] = exact_exp(memory.log_p[j] - base);
     double sum = 0;
-    if (top > -INFINITY)
-      for (Int j = 0; j < count; ++j) sum += exp(memory.log_p[j] - top);
+    for (Int j = 0; j < count; ++j) sum += memory.p[j];
     log_mass = top > -INFINITY ? top + log(sum) : -INFINITY;
+    const bool whole = call.renormalizes() && log_mass > -INFINITY;
+    const double to_mass = whole ? 1 / sum : exp(base);
+    for (Int j = 0; j < count; ++j) {
+      memory.p[j] *= to_mass;
+      if (whole) memory.log_p[j] -= log_mass;
+    }
     return count;
   }
 
@@ -799,12 +804,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const double high = memory.log_p[at] > log_tail ? memory.log_p[at] : log_tail, low = memory.log_p[at] > log_tail ? log_tail : memory.log_p[at];
       memory.log_p[at] = high + log1p(exp(low - high));
     }
+    memory.p[at] = exp(memory.log_p[at]);
     log_tail = -INFINITY;
     return count;
   }
 
   // Every column is an outcome: the teacher's row is written out, its logarithms relative to about the largest.
-  double spread_out(Int count, double log_tail, double all, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  double spread_out(Int count, double log_tail, double all, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+    const Range<S> range = range_of<V>(x, call.cols);
     const double log_share = count < call.cols ? log_tail - log(static_cast<double>(call.cols - count)) : -INFINITY;
     double base = log_share;
     for (Int j = 0; j < count; ++j) base = memory.log_p[j] > base ? memory.log_p[j] : base;
@@ -816,13 +823,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     fill_row<V>(memory.teacher_exp, call.cols, exp(log_share));
     for (Int j = 0; j < count; ++j) {
       const Int id = memory.ids[j];
-      memory.centred[j] = static_cast<double>(x[id]) - static_cast<double>(max);
+      memory.centred[j] = static_cast<double>(x[id]) - static_cast<double>(range.max);
       memory.teacher_log[id] = static_cast<S>((memory.log_p[j] - base) * temperature);
-      if constexpr (kWrittenExactly) all += exp(written(j, base, temperature)) - exp(memory.log_p[j]);
-      memory.teacher_exp[id] = static_cast<S>(exp(memory.log_p[j]));
+      if constexpr (kWrittenExactly) all += exp(written(j, base, temperature)) - memory.p[j];
+      memory.teacher_exp[id] = static_cast<S>(memory.p[j]);
     }
     double log_sum = 0;
-    double loss = dense_against({memory.teacher_log, memory.teacher_exp, 0, 1, -base, all}, x, max, e, g, temperature, coefficient, hard, &log_sum);
+    double loss = dense_against({memory.teacher_log, memory.teacher_exp, 0, 1, -base, all}, x, range, e, g, temperature, coefficient, hard, &log_sum);
     if constexpr (kWrittenExactly)
       // Here the rounding of the logarithms just written is an error of the loss.
       for (Int j = 0; j < count; ++j) {
@@ -836,7 +843,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   double written(Int j, double base, double temperature) const { return static_cast<double>(memory.teacher_log[memory.ids[j]]) / temperature + base; }
   double listed_loss(double log_q, double log_p) const { return loss_at({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}); }
 
-  double sparse(Int r, const S* x, S max, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  // Σ p·ln(p/q) or −Σ p·ln q over the list.
+  double listed_about(Int count, double inverse_temperature, double sum) const {
+    for (Int j = 0; j < count; ++j) sum += memory.p[j] * ((Formula<double>::adds_mass ? memory.log_p[j] : 0) - memory.centred[j] * inverse_temperature);
+    return sum;
+  }
+
+  double sparse(Int r, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     double log_mass = 0;
     bool defined = true;
     Int count = slots(r, log_mass, defined);
@@ -845,7 +858,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool on_list = call.residual == Residual::renormalize_both;
     if (call.renormalizes()) {
       if (log_mass == -INFINITY) return NAN;
-      for (Int j = 0; j < count; ++j) memory.log_p[j] -= log_mass;
       all = 1;
     } else if (call.residual != Residual::truncate && call.residual != Residual::sampled) {
       if (!tail_of(r, count, log_mass, defined, log_tail)) return 0;
@@ -854,22 +866,30 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (!defined) return NAN;
     if (call.residual == Residual::label && (count = give_tail_to_label(r, count, log_tail)) < 0) return 0;
     if (call.residual == Residual::uniform)
-      return spread_out(count, log_tail, all, x, max, e, g, temperature, coefficient, hard);
+      return spread_out(count, log_tail, all, x, e, g, temperature, coefficient, hard);
 
     using D = Formula<double>;
-    double sum = exp_row<V>(x, max, exponential, e, call.cols, row_span);
+    // On the list alone the other columns have no exponentials.
+    const bool list_only = on_list && !hard.used;
+    const BlockedRow row = list_only ? no_exponentials<V>(x, e, call.cols, memory.student_blocks)
+                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks);
+    double sum = row.sum;
     if (!(sum == sum)) return NAN;
+    const S max = static_cast<S>(row.max);
     const int32_t* ids = memory.ids;
-    double kept = 0, top = static_cast<double>(max);
+    const auto scale_at = [&](Int i) { return memory.student_blocks[i / kRowBlock].scale; };
+    const double inverse_temperature = 1 / temperature;
+    double kept = 0, top = row.max;
     if (on_list) {
       top = -INFINITY;
       for (Int j = 0; j < count; ++j) top = x[ids[j]] > top ? static_cast<double>(x[ids[j]]) : top;
       if (top == -INFINITY) return NAN;
     }
-    for (Int j = 0; j < count; ++j) {
-      memory.centred[j] = static_cast<double>(x[ids[j]]) - top;
-      kept += on_list ? exp(memory.centred[j] / temperature) : static_cast<double>(e[ids[j]]);
-    }
+    for (Int j = 0; j < count; ++j) memory.centred[j] = static_cast<double>(x[ids[j]]) - top;
+    if (on_list)
+      for (Int j = 0; j < count; ++j) kept += exact_exp(memory.centred[j] * inverse_temperature);
+    else
+      for (Int j = 0; j < count; ++j) kept += static_cast<double>(e[ids[j]]) * scale_at(ids[j]);
     // Nothing is said of the other columns: they get the listed mass times q.
     const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled, bucketed = !truncated && !on_list;
     Rest rest{0, 0};
@@ -878,19 +898,22 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       sum = kept;
     } else if (bucketed) {
       // A loss that moves with the rest itself wants it summed, not as a difference.
-      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, D::first_order ? 0 : sum, kept);
+      const double known = D::first_order ? 0 : sum;
+      if (!difference_will_do(known, kept)) level<V>(e, call.cols, memory.student_blocks);
+      rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, known, kept);
       sum = kept + rest.sum * exp(rest.log_scale);
-    } else if (call.residual == Residual::truncate || sum < 1.5) {
-      // Here an error of ln Σ is an error of the loss; elsewhere it cancels to first order.
-      sum = exact_scaled_sum(x, static_cast<double>(max), 1 / temperature, call.cols);
+    } else if (sum < 1.5 || (call.residual == Residual::truncate && !(fabs(listed_about(count, inverse_temperature, all * log(sum))) >= 0.05 * all))) {
+      // Here an error of ln Σ is an error of the loss, and beside a small one it shows; elsewhere it cancels to first order.
+      sum = exact_scaled_sum(x, static_cast<double>(max), inverse_temperature, call.cols);
     }
     const double log_sum = log(sum);
+    for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature - log_sum);
 
     [[maybe_unused]] double first_order = 0;
     double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
     const auto outcome = [&](Int j) {
-      const double log_q = memory.centred[j] / temperature - log_sum, log_p = memory.log_p[j];
-      return Outcome<double>{exp(log_q), exp(log_p), log_q, log_p, log_q - log_p};
+      const double log_q = memory.centred[j] * inverse_temperature - log_sum, log_p = memory.log_p[j];
+      return Outcome<double>{memory.q[j], memory.p[j], log_q, log_p, log_q - log_p};
     };
     // What the divergence compares with the teacher: the student's outcome, or the assistant's.
     double log_z = 0, total = 0, omega = 1;
@@ -932,32 +955,40 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           total = sum_of_bent;
         }
       }
-      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
+      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : list_only ? 1 : 0;
     }
-    if (g) {
-      const V scale = splat<V>(factor), m = splat<V>(max), hard_log = splat<V>(hard.log_sum);
-      const V hard_factor = splat<V>(hard.coefficient), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
-      if (hard.used)
-        each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE {
-          const V q = exp_(span.load(x + i, -INFINITY) - m - hard_log);
-          span.store(g + i, fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset)));
-        });
-      else
-        in_blocks(g, [&](Int begin, Int n, S* to) LIMBECK_INLINE {
-          each<V>(n, [&](Int j, auto span) LIMBECK_INLINE {
-            span.store(to + j, span.load(e + begin + j, 0) * scale);
-            fetch_next(begin + j);
-          });
-        });
-    }
+    // What is listed goes in among the exponentials, so that the row is written once and in order; a row with a hard term, or of hardly
+    // any scale, gets it afterwards.
+    const auto patched = [&](Int id) { return !hard.used && fabs(factor * scale_at(id)) > 1e-25; };
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
       const double part = loss_at(compared(o));
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
       loss += truncated && D::adds_mass ? part - o.q + o.p : part;
-      if (g) {
-        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - static_cast<double>(max)) - hard.log_sum) - hard.uniform) : 0;
-        g[ids[j]] = static_cast<S>(coefficient * slope(o) + beside);
+      if (!g) continue;
+      memory.q[j] = coefficient * slope(o);
+      if (patched(ids[j])) e[ids[j]] = static_cast<S>(memory.q[j] / (factor * scale_at(ids[j])));
+    }
+    if (g) {
+      V scale;
+      const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * scale_at(begin)); };
+      if (hard.used) {
+        const V m = splat<V>(max), hard_log = splat<V>(hard.log_sum), hard_factor = splat<V>(hard.coefficient);
+        const V hard_offset = splat<V>(-hard.coefficient * hard.uniform);
+        put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
+          const V q = exp_(span.load(x + i, -INFINITY) - m - hard_log);
+          return fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset));
+        });
+      } else {
+        put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
+          fetch_next(i);
+          return span.load(e + i, 0) * scale;
+        });
+      }
+      for (Int j = 0; j < count; ++j) {
+        if (patched(ids[j])) continue;
+        const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - row.max) - hard.log_sum) - hard.uniform) : 0;
+        g[ids[j]] = static_cast<S>(memory.q[j] + beside);
       }
     }
     if (g) label_gradient(g, hard);
@@ -984,6 +1015,13 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
                 Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared,
                 Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction,
                 Int denominator, Float denominator_value) {
+  // Numbers of 64 bits have no lanes: one copy of their loops is enough.
+  if constexpr (lane<F32>::width > 1)
+    if (student.dtype == DType::float64)
+      return base::divergence(ctx, student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, anchor, row_parameter, row_loss, loss, gradient,
+                              rows, cols, student_stride, teacher_stride, gradient_stride, k, target, divergence, parameter_a, parameter_b, interpolation, assisted,
+                              assistant_alpha, assistant_lambda, residual, log_prob_scale, temperature, temperature_squared, hard_weight, label_smoothing, ignore_index,
+                              unlabelled_index, reduction, denominator, denominator_value);
   DivergenceCall call{student, teacher, indices, values, tail_log_mass, labels, row_weights, row_temperature, anchor, row_parameter, row_loss, gradient, rows, cols,
                       student_stride, teacher_stride, gradient_stride, k, Target(target), Divergence(divergence), parameter_a, parameter_b,
                       interpolation, assistant_alpha, assistant_lambda, Residual(residual),
@@ -999,7 +1037,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   }
   call.streams = gradient && !is_half(gradient.dtype) && gradient.data != student.data && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float) > last_cache() / 4;
   Faults faults;
-  by_dtype(student.dtype, [&](auto lanes) {
+  by_dtype_here(student.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
     if (assisted) divergence_rows<V, limbeck::assisted>(call, faults);

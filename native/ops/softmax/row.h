@@ -7,14 +7,15 @@ namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 // Σ e^{(x − max)/T}; the terms go to e where it is given. NaN for a row with NaN or +inf or of -inf alone.
-// `span` = max − min, where it is known.
-template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols, double span = INFINITY) {
+// `span` = max − min, where it is known. What lies `ahead` is fetched meanwhile.
+template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols, double span = INFINITY, Int ahead = 0) {
   const V m = splat<V>(max);
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   if constexpr (lane<V>::width > 1)
     if (e && exponential.spares(span)) {
       const Int W = lane<V>::width, whole = cols / W * W;
       double sum = sum_each<V, 1>(whole, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                     __builtin_prefetch(x + ahead + i, 0, 2);
                      const V term = exponential.near(span.load(x + i, 0) - m);
                      span.store(e + i, term);
                      part[0] = part[0] + term;
@@ -38,7 +39,10 @@ template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& s
 inline double exact_exp(double z) {
   const double magic = 6755399441055744.0, shifted = z * kLog2e + magic, n = shifted - magic;
   const double r = (z - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
-  double p = 1.0 / 362880;
+  double p = 1.0 / 479001600;
+  p = p * r + 1.0 / 39916800;
+  p = p * r + 1.0 / 3628800;
+  p = p * r + 1.0 / 362880;
   p = p * r + 1.0 / 40320;
   p = p * r + 1.0 / 5040;
   p = p * r + 1.0 / 720;
@@ -105,11 +109,14 @@ struct Rest {
   double log_mass() const { return sum > 0 ? log(sum) + log_scale : sum == 0 ? -INFINITY : NAN; }
 };
 
+// Whether a remainder keeps its digits as all − kept.
+inline bool difference_will_do(double all, double kept) { return all - kept > all / 16; }
+
 // e holds e^{(x − max)/T}; `all` is its sum and `kept` that over the ids, where they are known. A remainder that the difference of the two
 // cannot give is summed, and one near underflow is taken again relative to its own maximum; then e is 0 at the ids.
 template <class V, class S, class Id>
 Rest rest_of_row(const S* x, S max, double temperature, const RowExp<V>& exponential, S* e, Int cols, Int count, Id id, double all = 0, double kept = 0) {
-  if (all - kept > all / 16) return {all - kept, 0};
+  if (difference_will_do(all, kept)) return {all - kept, 0};
   for (Int j = 0; j < count; ++j) e[id(j)] = 0;
   const double sum = sum_row<V>(e, cols);
   if (!(sum < 1e-20) || count == cols) return {sum, 0};

@@ -19,8 +19,8 @@ struct TopK {
   Int count = 0;       // candidates of the last select: the k best in order, then those they beat
   float bound = 0;     // what the k best reach at least
   bool whole = false;  // it dropped none of what reached its bound
-  // The next row is fetched where two fit a core's own cache.
-  static constexpr Int kFetchCols = 100000;
+  // The next row is fetched while one fits a core's own cache: it takes the place of what has been read.
+  static constexpr Int kFetchCols = 200000;
   // Up to this many are ranked by counting.
   static constexpr Int kPlaced = 256;
   float value[kPlaced], place[kPlaced];
@@ -59,14 +59,41 @@ struct TopK {
     }
   }
 
-  // At least k elements that are not NaN reach the result, if there are that many; -inf says nothing.
-  float lower_bound(const float* x, Int cols) {
+  // Maxima of N vectors of groups, which stay in registers.
+  template <int N> Int maxima_in(const float* x, Int cols) {
     constexpr Int W = lane<F32>::width;
-    if (cols < 2 * groups) return -INFINITY;
-    for (Int g = 0; g < groups; g += W) vec<F32>::store(maxima + g, splat<F32>(-INFINITY));
-    for (Int i = 0; i + groups <= cols; i += groups)
-      for (Int g = 0; g < groups; g += W)
-        vec<F32>::store(maxima + g, max_(vec<F32>::load(x + i + g), vec<F32>::load(maxima + g)));
+    F32 top[N];
+    for (F32& each : top) each = splat<F32>(-INFINITY);
+    Int i = 0;
+    for (; i + N * W <= cols; i += N * W)
+#pragma GCC unroll 16
+      for (int k = 0; k < N; ++k) top[k] = max_(vec<F32>::load(x + i + k * W), top[k]);
+    for (int k = 0; k < N; ++k) vec<F32>::store(maxima + k * W, top[k]);
+    return i;
+  }
+
+  // The groups' maxima, and with what is left over the row's. NaN may be dropped.
+  float group_maxima(const float* x, Int cols) {
+    constexpr Int W = lane<F32>::width;
+    Int i = 0;
+    if constexpr (W >= 8)
+      if (groups == 128) i = maxima_in<128 / W>(x, cols);
+    if (i == 0) {
+      for (Int g = 0; g < groups; g += W) vec<F32>::store(maxima + g, splat<F32>(-INFINITY));
+      for (; i + groups <= cols; i += groups)
+        for (Int g = 0; g < groups; g += W) vec<F32>::store(maxima + g, max_(vec<F32>::load(x + i + g), vec<F32>::load(maxima + g)));
+    }
+    const float rest = i < cols ? largest<F32>(x + i, cols - i) : -INFINITY, top = largest<F32>(maxima, groups);
+    return top > rest ? top : rest;
+  }
+
+  // Whether lower_bound has something to go by.
+  bool has_groups(Int cols) const { return cols >= 2 * groups; }
+
+  // At least k elements that are not NaN reach the result, if there are that many; -inf says nothing. After group_maxima.
+  float lower_bound(Int cols) {
+    constexpr Int W = lane<F32>::width;
+    if (!has_groups(cols)) return -INFINITY;
     if (W > 1) {
       // Any value that at least k of the maxima reach will do: halving finds one that few more reach.
       float low = INFINITY, high = -INFINITY;
@@ -103,16 +130,17 @@ struct TopK {
 
   // Leaves the k best in order in kept[0..k).
   void select(const float* x, Int cols) {
+    if (k > 0 && has_groups(cols)) group_maxima(x, cols);
     select(x, cols, [](F32, F32, Int) LIMBECK_INLINE {});
   }
 
-  // beside(v, limit, j) sees every whole vector of the row and what its elements had to reach, j the one of four sums to use.
+  // After group_maxima where there are groups. beside(v, limit, j) sees every whole vector of the row and what its elements had to reach, j the one of four sums to use.
   template <class Beside> void select(const float* x, Int cols, Beside beside) {
     count = 0;
     whole = true;
     if (k == 0) return;
     constexpr Int W = lane<F32>::width;
-    bound = lower_bound(x, cols);
+    bound = lower_bound(cols);
     bool strict = false, full = false, in_order = true;
     const auto add = [&](Int i) {
       kept[count++].rank = top_k_rank_(top_k_key_(x[i]), static_cast<uint32_t>(i));

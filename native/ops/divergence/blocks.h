@@ -1,4 +1,4 @@
-// The walk over a row of two sides' logits: block by block the maxima, exponentials relative to them, and the sums that far.h asks for,
+// Walks over rows of logits, one or two side by side: block by block the maxima, exponentials relative to them and their sums,
 // while the next block comes from memory.
 #pragma once
 #include "ops/divergence/far.h"
@@ -16,20 +16,33 @@ inline Int block_cols(Int begin, Int cols) { return cols - begin < kRowBlock ? c
 constexpr unsigned kThird = kSumQD | kSumRoot;
 constexpr int kMostSums = 8;
 
+struct RowBlock {
+  double max, sum, scale;  // scale: from the block's maximum to the row's
+};
 struct PairBlock {
-  struct Half {
-    double max, sum, scale;  // scale: from the block's maximum to the row's
-  };
-  Half student, teacher;
+  RowBlock student, teacher;
   double shift;  // what the gap of the centred logits is more in the row than in the block
   double sums[kMostSums];
 };
 
+struct BlockedRow {
+  double max = -INFINITY, min = INFINITY, sum = 0;
+
+  template <class S> void enter(RowBlock& block, const Range<S>& range) {
+    // A block of -inf alone has terms of 0 beside any number.
+    block.max = range.max > S(-1e30) ? static_cast<double>(range.max) : -1e30;
+    max = block.max > max ? block.max : max;
+    min = static_cast<double>(range.min) < min ? static_cast<double>(range.min) : min;
+  }
+  void leave(RowBlock& block, double block_sum, double temperature) {
+    block.scale = block.max == max ? 1 : exp((block.max - max) / temperature);
+    block.sum = block_sum * block.scale;
+    sum += block.sum;
+  }
+};
+
 struct Pair {
-  struct Half {
-    double max = -INFINITY, min = INFINITY, sum = 0;
-  };
-  Half student, teacher;
+  BlockedRow student, teacher;
   bool finite = true, near = true;
   double log_ratio = 0;  // ln Σ of the teacher less that of the student
   double p_gap = 0, p_size = 0, q_gap = 0, q_size = 0, p_centred = 0, root = 0;
@@ -39,6 +52,47 @@ struct Pair {
     return near && exponential.bits(student.max - student.min) < 100 && exponential.bits(teacher.max - teacher.min) < 100;
   }
 };
+
+// One row; sum is NaN where it has NaN or +inf or is -inf alone.
+template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& exponential, RowBlock* blocks) {
+  BlockedRow row;
+  for (Int begin = 0; begin < cols; begin += kRowBlock) {
+    RowBlock& block = blocks[begin / kRowBlock];
+    const Int n = block_cols(begin, cols);
+    const Range<S> range = range_of<V>(x + begin, n);
+    row.enter(block, range);
+    block.sum = exp_row<V>(x + begin, static_cast<S>(block.max), exponential, e + begin, n, range.span(), begin + kRowBlock < cols ? kRowBlock : 0);
+  }
+  for (Int begin = 0; begin < cols; begin += kRowBlock) row.leave(blocks[begin / kRowBlock], blocks[begin / kRowBlock].sum, temperature);
+  if (row.sum == 0) row.sum = NAN;
+  return row;
+}
+
+// The same for a row none of whose terms is wanted: they are 0.
+template <class V, class S> BlockedRow no_exponentials(const S* x, S* e, Int cols, RowBlock* blocks) {
+  const V zero = splat<V>(0), infinity = splat<V>(INFINITY);
+  BlockedRow row;
+  row.sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+              const V v = span.load(x + i, 0);
+              part[0] = part[0] + select_(lt_(v, infinity), zero, v);
+              span.store(e + i, zero);
+            }).sum[0];
+  if (!(row.sum == 0)) row.sum = NAN;
+  for (size_t k = 0; k < blocks_in(cols); ++k) blocks[k].scale = 1;
+  return row;
+}
+
+// Brings the terms of all blocks to the row's maximum.
+template <class V, class S> void level(S* e, Int cols, RowBlock* blocks) {
+  for (Int begin = 0; begin < cols; begin += kRowBlock) {
+    RowBlock& block = blocks[begin / kRowBlock];
+    if (block.scale == 1) continue;
+    const V scale = splat<V>(block.scale);
+    S* at = e + begin;
+    each<V>(block_cols(begin, cols), [&](Int i, auto span) LIMBECK_INLINE { span.store(at + i, span.load(at + i, 0) * scale); });
+    block.scale = 1;
+  }
+}
 
 template <class S> struct Exponentials {
   S *student, *teacher, *third;
@@ -115,18 +169,12 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
   constexpr Int W = lane<V>::width;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   Pair row;
-  const auto enter = [](Pair::Half& half, PairBlock::Half& block, const Range<S>& range) {
-    // A block of -inf alone has terms of 0 beside any number.
-    block.max = range.max > S(-1e30) ? static_cast<double>(range.max) : -1e30;
-    half.max = block.max > half.max ? block.max : half.max;
-    half.min = static_cast<double>(range.min) < half.min ? static_cast<double>(range.min) : half.min;
-  };
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     const Int n = block_cols(begin, cols), whole = n / W * W;
     PairBlock& block = blocks[begin / kRowBlock];
     const Range<S> range_x = range_of<V>(x + begin, n), range_t = range_of<V>(t + begin, n);
-    enter(row.student, block.student, range_x);
-    enter(row.teacher, block.teacher, range_t);
+    row.student.enter(block.student, range_x);
+    row.teacher.enter(block.teacher, range_t);
     row.finite = row.finite && range_x.finite && range_t.finite;
     const S x_max = static_cast<S>(block.student.max), t_max = static_cast<S>(block.teacher.max);
     const Exponentials<S> at{to.student + begin, to.teacher + begin, to.third + begin};
@@ -145,14 +193,9 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
   }
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     PairBlock& block = blocks[begin / kRowBlock];
-    const auto leave = [&](Pair::Half& half, PairBlock::Half& side, double sum) {
-      side.scale = side.max == half.max ? 1 : exp((side.max - half.max) / temperature);
-      side.sum = sum * side.scale;
-      half.sum += side.sum;
-    };
     const double* sums = block.sums;
-    leave(row.student, block.student, sums[0]);
-    leave(row.teacher, block.teacher, sums[1]);
+    row.student.leave(block.student, sums[0], temperature);
+    row.teacher.leave(block.teacher, sums[1], temperature);
     if (!row.near) continue;
     const double q = block.student.scale, p = block.teacher.scale;
     block.shift = (block.student.max - row.student.max) - (block.teacher.max - row.teacher.max);
