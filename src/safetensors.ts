@@ -219,7 +219,7 @@ function writeAll(file: number, from: Uint8Array): void {
 }
 
 // Makes the rename itself durable; some file systems refuse, and then the rename is as durable as they offer.
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   let handle: number | undefined;
   try {
     handle = openSync(folder, 'r');
@@ -235,7 +235,7 @@ export function badFile(path: string, mustHold: string, was: string, cause?: unk
   return new LimbeckError('bad_file', wording(`read ${path}`, mustHold, was), cause === undefined ? undefined : { cause });
 }
 
-function fileError(verb: string, path: string, mustHold: string, error: unknown): unknown {
+export function fileError(verb: string, path: string, mustHold: string, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException | null)?.code;
   if (typeof code !== 'string') return error;
   const words: Record<string, string> = {
