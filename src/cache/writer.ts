@@ -1,5 +1,5 @@
 // Writes one shard of a target cache: rows are appended, blocks reach the file as they fill, and finish() gives the file its name.
-import { mkdir, rename, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkBoolean, checkOptions, checkWhole } from '../check.js';
@@ -58,7 +58,7 @@ export interface TargetCacheWriterOptions {
   fresh?: boolean;
 }
 
-const optionNames = [
+export const writerOptionNames = [
   'inputHash',
   'vocabularyHash',
   'bits',
@@ -133,7 +133,7 @@ export class TargetCacheWriter {
    */
   static async open(folder: string, options?: TargetCacheWriterOptions): Promise<TargetCacheWriter> {
     if (typeof folder !== 'string' || folder === '') throw kindError(action, 'folder must be a string', folder);
-    const given = { ...checkOptions(action, options, optionNames) };
+    const given = { ...checkOptions(action, options, writerOptionNames) };
     checkWriterOptions(given);
     const { shard = 0, resume = false, fresh = false } = given;
     try {
@@ -233,6 +233,17 @@ export class TargetCacheWriter {
       this.#file = null;
       unlock(`${this.#part}.lock`);
     }
+  }
+
+  /** Stops and removes the unfinished shard. */
+  async discard(): Promise<void> {
+    if (!this.#isOpen || this.isFinished) return;
+    this.#isOpen = false;
+    await this.#work.catch(() => undefined);
+    await this.#file?.close();
+    this.#file = null;
+    await rm(this.#part, { force: true });
+    unlock(`${this.#part}.lock`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
