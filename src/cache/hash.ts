@@ -31,7 +31,8 @@ export function hashOf(...data: Hashable[]): string {
       hash.update(`t${value.dtype}[${value.shape.join()}]:`);
       addBytes(hostCopy(value, action));
     } else if (ArrayBuffer.isView(value)) {
-      hash.update(`b${value.constructor.name} ${value.byteLength}:`);
+      // A Buffer is bytes like any other.
+      hash.update(`b${value instanceof Uint8Array ? 'Uint8Array' : value.constructor.name} ${value.byteLength}:`);
       addBytes(value);
     } else if (Array.isArray(value)) {
       hash.update(`a${value.length}:`);

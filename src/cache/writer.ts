@@ -144,7 +144,7 @@ export class TargetCacheWriter {
     const part = join(folder, unfinishedFile(shard));
     const final = join(folder, finishedFile(shard));
     if (!fresh && (await isThere(final))) {
-      if (!resume) throw left('finished_shard', final, `it must not be there yet: it is; resume: true leaves it, fresh: true replaces it`);
+      if (!resume) throw left('finished_shard', final, `it must not be there yet: it is; resume leaves it as it is, fresh replaces it`);
       const writer = new TargetCacheWriter(folder, given, true);
       await writer.#recall(final, true);
       return writer;
@@ -153,7 +153,7 @@ export class TargetCacheWriter {
     try {
       const isStarted = await isThere(part);
       if (isStarted && !resume && !fresh)
-        throw left('unfinished_shard', part, 'it must not be there yet: it is; resume: true goes on with it, fresh: true starts over');
+        throw left('unfinished_shard', part, 'it must not be there yet: it is; resume goes on with it, fresh starts over');
       const writer = new TargetCacheWriter(folder, given, false);
       if (isStarted && !fresh) await writer.#recall(part, false);
       else writer.#file = await openFile(part, 'w');
