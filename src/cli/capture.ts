@@ -108,6 +108,8 @@ async function captureFrom(source: Source, flags: CaptureFlags, signal: AbortSig
       await writer.append(target);
       target.dispose();
       progress.show(next - begin);
+      // Signals come in between turns of the loop.
+      await new Promise((resume) => setImmediate(resume));
       if (signal.aborted) {
         await writer.close();
         return false;

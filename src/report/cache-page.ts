@@ -67,7 +67,7 @@ export async function cachePage(folder: string, summary: CacheSummary): Promise<
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <title>${escape(folder)}</title>
-<style>${STYLE}</style>
+<style>${STYLE}.facts dt { flex-basis: 104px; }</style>
 </head>
 <body>
 <main>
@@ -86,8 +86,7 @@ ${spreads
     ({ title, spread, digits, bins }, i) => `<section>
 <h2>${escape(title[0]!.toUpperCase() + title.slice(1))}</h2>
 <p class="note">${escape(explained[i]!)} Mean ${spread.mean.toFixed(Math.max(1, digits))}, from ${spread.least.toFixed(digits)} to ${spread.largest.toFixed(digits)}.</p>
-<figure><div data-chart="histogram" data-index="${i}"></div></figure>
-<details><summary>The numbers</summary><table><thead><tr><th scope="col">from</th><th scope="col">to</th><th scope="col">rows</th></tr></thead><tbody>${bins
+${bins.length === 1 ? '' : `<figure><div data-chart="histogram" data-index="${i}"></div></figure>\n`}<details><summary>The numbers</summary><table><thead><tr><th scope="col">from</th><th scope="col">to</th><th scope="col">rows</th></tr></thead><tbody>${bins
       .map(
         ({ from, to, rows }) =>
           `<tr><th scope="row">${from.toFixed(digits)}</th><td>${to.toFixed(digits)}</td><td>${count(rows)}</td></tr>`,
