@@ -5,28 +5,39 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import {
   captureTopK,
-  randn,
   sampleTarget,
   TargetCache,
   TargetCacheWriter,
+  tensor,
   tidy,
   type SparseTarget,
+  type Tensor,
   type TargetCacheWriterOptions,
 } from '../src/index.js';
 
-/** Rows of logits with the heavy head of a language model's: normal, the largest few spread by a factor. */
-function targetOf(rows: number, cols: number, make: (logits: ReturnType<typeof randn>) => SparseTarget): SparseTarget {
-  return tidy(() => {
-    const logits = randn([rows, cols], { seed: 1 });
-    const x = logits.data as Float32Array;
-    for (let i = 0; i < x.length; i++) x[i]! *= x[i]! > 2 ? 3 : 2;
-    return make(logits);
-  });
+/** Rows whose probabilities fall as rank^−1.5, the ranks dealt out over the columns differently in each row. */
+function teacherLogits(rows: number, cols: number): Tensor {
+  const x = new Float32Array(rows * cols);
+  for (let r = 0; r < rows; r++) {
+    let step = Math.floor(cols * 0.618) + r;
+    while (divisor(step, cols) !== 1) step++;
+    let id = (r * 7919) % cols;
+    for (let rank = 1; rank <= cols; rank++) {
+      x[r * cols + id] = -1.5 * Math.log(rank);
+      id = (id + step) % cols;
+    }
+  }
+  return tensor(x, { shape: [rows, cols] });
+}
+
+function divisor(a: number, b: number): number {
+  return b === 0 ? a : divisor(b, a % b);
 }
 
 interface Line {
   what: string;
   cols: number;
+  entries: number;
   bytesPerToken: number;
   writeGB: number;
   readGB: number;
@@ -40,13 +51,14 @@ async function measure(
   cols: number,
   rows: number,
   options: TargetCacheWriterOptions,
-  make: (logits: ReturnType<typeof randn>) => SparseTarget,
+  make: (logits: Tensor) => SparseTarget,
 ): Promise<Line> {
   const folder = mkdtempSync(join(tmpdir(), 'limbeck-bench-'));
   try {
-    const target = targetOf(256, cols, make);
-    const batches = Math.ceil(rows / 256);
-    const represented = (batches * 256 * cols * 4) / 1e9;
+    const batch = Math.max(16, Math.min(256, 2 ** Math.floor(Math.log2(2 ** 23 / cols))));
+    const target = tidy(() => make(teacherLogits(batch, cols)));
+    const batches = Math.ceil(rows / batch);
+    const represented = (batches * batch * cols * 4) / 1e9;
     let started = performance.now();
     const writer = await TargetCacheWriter.open(folder, options);
     for (let i = 0; i < batches; i++) await writer.append(target);
@@ -54,7 +66,7 @@ async function measure(
     const writeSeconds = (performance.now() - started) / 1000;
     const cache = await TargetCache.open(folder, { cacheBytes: 0 });
     started = performance.now();
-    for (let i = 0; i < batches; i++) (await cache.rows(i * 256, (i + 1) * 256)).dispose();
+    for (let i = 0; i < batches; i++) (await cache.rows(i * batch, (i + 1) * batch)).dispose();
     const readSeconds = (performance.now() - started) / 1000;
     let next = 1;
     started = performance.now();
@@ -64,10 +76,11 @@ async function measure(
       (await cache.gather(ids)).dispose();
     }
     const gatherSeconds = (performance.now() - started) / 1000;
-    const { largest, kl } = errors(target, await cache.rows(0, 256));
+    const { largest, kl } = errors(target, await cache.rows(0, batch));
     const line: Line = {
       what,
       cols,
+      entries: Array.from(target.indices.data).filter((id) => id >= 0).length / batch,
       bytesPerToken: cache.bytes / cache.size,
       writeGB: represented / writeSeconds,
       readGB: represented / readSeconds,
@@ -105,22 +118,31 @@ function errors(wrote: SparseTarget, read: SparseTarget): { largest: number; kl:
       kl += (Math.exp(before.get(id)!) * difference) / rows;
     }
   }
-  return { largest, kl };
+  return { largest, kl: wrote.logProbs === null ? NaN : kl };
 }
 
 async function main(): Promise<void> {
   const lines: Line[] = [];
   for (const cols of [32_000, 128_256, 2 ** 18, 2 ** 20]) {
-    const rows = Math.min(40_960, Math.floor(2 ** 31 / cols) * 2);
+    const rows = cols > 2 ** 17 ? 8192 : 32_768;
     lines.push(await measure('top 64, 8 bits', cols, rows, {}, (x) => captureTopK(x, 64)));
     lines.push(await measure('top 64, 16 bits', cols, rows, { bits: 16 }, (x) => captureTopK(x, 64)));
     lines.push(await measure('12 drawn, race', cols, rows, {}, (x) => sampleTarget(x, 12, { method: 'race', seed: 1 })));
     lines.push(await measure('50 drawn, counts', cols, rows, { draws: 50 }, (x) => sampleTarget(x, 50, { seed: 1 })));
   }
-  console.log('                      V   bytes/token  write GB/s  read GB/s  gather GB/s  largest |Δ ln|  mean KL');
+  // What DistillKit's and Megatron's figures are of.
+  const peers = 2 ** 17;
+  for (const [k, bits] of [
+    [128, 8],
+    [128, 16],
+    [50, 8],
+    [50, 4],
+  ] as const)
+    lines.push(await measure(`top ${k}, ${bits} bits`, peers, 8192, { bits }, (x) => captureTopK(x, k)));
+  console.log('                      V  entries  bytes/token  write GB/s  read GB/s  gather GB/s  largest |Δ ln|  mean KL');
   for (const l of lines)
     console.log(
-      `${l.what.padEnd(17)}${String(l.cols).padStart(7)}${l.bytesPerToken.toFixed(2).padStart(13)}${l.writeGB.toFixed(1).padStart(12)}${l.readGB.toFixed(1).padStart(11)}${l.gatherGB.toFixed(1).padStart(13)}${l.largestError.toExponential(1).padStart(16)}${l.meanKl.toExponential(1).padStart(9)}`,
+      `${l.what.padEnd(17)}${String(l.cols).padStart(7)}${l.entries.toFixed(1).padStart(9)}${l.bytesPerToken.toFixed(2).padStart(13)}${l.writeGB.toFixed(1).padStart(12)}${l.readGB.toFixed(1).padStart(11)}${l.gatherGB.toFixed(1).padStart(13)}${l.largestError.toExponential(1).padStart(16)}${(Number.isNaN(l.meanKl) ? '' : l.meanKl.toExponential(1)).padStart(9)}`,
     );
 }
 
