@@ -1,8 +1,9 @@
 // Target caches as Parquet: DuckDB reads what limbeck writes, and limbeck reads what DuckDB writes.
 import { DuckDBInstance, type DuckDBConnection } from '@duckdb/node-api';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import {
   captureTopK,
@@ -186,6 +187,24 @@ it('files that are something else are refused, and nothing is left', async () =>
   await expect(exportParquet(cache, join(root, 'no', 'such.parquet'))).rejects.toMatchObject({ code: 'bad_file' });
   await expect(exportParquet({} as never, 'x')).rejects.toThrow(TypeError);
   await cache.close();
+});
+
+it('CommonJS loads the packages too, where require() cannot load ES modules', () => {
+  const script = `
+const { captureTopK, exportParquet, importParquet, randn, TargetCache, TargetCacheWriter } = require(${JSON.stringify(resolve('dist/index.cjs'))});
+(async () => {
+  const writer = await TargetCacheWriter.open('cjs');
+  await writer.append(captureTopK(randn([50, 100], { seed: 1 }), 8));
+  await writer.finish();
+  const cache = await TargetCache.open('cjs');
+  await exportParquet(cache, 'cjs.parquet');
+  await cache.close();
+  console.log((await importParquet('cjs.parquet', 'cjs2')).rows);
+})();`;
+  const args = ['--no-experimental-require-module', '--input-type=commonjs', '-e', script];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', cwd: root });
+  expect(stderr).toBe('');
+  expect(stdout).toBe('50\n');
 });
 
 it('without the packages, the cure is named', async () => {

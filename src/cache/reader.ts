@@ -331,14 +331,14 @@ export class TargetCache {
     const { header, end } = found;
     const scan = finished
       ? { places: await readIndex(path, file, size, header, end), end: size }
-      : await scanBlocks(path, file, size, header, { places: [], end });
+      : scanBlocks(path, file, size, header, { places: [], end });
     return { name, path, file, header, finished, firstRow: header.firstRow, ...counted(scan) };
   }
 
   async #grown(shard: Shard): Promise<Shard> {
     const { path, file, header } = shard;
     const { size } = await file.stat();
-    return { ...shard, ...counted(await scanBlocks(path, file, size, header, shard)) };
+    return { ...shard, ...counted(scanBlocks(path, file, size, header, shard)) };
   }
 
   #checkShards(shards: readonly Shard[]): void {

@@ -2,7 +2,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { LimbeckError } from '../errors.js';
-import { badFile, fileError } from '../safetensors.js';
+import { badFile, fileError, readAll } from '../safetensors.js';
 import { mostRowBytes } from './encode.js';
 import { isWhole, mostBlockRows, wrongSetting, type CacheSettings } from './settings.js';
 
@@ -213,12 +213,15 @@ export interface Scan {
  * Walks over the heads of an unfinished shard's blocks, from `from` on. A block cut off at the end of the file is left out; other
  * bytes where a head must be are an error, for what follows them would be lost.
  */
-export async function scanBlocks(path: string, file: FileHandle, size: number, header: ShardHeader, from: Scan): Promise<Scan> {
+export function scanBlocks(path: string, file: FileHandle, size: number, header: ShardHeader, from: Scan): Promise<Scan> {
   const places = [...from.places];
   let { end } = from;
-  let rows = places.reduce((sum, place) => sum + place.rows, 0);
+  const last = places[places.length - 1];
+  let rows = last === undefined ? 0 : last.firstRow + last.rows;
+  const head = Buffer.alloc(blockHeadBytes);
   while (end + blockHeadBytes <= size) {
-    const head = await readBytes(path, file, end, blockHeadBytes);
+    // Many small reads: a turn of the loop for each would take longer than they do.
+    readAll(path, file.fd, head, end);
     const { rows: count, bytes, crc } = blockHead(head);
     // An index without its end: the writer was stopped while it finished. Zeros: the machine was, before the block was on the disk.
     if (head.readUInt32LE(0) === indexMagic || head.every((byte) => byte === 0)) break;

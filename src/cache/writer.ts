@@ -171,7 +171,8 @@ export class TargetCacheWriter {
 
   /** Rows in whole blocks in the file: what a crash now would leave. */
   get safeRows(): number {
-    return this.#places.reduce((sum, place) => sum + place.rows, 0);
+    const last = this.#places[this.#places.length - 1];
+    return last === undefined ? 0 : last.firstRow + last.rows;
   }
 
   /**
@@ -326,7 +327,7 @@ export class TargetCacheWriter {
   }
 
   async #recallBlocks(path: string, file: FileHandle, size: number, header: ShardHeader, start: number): Promise<number> {
-    const { places, end } = await scanBlocks(path, file, size, header, { places: [], end: start });
+    const { places, end } = scanBlocks(path, file, size, header, { places: [], end: start });
     this.#places = places;
     const last = places[places.length - 1];
     let whole = end;
