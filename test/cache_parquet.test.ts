@@ -181,8 +181,13 @@ it('files that are something else are refused, and nothing is left', async () =>
       () => undefined,
       (reason: unknown) => reason as Error,
     );
-    if (error === undefined) await (await TargetCache.open(into)).verify();
-    else expect(error instanceof LimbeckError || error instanceof RangeError || error instanceof TypeError, error.stack).toBe(true);
+    if (error === undefined) {
+      const whole = await TargetCache.open(into);
+      await whole.verify();
+      await whole.close();
+    }
+    if (error !== undefined)
+      expect(error instanceof LimbeckError || error instanceof RangeError || error instanceof TypeError, error.stack).toBe(true);
   }
   await expect(exportParquet(cache, join(root, 'no', 'such.parquet'))).rejects.toMatchObject({ code: 'bad_file' });
   await expect(exportParquet({} as never, 'x')).rejects.toThrow(TypeError);

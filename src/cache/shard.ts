@@ -213,7 +213,7 @@ export interface Scan {
  * Walks over the heads of an unfinished shard's blocks, from `from` on. A block cut off at the end of the file is left out; other
  * bytes where a head must be are an error, for what follows them would be lost.
  */
-export function scanBlocks(path: string, file: FileHandle, size: number, header: ShardHeader, from: Scan): Promise<Scan> {
+export function scanBlocks(path: string, file: FileHandle, size: number, header: ShardHeader, from: Scan): Scan {
   const places = [...from.places];
   let { end } = from;
   const last = places[places.length - 1];
