@@ -1,6 +1,6 @@
 // The target cache between processes: a writer killed at random points, and readers while a writer is at work.
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -29,10 +29,12 @@ function targetOf(begin, end) {
 }
 `;
 const writerScript = `${shared}
-const writer = await TargetCacheWriter.open(folder, { blockRows, resume: true });
+const shard = Number(process.argv[3] ?? 0);
+const firstRow = shard * rows;
+const writer = await TargetCacheWriter.open(folder, { blockRows, shard, firstRow, resume: true });
 process.stdout.write('ready ' + writer.rows + '\\n');
 for (let row = writer.rows; row < rows; row += 7) {
-  await writer.append(targetOf(row, Math.min(rows, row + 7)));
+  await writer.append(targetOf(firstRow + row, firstRow + Math.min(rows, row + 7)));
   process.stdout.write('safe ' + writer.safeRows + '\\n');
 }
 await writer.finish();
@@ -43,20 +45,24 @@ let cache;
 while (!cache) cache = await TargetCache.open(folder, { unfinished: true, cacheBytes: 0 }).catch((error) => {
   if (error.code !== 'bad_file' || !/there is none/.test(error.message)) throw error;
 });
-let seen = 0, looks = 0, unfinished = 0;
-while (seen < rows) {
+const seen = new Map();
+let looks = 0, unfinished = 0, size = 0;
+for (; size < 2 * rows; looks++) {
   await cache.refresh();
-  if (!cache.shards[0].finished) unfinished++;
-  if (cache.size < seen) throw new Error('rows went away');
-  const target = await cache.rows(seen, cache.size);
-  for (let r = 0; r < target.indices.shape[0]; r++)
-    for (let j = 0; j < 6; j++)
-      if (target.indices.data[r * 6 + j] !== idOf(seen + r, j)) throw new Error('row ' + (seen + r) + ' is another one');
-  seen = cache.size;
-  looks++;
+  if (cache.shards.some(({ finished }) => !finished)) unfinished++;
+  if (cache.size < size) throw new Error('rows went away');
+  size = cache.size;
+  for (const [begin, end] of cache.ranges) {
+    const from = seen.get(begin) ?? begin;
+    const target = await cache.rows(from, end);
+    for (let r = 0; r < end - from; r++)
+      for (let j = 0; j < 6; j++)
+        if (target.indices.data[r * 6 + j] !== idOf(from + r, j)) throw new Error('row ' + (from + r) + ' is another one');
+    seen.set(begin, end);
+  }
 }
 await cache.close();
-console.log(JSON.stringify({ seen, looks, unfinished }));
+console.log(JSON.stringify({ size, looks, unfinished }));
 `;
 
 let folder: string;
@@ -77,9 +83,9 @@ interface Ended {
   errors: string;
 }
 
-function start(script: string, at: string, onReady?: (child: ChildProcess) => void): Promise<Ended> {
+function start(script: string, args: string[], onReady?: (child: ChildProcess) => void): Promise<Ended> {
   return new Promise((done) => {
-    const child = spawn(process.execPath, [script, at], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let [text, errors] = ['', ''];
     child.stdout.on('data', (chunk: Buffer) => {
       if (text === '') onReady?.(child);
@@ -93,7 +99,7 @@ function start(script: string, at: string, onReady?: (child: ChildProcess) => vo
 it('kill −9 at 60 random points loses the last block at most, and the end is the same bytes', { timeout: 240_000 }, async () => {
   const whole = join(folder, 'whole');
   let started = 0;
-  const undisturbed = await start(writerFile, whole, () => (started = performance.now()));
+  const undisturbed = await start(writerFile, [whole], () => (started = performance.now()));
   const time = performance.now() - started;
   expect(undisturbed, undisturbed.errors).toMatchObject({ code: 0 });
   const expected = readFileSync(join(whole, 'shard-00000.targets'));
@@ -115,7 +121,7 @@ it('kill −9 at 60 random points loses the last block at most, and the end is t
         };
         wait();
       };
-      const { lines, errors } = await start(writerFile, at, kills < 60 ? kill : undefined);
+      const { lines, errors } = await start(writerFile, [at], kills < 60 ? kill : undefined);
       expect(errors).toBe('');
       isDone = lines.at(-1) === 'finished';
       if (isKilled && !isDone) {
@@ -144,16 +150,21 @@ it('kill −9 at 60 random points loses the last block at most, and the end is t
   expect(stoppedInside).toBeGreaterThanOrEqual(40);
 });
 
-it('two readers see whole and right rows while a writer is at work', { timeout: 60_000 }, async () => {
+it('two readers see whole and right rows while two writers are at work', { timeout: 60_000 }, async () => {
   const at = join(folder, 'live');
-  const writer = await TargetCacheWriter.open(at, { shard: 1, firstRow: 1_000_000 });
-  await writer.close();
-  const [wrote, ...readers] = await Promise.all([start(writerFile, at), start(readerFile, at), start(readerFile, at)]);
-  expect(wrote!.code, wrote!.errors).toBe(0);
+  mkdirSync(at);
+  const all = [
+    [writerFile, at],
+    [writerFile, at, '1'],
+    [readerFile, at],
+    [readerFile, at],
+  ].map(([script, ...args]) => start(script!, args));
+  const [one, two, ...readers] = await Promise.all(all);
+  for (const { code, errors } of [one!, two!]) expect(code, errors).toBe(0);
   for (const { code, errors, lines } of readers) {
     expect(code, errors).toBe(0);
-    const { seen, unfinished } = JSON.parse(lines[0]!) as { seen: number; unfinished: number };
-    expect(seen).toBe(rows);
+    const { size, unfinished } = JSON.parse(lines[0]!) as { size: number; unfinished: number };
+    expect(size).toBe(2 * rows);
     expect(unfinished).toBeGreaterThan(0);
   }
 });
