@@ -1,10 +1,34 @@
 // The library as ESM and CJS with types, the command line as ESM, and the script that the report carries inside it.
-import { defineConfig } from 'tsup';
+import { readFile, writeFile } from 'node:fs/promises';
+import { defineConfig, type Options } from 'tsup';
 
 const shared = { target: 'node20', outDir: 'dist', sourcemap: false, splitting: true, treeshake: false } as const;
 
+// tsup makes require() of import() in CommonJS; before Node 20.19 that cannot load the optional packages, which are ES modules.
+const keepImports: NonNullable<Options['plugins']>[number] = {
+  name: 'keep-imports',
+  async buildEnd({ writtenFiles }) {
+    for (const { name } of writtenFiles.filter((file) => file.name.endsWith('.cjs'))) {
+      const text = await readFile(name, 'utf8');
+      const kept = text.replace(
+        /Promise\.resolve\(\)\.then\(\(\) => _interopRequireWildcard\(require\(("[^."][^"]*")\)\)\)/g,
+        'import($1)',
+      );
+      if (kept !== text) await writeFile(name, kept);
+    }
+  },
+};
+
 export default defineConfig([
-  { ...shared, entry: ['src/index.ts', 'src/raw.ts'], format: ['esm', 'cjs'], dts: true, shims: true, clean: false },
+  {
+    ...shared,
+    entry: ['src/index.ts', 'src/raw.ts'],
+    format: ['esm', 'cjs'],
+    dts: true,
+    shims: true,
+    clean: false,
+    plugins: [keepImports],
+  },
   { ...shared, entry: { cli: 'src/cli/main.ts' }, format: ['esm'], dts: false },
   {
     ...shared,

@@ -20,6 +20,7 @@ export { devices, info, memory, setDevice, setThreads, synchronize, trim } from 
 export type { Device, DeviceChoice, DeviceInfo, Info, MemoryInfo } from './device.js';
 export * from './ops/index.js';
 export * from './targets/index.js';
+export * from './cache/index.js';
 export * from './losses/index.js';
 export { readSafetensors, writeSafetensors, type SafetensorsFile, type StoredTensor } from './safetensors.js';
 export * as nn from './nn/index.js';

@@ -33,7 +33,7 @@ const metadataKey = '__metadata__';
 // One read or write call moves at most this much: Linux stops at 2 GiB by itself.
 const maxChunkBytes = 1 << 30;
 
-function bytesOf(array: TypedArray): Uint8Array {
+export function bytesOf(array: TypedArray): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
@@ -128,7 +128,22 @@ export function readSafetensors(path: string): SafetensorsFile {
   }
 }
 
-function readOpen(path: string, file: number, fileBytes: number): SafetensorsFile {
+/** A tensor's place in a file; `start` and `end` count from the file's beginning. */
+export interface TensorPlace {
+  name: string;
+  dtype: DType;
+  shape: readonly number[];
+  size: number;
+  start: number;
+  end: number;
+}
+
+/** What a file's header says, checked against the file's size: nothing in it points outside. */
+export function readSafetensorsHeader(
+  path: string,
+  file: number,
+  fileBytes: number,
+): { places: TensorPlace[]; metadata: Record<string, string> } {
   if (fileBytes < 10) throw badFile(path, 'it must be a whole safetensors file', `it has ${fileBytes} bytes`);
   const prefix = new Uint8Array(8);
   readAll(path, file, prefix, 0);
@@ -154,7 +169,7 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
   const dataStart = 8 + Number(headerBytes);
   const dataBytes = fileBytes - dataStart;
   const metadata: Record<string, string> = {};
-  const found: { name: string; dtype: DType; shape: readonly number[]; size: number; start: number; end: number }[] = [];
+  const found: TensorPlace[] = [];
   for (const [name, entry] of Object.entries(header as Record<string, unknown>)) {
     if (typeof entry !== 'object' || entry === null || Array.isArray(entry))
       throw badFile(path, `entry '${name}' must be an object`, 'it is not');
@@ -192,11 +207,16 @@ function readOpen(path: string, file: number, fileBytes: number): SafetensorsFil
     expected = end;
   }
   if (expected !== dataBytes) throw badFile(path, `its tensors must fill the file's ${dataBytes} bytes of data`, `they fill ${expected}`);
+  const places = found.map((place) => ({ ...place, start: dataStart + place.start, end: dataStart + place.end }));
+  return { places, metadata };
+}
 
+function readOpen(path: string, file: number, fileBytes: number): SafetensorsFile {
+  const { places, metadata } = readSafetensorsHeader(path, file, fileBytes);
   const tensors = new Map<string, StoredTensor>();
-  for (const { name, dtype, shape, size, start } of found) {
+  for (const { name, dtype, shape, size, start } of places) {
     const data = new arrayOf[dtype](size);
-    readAll(path, file, bytesOf(data), dataStart + start);
+    readAll(path, file, bytesOf(data), start);
     tensors.set(name, { dtype, shape, data });
   }
   return { tensors, metadata };
@@ -206,7 +226,8 @@ function isWholeNumbers(value: unknown): value is readonly number[] {
   return Array.isArray(value) && value.length <= 32 && value.every((entry) => Number.isSafeInteger(entry) && entry >= 0);
 }
 
-function readAll(path: string, file: number, into: Uint8Array, position: number): void {
+/** Fills `into` from a position of a file; `bad_file` where it ends before. */
+export function readAll(path: string, file: number, into: Uint8Array, position: number): void {
   for (let done = 0; done < into.length;) {
     const count = readSync(file, into, done, Math.min(into.length - done, maxChunkBytes), position + done);
     if (count === 0) throw badFile(path, 'it must not change while it is read', `it ended at byte ${position + done}`);
@@ -219,7 +240,7 @@ function writeAll(file: number, from: Uint8Array): void {
 }
 
 // Makes the rename itself durable; some file systems refuse, and then the rename is as durable as they offer.
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   let handle: number | undefined;
   try {
     handle = openSync(folder, 'r');
@@ -235,7 +256,7 @@ export function badFile(path: string, mustHold: string, was: string, cause?: unk
   return new LimbeckError('bad_file', wording(`read ${path}`, mustHold, was), cause === undefined ? undefined : { cause });
 }
 
-function fileError(verb: string, path: string, mustHold: string, error: unknown): unknown {
+export function fileError(verb: string, path: string, mustHold: string, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException | null)?.code;
   if (typeof code !== 'string') return error;
   const words: Record<string, string> = {

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
-// The command line: limbeck info, limbeck methods, limbeck distill.
+// The command line: limbeck info, methods, distill, capture, inspect, verify.
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { shortPath } from '../distill/files.js';
 import { packageVersion } from '../native.js';
 import type { RunOptions } from '../distill/run.js';
+import type { CaptureFlags } from './capture.js';
 import type { MethodFilters } from './methods.js';
 
 interface DistillFlags {
@@ -33,6 +34,18 @@ function wholeNumber(least: number, most: number): (text: string) => number {
     }
     return value;
   };
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(text.trim() !== '' && value > 0 && value < Infinity)) throw new InvalidArgumentError('It must be a positive number.');
+  return value;
+}
+
+function rowRange(text: string): { begin: number; end: number } {
+  const [begin, end] = (/^(\d{1,15}):(\d{1,15})$/.exec(text) ?? []).slice(1).map(Number);
+  if (begin === undefined || end === undefined || end <= begin) throw new InvalidArgumentError('It must be begin:end, such as 0:1000.');
+  return { begin, end };
 }
 
 function deviceName(text: string): string {
@@ -91,6 +104,46 @@ function program(): Command {
     .option('--resume', 'go on with an interrupted run')
     .option('--fresh', 'start over, throwing an interrupted run away')
     .action(distill);
+
+  root
+    .command('capture')
+    .description("write a teacher's targets into a cache: from a file of logits, or from the trained teacher of a recipe")
+    .argument('[recipe]', 'a recipe whose teacher is trained (limbeck distill); or --logits')
+    .option('--logits <file>', 'logits [..., columns] in a .safetensors or .npy file')
+    .option('--tensor <name>', 'which tensor of the .safetensors file')
+    .option('--run <folder>', "where the recipe's run is (default: runs/<name of the recipe>)")
+    .option('--stage <name>', "which of the recipe's capture stages")
+    .requiredOption('--out <folder>', 'the cache')
+    .addOption(new Option('--k <number>', "columns kept of each row (default: 64, or the recipe's)").argParser(wholeNumber(1, 2 ** 20)))
+    .addOption(new Option('--temperature <number>', "default: 1, or the recipe's").argParser(positive))
+    .addOption(
+      new Option('--method <name>', 'top_k, or how to draw').choices(['top_k', 'with_replacement', 'race', 'head_tail']).default('top_k'),
+    )
+    .addOption(new Option('--draws <number>', 'draws of each row, where they are drawn').argParser(wholeNumber(1, 2 ** 20)).default(50))
+    .addOption(new Option('--seed <number>', 'of the draws').argParser(wholeNumber(0, 2 ** 32 - 1)).default(0))
+    .addOption(new Option('--bits <number>', 'of each log-probability (default: 8) or weight (default: 7)').argParser(wholeNumber(4, 16)))
+    .addOption(new Option('--rows <begin:end>', 'only these rows, for several writers (default: all)').argParser(rowRange))
+    .addOption(new Option('--shard <number>', "number of this writer's shard").argParser(wholeNumber(0, 999_999_999)).default(0))
+    .option('--inputs <file>', 'what the teacher saw; its hash must then be named to read the cache')
+    .option('--vocabulary <file>', 'for the same purpose')
+    .addOption(new Option('--device <device>', 'auto, cpu, cuda or cuda:<number>').default('cpu').argParser(deviceName))
+    .option('--resume', 'go on with an interrupted capture')
+    .option('--fresh', 'start over')
+    .action(capture);
+
+  root
+    .command('inspect')
+    .description('show what a cache of targets holds: kept mass, entropy, sizes')
+    .argument('<folder>', 'the cache')
+    .option('--html <file>', 'write it as a page too')
+    .option('--json', 'print it as JSON')
+    .action(async (folder: string, flags: { json?: true; html?: string }) => (await import('./cache.js')).inspect(folder, flags));
+
+  root
+    .command('verify')
+    .description('check every checksum and row of a cache; exit code 1 where something is wrong')
+    .argument('<folder>', 'the cache')
+    .action(async (folder: string) => (await import('./cache.js')).verify(folder));
   return root;
 }
 
@@ -161,6 +214,26 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
     process.stderr.write(
       `limbeck: interrupted; what is done is in ${shortPath(error.folder)}, and the same command with --resume goes on\n`,
     );
+    process.exitCode = INTERRUPTED;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+async function capture(recipePath: string | undefined, flags: CaptureFlags): Promise<void> {
+  if ((recipePath === undefined) === (flags.logits === undefined))
+    throw new Error('Cannot capture: a recipe or --logits must be given, and not both');
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    stop.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    if (await (await import('./capture.js')).capture(recipePath, flags, stop.signal)) return;
+    process.stderr.write(`limbeck: interrupted; what is done is in ${shortPath(flags.out)}, and the same command with --resume goes on\n`);
     process.exitCode = INTERRUPTED;
   } finally {
     process.off('SIGINT', onSignal);

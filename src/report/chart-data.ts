@@ -25,6 +25,13 @@ export interface SparsityMark {
   high: number;
 }
 
+/** One bar: how many rows lie in [from, to). */
+export interface HistogramBin {
+  from: number;
+  to: number;
+  rows: number;
+}
+
 export interface ChartData {
   series: string[];
   error: CurveMark[];
@@ -34,6 +41,8 @@ export interface ChartData {
   sparsity: SparsityMark[];
   /** Lines across the sparsity plot: models that are not pruned. */
   levels: { title: string; mean: number }[];
+  /** Of the pages that show rows of a target cache. */
+  histograms?: { label: string; bins: HistogramBin[] }[];
 }
 
 const percent = (value: number) => 100 * value;

@@ -1,6 +1,6 @@
 // The report's own script: draws its charts to the width of the page. Bundled into one file that the report carries inside.
 import * as Plot from '@observablehq/plot';
-import type { ChartData, CurveMark } from './chart-data.js';
+import type { ChartData, CurveMark, HistogramBin } from './chart-data.js';
 
 // The few names of the browser that are used here; the rest of the project is compiled without them.
 interface Place {
@@ -153,6 +153,34 @@ function sparsity(width: number): unknown {
   });
 }
 
+function histogram(index: number, width: number): unknown {
+  const { label, bins } = data.histograms![index]!;
+  return Plot.plot({
+    width,
+    height: Math.max(220, Math.min(300, width * 0.5)),
+    marginLeft: 56,
+    marginRight: 10,
+    marginBottom: 38,
+    style,
+    x: { label, labelAnchor: 'center', labelArrow: 'none', ticks: Math.min(10, Math.floor(width / 50)) },
+    y: { label: 'rows', grid: true, ticks: 5, tickFormat: '~s' },
+    marks: [
+      Plot.rectY(bins, { x1: 'from', x2: 'to', y: 'rows', fill: '#0072b2', inset: 0.5 }),
+      Plot.ruleY([0], { stroke: 'currentColor' }),
+      Plot.tip(
+        bins,
+        Plot.pointerX({
+          x: (bin: HistogramBin) => (bin.from + bin.to) / 2,
+          y: 'rows',
+          fill: 'var(--surface)',
+          title: (bin: HistogramBin) =>
+            `${Number(bin.from.toPrecision(3))} to ${Number(bin.to.toPrecision(3))}\n${bin.rows.toLocaleString('en-US')} rows`,
+        }),
+      ),
+    ],
+  });
+}
+
 function draw(place: Place): unknown {
   const width = place.clientWidth;
   switch (place.dataset['chart']) {
@@ -164,6 +192,8 @@ function draw(place: Place): unknown {
       return curves(data.pruning, width, 'test error, %', '%', true);
     case 'sparsity':
       return sparsity(width);
+    case 'histogram':
+      return histogram(Number(place.dataset['index']), width);
     default:
       return reliability(Number(place.dataset['index']), width);
   }

@@ -15,7 +15,7 @@ export async function reportPage(results: Results): Promise<string> {
 }
 
 // Beside this code in dist/, or in dist/ of the clone when the sources run as they are.
-async function clientScript(): Promise<string> {
+export async function clientScript(): Promise<string> {
   let folder = dirname(fileURLToPath(import.meta.url));
   for (let up = 0; up < 5; up++) {
     for (const place of [join(folder, 'report-client.js'), join(folder, 'dist', 'report-client.js')]) {
@@ -29,16 +29,16 @@ async function clientScript(): Promise<string> {
   );
 }
 
-function escape(text: string): string {
+export function escape(text: string): string {
   return text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
 }
 
 // A script element ends at the first "</script": neither JSON nor code may hold one.
-function inlineJson(value: unknown): string {
+export function inlineJson(value: unknown): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }
 
-const inlineScript = (code: string) => code.replace(/<\/(script)/gi, '<\\/$1').replaceAll('<!--', '<\\!--');
+export const inlineScript = (code: string) => code.replace(/<\/(script)/gi, '<\\/$1').replaceAll('<!--', '<\\!--');
 
 function page(results: Results, charts: ChartData, script: string): string {
   const { recipe, machine } = results;
@@ -178,7 +178,7 @@ function facts(results: Results): [string, string][] {
   ];
 }
 
-const STYLE = `
+export const STYLE = `
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --surface: #ffffff; --wash: #f4f6f8; --right: #00734f; --wrong: #b3400a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #a0a8b2; --line: #3a4149; --surface: #16191d; --wash: #1f242a; --right: #4cc79a; --wrong: #f0936b; } }
 * { box-sizing: border-box; }
