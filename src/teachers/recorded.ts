@@ -265,19 +265,16 @@ export async function* readAnswers(path: string, options?: ReadAnswersOptions): 
 
 /** The parsed lines of a file, from 1. */
 async function* readLines(path: string, signal: AbortSignal | undefined): AsyncGenerator<{ value: unknown; line: number }> {
-  const stream = createReadStream(path);
-  const lines = createInterface({ input: stream, crlfDelay: Infinity });
-  // readline passes no errors of its input on.
-  let trouble: Error | undefined;
-  stream.on('error', (error) => {
-    trouble = error;
-    lines.close();
-  });
-  let line = 0;
+  const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity })[Symbol.asyncIterator]();
   try {
-    for await (const text of lines) {
+    for (let line = 1; ; line++) {
       signal?.throwIfAborted();
-      line++;
+      const { value: text, done } = await lines.next().catch((error: unknown) => {
+        throw new LimbeckError('bad_file', `Cannot read ${path}: it must be a file that can be read: ${(error as Error).message}`, {
+          cause: error,
+        });
+      });
+      if (done === true) return;
       if (text.trim() === '') continue;
       let value: unknown;
       try {
@@ -288,10 +285,8 @@ async function* readLines(path: string, signal: AbortSignal | undefined): AsyncG
       yield { value, line };
     }
   } finally {
-    lines.close();
-    stream.destroy();
+    await lines.return?.();
   }
-  if (trouble !== undefined) throw new LimbeckError('bad_file', `Cannot read ${path}: ${trouble.message}`, { cause: trouble });
 }
 
 /** The answer of a line, out of what batch jobs and journals put around it; undefined for a journal's first line. */
