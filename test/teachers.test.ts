@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { captureTopK, DenseTarget, kdLoss, LimbeckError, log, sampleTarget, SparseTarget, tensor, type Tensor } from '../src/index.js';
+import { captureTopK, DenseTarget, kdLoss, LimbeckError, log, sampleTarget, tensor, type SparseTarget, type Tensor } from '../src/index.js';
 import {
   answersTeacher,
   logitsTeacher,

