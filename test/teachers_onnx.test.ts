@@ -8,6 +8,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { captureTopK, kdLoss, log, sampleTarget, tensor, type SparseTarget, type Tensor } from '../src/index.js';
 import { onnxTeacher } from '../src/teachers/onnx.js';
 import type { TeacherTarget } from '../src/teachers/index.js';
+import { castTo, input, node, onnxModel, output } from './onnx_writer.js';
 
 const require = createRequire(import.meta.url);
 const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-onnx-'));
@@ -22,35 +23,17 @@ async function collect<B>(targets: AsyncIterable<TeacherTarget<B>>): Promise<Tea
   return all;
 }
 
-// Protocol buffers, as much as an ONNX model needs.
-const varint = (value: number): number[] => (value < 128 ? [value] : [(value & 127) | 128, ...varint(Math.floor(value / 128))]);
-const int = (field: number, value: number): number[] => [...varint(field * 8), ...varint(value)];
-const bytes = (field: number, value: number[] | string): number[] => {
-  const raw = typeof value === 'string' ? [...Buffer.from(value)] : value;
-  return [...varint(field * 8 + 2), ...varint(raw.length), ...raw];
-};
-const types = { float32: 1, int64: 7, float16: 10 };
-const named = (field: number, name: string, type: keyof typeof types): number[] => {
-  const dims = ['n', 'c'].flatMap((dim) => bytes(1, bytes(2, dim)));
-  return bytes(field, [...bytes(1, name), ...bytes(2, bytes(1, [...int(1, types[type]), ...bytes(2, dims)]))]);
-};
-const node = (op: string, inputs: string[], output: string, attribute: number[] = []): number[] =>
-  bytes(1, [...inputs.flatMap((name) => bytes(1, name)), ...bytes(2, output), ...bytes(4, op), ...attribute]);
-const castTo = (type: keyof typeof types): number[] => bytes(5, [...bytes(1, 'to'), ...int(3, types[type]), ...int(20, 2)]);
-const model = (graph: number[]): Uint8Array =>
-  Uint8Array.from([...int(1, 8), ...bytes(7, [...graph, ...bytes(2, 'test')]), ...bytes(8, [...bytes(1, ''), ...int(2, 13)])]);
-
 /** ids (int64) as numbers, plus bias. */
-const addition = model([
-  ...node('Cast', ['ids'], 'cast', castTo('float32')),
-  ...node('Add', ['cast', 'bias'], 'logits'),
-  ...named(11, 'ids', 'int64'),
-  ...named(11, 'bias', 'float32'),
-  ...named(12, 'cast', 'float32'),
-  ...named(12, 'logits', 'float32'),
-]);
+const addition = onnxModel(
+  node('Cast', ['ids'], 'cast', castTo('float32')),
+  node('Add', ['cast', 'bias'], 'logits'),
+  input('ids', 'int64'),
+  input('bias', 'float32'),
+  output('cast', 'float32'),
+  output('logits', 'float32'),
+);
 /** What goes in comes out, in half precision. */
-const halves = model([...node('Cast', ['x'], 'y', castTo('float16')), ...named(11, 'x', 'float32'), ...named(12, 'y', 'float16')]);
+const halves = onnxModel(node('Cast', ['x'], 'y', castTo('float16')), input('x', 'float32'), output('y', 'float16'));
 
 describe('onnxTeacher', () => {
   it('runs a model with several inputs and outputs, and makes int32 the int64 it wants', async () => {

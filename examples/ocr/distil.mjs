@@ -13,9 +13,9 @@ const { values: options } = parseArgs({
     access: { type: 'string', default: 'topk' },
     k: { type: 'string', default: '8' },
     draws: { type: 'string' },
-    lines: { type: 'string', default: '1200' },
-    test: { type: 'string', default: '150' },
-    epochs: { type: 'string', default: '12' },
+    lines: { type: 'string', default: '1600' },
+    test: { type: 'string', default: '100' },
+    epochs: { type: 'string', default: '20' },
     seed: { type: 'string', default: '1' },
     out: { type: 'string', default: 'runs/ocr' },
     help: { type: 'boolean' },
@@ -25,8 +25,8 @@ if (options.help) {
   console.log(`Options, with their defaults:
   --access topk    what is seen of the teacher: topk, full (its rows, made anew in every epoch) or text (its choice)
   --k 8            with topk: columns kept of each row; or --draws N: columns sampled
-  --lines 1200     lines to learn from          --test 150  lines of each test
-  --epochs 12      --seed 1     --out runs/ocr  where the student goes`);
+  --lines 1600     lines to learn from          --test 100  lines of each test
+  --epochs 20      --seed 1     --out runs/ocr  where the student goes`);
   process.exit(0);
 }
 const { access, draws } = options;
