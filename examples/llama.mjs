@@ -12,9 +12,8 @@ export async function llamaTeacher(modelPath, options) {
   const cols = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
   const run = async (tokens) => {
     await sequence.clearHistory();
-    // Temperature 1, or the probabilities are those of a greedy sampler.
-    const next = { probabilities: true, options: { temperature: 1 } };
-    const places = await sequence.controlledEvaluate(tokens.map((token) => [token, { generateNext: next }]));
+    // Without sampling options, which would cut the probabilities to those of the best 40 or fewer.
+    const places = await sequence.controlledEvaluate(tokens.map((token) => [token, { generateNext: { probabilities: true } }]));
     const data = new Float32Array(tokens.length * cols);
     places.forEach((place, row) => {
       for (const [id, probability] of place.next.probabilities) data[row * cols + id] = probability;

@@ -131,6 +131,20 @@ describe('logitsTeacher', () => {
     expect(() => logitsTeacher(5 as never)).toThrow(TypeError);
   });
 
+  it('disposes what a model made for it, and leaves the batch alone', async () => {
+    const made: Tensor[] = [];
+    const scaled = logitsTeacher((batch: Tensor) => {
+      made.push(tensor(numbers(batch), { shape: batch.shape }));
+      return made[made.length - 1]!;
+    });
+    const batch = tensor([[1, 2]]);
+    const [it] = await collect(scaled.targets([batch]));
+    expect(() => made[0]!.data).toThrow();
+    expect(numbers((it!.target as DenseTarget).values)).toEqual([1, 2]);
+    await collect(logitsTeacher((x: Tensor) => x).targets([batch]));
+    expect(numbers(batch)).toEqual([1, 2]);
+  });
+
   it('stops at a signal and lets errors of the model through', async () => {
     const controller = new AbortController();
     let runs = 0;
@@ -367,6 +381,103 @@ describe('answersTeacher handles', () => {
     const { ids, probs, report } = await read(chat({ chosen: entry('cat', 0.4), top }), { vocabulary: lower });
     expect([ids, probs]).toEqual([[[0, 1]], [[0.6, 0.1]]]);
     expect(report).toMatchObject({ merged: 1, repeated: 1 });
+  });
+
+  it('a chosen token that is written with less detail than in the list', async () => {
+    const top = [entry('the', 0.6, { id: 0 }), entry(' cat', 0.3, { id: 1 })];
+    for (const chosen of [
+      { token: 'the', logprob: ln(0.6) },
+      { token: 'the', logprob: ln(0.6), bytes: utf8('the') },
+    ]) {
+      const { ids, probs, report } = await read(chat({ chosen, top }));
+      expect([ids, probs]).toEqual([[[0, 1]], [[0.6, 0.3]]]);
+      expect(report.chosenOutside).toBe(0);
+    }
+  });
+
+  it('anything: a changed answer is refused in words, or gives rows that are sound', async () => {
+    const answers = [
+      chat(
+        { chosen: entry('the', 0.9), top: [entry('the', 0.9), entry('.', 0.05)] },
+        { chosen: entry(' dog', 0.01), top: [entry(' cat', 0.6)] },
+      ),
+      {
+        choices: [
+          { text: 'x', logprobs: { tokens: [' cat', '.'], token_logprobs: [-0.5, -1], top_logprobs: [{ ' cat': -0.5 }, { '.': -1 }] } },
+        ],
+      },
+      {
+        choices: [
+          {
+            prompt_token_ids: [0, 1],
+            prompt_logprobs: [null, { 1: { logprob: -0.5, decoded_token: ' cat' }, 2: { logprob: -2, decoded_token: ' dog' } }],
+          },
+        ],
+      },
+      { completion_probabilities: [{ id: 1, token: ' cat', bytes: [], prob: 0.75, top_probs: [entry(' cat', 0.7, { id: 1 }), entry(' dog', 0.2, { id: 2 })] }] }, // prettier-ignore
+    ];
+    const junk: unknown[] = [
+      null,
+      -1,
+      1e9,
+      0.5,
+      5,
+      -9999,
+      -1e300,
+      2 ** 31,
+      'x',
+      ' cat',
+      '',
+      '\uFFFD',
+      [],
+      {},
+      [1],
+      [null],
+      true,
+      undefined,
+    ];
+    let state = 1;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const places = (value: unknown, found: [Record<string, unknown>, string][] = []): [Record<string, unknown>, string][] => {
+      if (value === null || typeof value !== 'object') return found;
+      for (const [key, inner] of Object.entries(value)) {
+        found.push([value as Record<string, unknown>, key]);
+        places(inner, found);
+      }
+      return found;
+    };
+    const counts = { refused: 0, sound: 0 };
+    for (let i = 0; i < 3000; i++) {
+      const answer: unknown = structuredClone(answers[i % answers.length]);
+      for (let changes = 1 + random(2); changes > 0; changes--) {
+        const all = places(answer);
+        const [holder, key] = all[random(all.length)]!;
+        holder[key] = structuredClone(junk[random(junk.length)]);
+      }
+      const teacher = answersTeacher({ vocabulary: words, k: 3, ids: i % 8 > 3 && i % 4 > 1 ? 'server' : 'vocabulary' });
+      try {
+        for await (const { target } of teacher.targets([[answer]])) {
+          const { indices, logProbs, tailLogMass, k } = target as SparseTarget;
+          const [ids, logs] = [numbers(indices), numbers(logProbs)];
+          numbers(tailLogMass).forEach((tail, row) => {
+            const own = ids.slice(row * k, (row + 1) * k).filter((id) => id !== -1);
+            expect(new Set(own).size).toBe(own.length);
+            expect(own.every((id) => id >= 0 && id < words.size)).toBe(true);
+            const mass = sum(own.map((_, j) => Math.exp(logs[row * k + j]!))) + Math.exp(tail);
+            expect(mass).toBeGreaterThan(1 - 1e-5);
+            expect(mass).toBeLessThan(1 + 1.01e-3);
+          });
+        }
+        counts.sound++;
+      } catch (error) {
+        expect(error, JSON.stringify(answer)).toBeInstanceOf(LimbeckError);
+        counts.refused++;
+      }
+    }
+    expect(Math.min(counts.refused, counts.sound)).toBeGreaterThan(400);
   });
 
   it('probabilities rounded to a little above 1', async () => {

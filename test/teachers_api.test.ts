@@ -254,6 +254,21 @@ describe('an endpoint that fails', () => {
     expect(asked).toHaveLength(1);
   });
 
+  it('that refuses single requests loses those alone with skip; a wrong key stops everything', async () => {
+    const refusing =
+      (status: number): Handler =>
+      (body, response) =>
+        (body['messages'] as { content: string }[])[0]!.content === 'bad'
+          ? json(response, { error: 'too long' }, status)
+          : json(response, good);
+    handler = refusing(400);
+    const { targets, teacher } = await all({ badAnswers: 'skip' }, [['a', 'bad', 'b']]);
+    expect(targets[0]!.lengths).toEqual([1, 0, 1]);
+    expect(teacher.report.problems[0]).toContain('too long');
+    handler = refusing(401);
+    expect(await failure(all({ badAnswers: 'skip' }, [['a', 'bad', 'b']]))).toMatchObject({ status: 401 });
+  });
+
   it('is left alone for as long as it says, by every request', async () => {
     handler = (_, response, count) => (count === 1 ? json(response, {}, 429, { 'retry-after': '0.3' }) : json(response, good));
     await all({ concurrency: 1 }, [['a', 'b']]);

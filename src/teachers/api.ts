@@ -43,7 +43,7 @@ export interface ApiOptions extends AnswerOptions {
   concurrency?: number;
   /** Attempts a minute, repeated ones too, over any minute. Default: no limit. */
   requestsPerMinute?: number;
-  /** Milliseconds for one attempt, until the last byte. Default 60,000. */
+  /** Milliseconds for one attempt, until the last byte, at most 300,000, where Node's own patience ends. Default 60,000. */
   timeout?: number;
   /** How often a request is made again where that may help. Default 6. */
   retries?: number;
@@ -107,7 +107,7 @@ export class ApiTeacher implements Teacher<readonly ApiRequest[]> {
     if (apiKey !== undefined && typeof apiKey !== 'string') throw kindError(action, 'apiKey must be a string', phrase('it is not'));
     checkWhole(action, 'concurrency', concurrency, 1, 1024);
     if (requestsPerMinute !== undefined) checkPositive(action, 'requestsPerMinute', requestsPerMinute);
-    checkWhole(action, 'timeout', timeout, 1, 2 ** 31 - 1);
+    checkWhole(action, 'timeout', timeout, 1, 300_000);
     checkWhole(action, 'retries', retries, 0, 1000);
     for (const [name, value] of Object.entries({ minDelay, maxDelay }))
       if (!(checkNumber(action, name, value) >= 0 && value < 2 ** 31))
@@ -176,8 +176,7 @@ export class ApiTeacher implements Teacher<readonly ApiRequest[]> {
       try {
         return await this.#ask(one, signal);
       } catch (error) {
-        // A server that cannot be reached is no bad answer: skipping would leave out all that is left.
-        if (badAnswers === 'skip' && error instanceof LimbeckError && error.code === 'bad_answer') return error;
+        if (badAnswers === 'skip' && isOfRequest(error)) return error;
         stop.abort(error);
         throw error;
       } finally {
@@ -299,6 +298,14 @@ export class ApiTeacher implements Teacher<readonly ApiRequest[]> {
   async #waitForServer(signal: AbortSignal): Promise<void> {
     for (let left = this.#notBefore - Date.now(); left > 0; left = this.#notBefore - Date.now()) await sleep(left, undefined, { signal });
   }
+}
+
+/** Statuses that are about the request; others would meet every one, and skipping would leave out all that is left. */
+const ofRequest: readonly (number | null)[] = [200, 400, 413, 422];
+
+function isOfRequest(error: unknown): error is LimbeckError {
+  if (error instanceof EndpointError) return error.code === 'endpoint_refused' && ofRequest.includes(error.status);
+  return error instanceof LimbeckError && error.code === 'bad_answer';
 }
 
 function makeQueue({ concurrency, requestsPerMinute }: ApiOptions): PQueue {

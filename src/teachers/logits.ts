@@ -66,7 +66,8 @@ export const logitsOptionNames = [
 
 /**
  * A teacher from a function that runs a model: it gets a batch and gives logits, probabilities or log-probabilities [..., cols].
- * Each batch is captured, sampled or kept before the next is run, so that memory holds the logits of one.
+ * Each batch is captured, sampled or kept before the next is run, so that memory holds the logits of one. A Tensor that `run` gives belongs to the
+ * teacher, which disposes it unless it is the batch.
  *
  * - access 'full': a dense target of the rows.
  * - access 'topk' with `k`: {@link captureTopK}; with `draws`: {@link sampleTarget}.
@@ -75,7 +76,7 @@ export const logitsOptionNames = [
  * @throws LimbeckError `bad_output` where the model gives NaN, rows of another width, or numbers that are not what `values` says
  *
  * @example
- * const teacher = logitsTeacher((batch) => model.forward(batch), { access: 'topk', k: 16, residual: 'tail_bucket' });
+ * const teacher = logitsTeacher((batch) => tidy(() => noGrad(() => model.forward(batch))), { access: 'topk', k: 16, residual: 'tail_bucket' });
  * for await (const it of teacher.targets(batches)) kdLoss(student(it.batch), it.target, it.lossOptions).backward();
  */
 export function logitsTeacher<B>(
@@ -147,6 +148,8 @@ export class LogitsTeacher<B> implements Teacher<B> {
         width = cols;
         return { rows, cols, ...this.#capture(action, values, rowOffset) };
       });
+      // A device's memory is not collected: what a model made for the teacher ends here.
+      if (output instanceof Tensor && (output as unknown) !== batch) output.dispose();
       rowOffset += made.rows;
       yield teacherTarget(batch, made.target, made.rows, { labels: made.labels, residual: this.#options.residual });
     }

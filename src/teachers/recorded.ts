@@ -48,7 +48,7 @@ export interface AnswerOptions extends SharedOptions {
   temperature?: number;
   /** With 'text': from an answer's text to the student's ids. Default: the chosen tokens that come with the log-probabilities. */
   tokenize?: (text: string) => ArrayLike<number>;
-  /** 'throw' stops at an answer that cannot be used; 'skip' leaves it out, counts it and keeps what was wrong. Default 'throw'. */
+  /** 'throw' stops at an answer that cannot be used; 'skip' leaves it out, counts it and keeps what was wrong (an API's refusals of single requests, status 400, 413 and 422, too). Default 'throw'. */
   badAnswers?: 'throw' | 'skip';
 }
 

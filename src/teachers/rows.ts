@@ -118,6 +118,13 @@ function identityOf({ id, bytes, token }: TokenEntry): string {
   return id !== null ? `#${id}` : bytes !== null ? `b${bytes.join(',')}` : `t${token}`;
 }
 
+/** Whether two entries name one token, by the most exact thing that both have. */
+function isSameToken(a: TokenEntry, b: TokenEntry): boolean {
+  if (a.id !== null && b.id !== null) return a.id === b.id;
+  if (a.bytes !== null && b.bytes !== null) return a.bytes.length === b.bytes.length && a.bytes.every((byte, i) => byte === b.bytes![i]);
+  return a.token !== null && a.token === b.token;
+}
+
 /**
  * A row from a place: the best k of its entries, and the chosen token where it is not among them. The tail is what is missing to 1
  * and all that was left out.
@@ -146,7 +153,7 @@ export function rowOf(where: string, position: AnswerPosition, k: number, column
     distinct.push(entry);
   }
   const { chosen } = position;
-  const isListed = chosen === null || byIdentity.has(identityOf(chosen));
+  const isListed = chosen === null || distinct.some((entry) => isSameToken(entry, chosen));
   if (!isListed) {
     report.chosenOutside++;
     distinct.push(chosen);

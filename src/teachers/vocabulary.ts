@@ -125,7 +125,7 @@ function keyOf(token: string, encoding: TokenEncoding): string {
 }
 
 /**
- * A vocabulary from a file: a `tokenizer.json` of Hugging Face (BPE, WordPiece or Unigram, with its added tokens; the encoding is found in it),
+ * A vocabulary from a file: a `tokenizer.json` of Hugging Face (BPE or Unigram, with its added tokens; the encoding is found in it),
  * a `vocab.json` from token to id, or text with a token a line.
  *
  * @param options `encoding` and `size` override what the file says
