@@ -4,7 +4,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
-const dist = (file: string): string => pathToFileURL(path.resolve(import.meta.dirname, '../dist', file)).href;
+const dist = (file: string): string => pathToFileURL(path.join(import.meta.dirname, '../dist/', file)).href;
 
 /** Everything that is resolved while a module is imported. */
 function imported(file: string): string[] {
@@ -20,20 +20,24 @@ function imported(file: string): string[] {
     await import(${JSON.stringify(dist(file))});`;
   const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', source], { encoding: 'utf8' });
   expect(status, stderr).toBe(0);
-  return stdout.trim().split('\n');
+  // Paths from dist/ on: the folder that all is in may have any name.
+  return stdout
+    .trim()
+    .split('\n')
+    .map((url) => url.replace(dist(''), 'dist/'));
 }
 
 describe('importing', () => {
   it('limbeck loads nothing of the teachers', () => {
     const urls = imported('index.js');
-    expect(urls).toContain(dist('index.js'));
+    expect(urls).toContain('dist/index.js');
     expect(urls.filter((url) => /teachers|onnx|p-queue|p-retry/.test(url))).toEqual([]);
   });
 
   it('the teachers loads no package that must be installed for some of them', () => {
     for (const file of ['teachers/index.js', 'teachers/onnx.js']) {
       const urls = imported(file);
-      expect(urls).toContain(dist(file));
+      expect(urls).toContain(`dist/${file}`);
       expect(urls.filter((url) => /node_modules/.test(url) && !/node-gyp-build/.test(url))).toEqual([]);
     }
   });
