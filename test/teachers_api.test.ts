@@ -456,6 +456,26 @@ describe('a journal', () => {
     expect(asked).toHaveLength(1);
   });
 
+  it('serves two loops at once, one of which is left early', async () => {
+    const journal = path.join(folder, 'answers.jsonl');
+    handler = (body, response) => setTimeout(() => json(response, answerTo(body)), 5);
+    const teacher = apiTeacher(options({ journal, concurrency: 2 }));
+    const batches = prompts.map((prompt) => [prompt]);
+    const early = async (): Promise<void> => {
+      for await (const it of teacher.targets(batches)) if (it.batch[0] === prompts[2]) break;
+    };
+    let rows = 0;
+    const whole = async (): Promise<void> => {
+      for await (const it of teacher.targets(batches)) rows += it.rows;
+    };
+    await Promise.all([early(), whole()]);
+    expect(rows).toBe(10);
+    expect(asked).toHaveLength(10);
+    await whole();
+    expect(asked).toHaveLength(10);
+    expect(readFileSync(journal, 'utf8').trim().split('\n')).toHaveLength(11);
+  });
+
   it('loses nothing but the last line when a run is cut off anywhere', async () => {
     const journal = path.join(folder, 'answers.jsonl');
     handler = (body, response) => json(response, answerTo(body));
