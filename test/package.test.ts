@@ -160,6 +160,18 @@ console.log('alive');`,
     expect(result, result.stderr).toMatchObject({ status: 0, signal: null, stdout: 'alive\n' });
   });
 
+  it('has teachers that need no other package, and say which one some of them need', () => {
+    const body = `console.log(vocabulary(['a', 'b']).idOf('b'));
+      onnxTeacher('x.onnx').catch(({ code, message }) => console.log(code, message.includes('npm install onnxruntime-node')));`;
+    const esm = `import { vocabulary } from 'limbeck/teachers';\nimport { onnxTeacher } from 'limbeck/teachers/onnx';\n${body}`;
+    const cjs = `const { vocabulary } = require('limbeck/teachers');\nconst { onnxTeacher } = require('limbeck/teachers/onnx');\n${body}`;
+    for (const [file, source] of [
+      ['teachers.mjs', esm],
+      ['teachers.cjs', cjs],
+    ] as const)
+      expect(node(file, source)).toMatchObject({ status: 0, stdout: '1\nmissing_package true\n', stderr: '' });
+  });
+
   it('has a working command', () => {
     const result = run(process.execPath, [path.join(project, 'node_modules', '.bin', 'limbeck'), 'info', '--json']);
     expect(result.status, result.stderr).toBe(0);
