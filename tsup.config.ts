@@ -4,7 +4,14 @@ import { defineConfig } from 'tsup';
 const shared = { target: 'node20', outDir: 'dist', sourcemap: false, splitting: true, treeshake: false } as const;
 
 export default defineConfig([
-  { ...shared, entry: ['src/index.ts', 'src/raw.ts'], format: ['esm', 'cjs'], dts: true, shims: true, clean: false },
+  {
+    ...shared,
+    entry: { index: 'src/index.ts', raw: 'src/raw.ts', tfjs: 'src/adapters/tfjs.ts', jax: 'src/adapters/jax.ts' },
+    format: ['esm', 'cjs'],
+    dts: true,
+    shims: true,
+    clean: false,
+  },
   { ...shared, entry: { cli: 'src/cli/main.ts' }, format: ['esm'], dts: false },
   {
     ...shared,
