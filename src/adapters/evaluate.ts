@@ -1,5 +1,5 @@
 // What the adapters share: a loss of limbeck's own on numbers that another library holds, and its gradient when that library asks.
-import { noGrad, tidy } from '../autograd.js';
+import { collecting, disposeAll, noGrad, tidy } from '../autograd.js';
 import { kindError, phrase } from '../errors.js';
 import { hostCopy, tensor, Tensor } from '../tensor.js';
 
@@ -27,20 +27,37 @@ export function lossOf(action: string, loss: Loss, values: Float32Array, shape: 
   return tidy(() => noGrad(() => read(action, loss(tensor(values, { shape })))));
 }
 
-/** The loss, and what its gradient needs: for a row loss, the gradient itself. */
+/** The loss, and what its gradient needs: for a row loss, the gradient itself. What `loss` makes is disposed with it, as in tidy(). */
 export function differentiableLossOf(action: string, loss: Loss, values: Float32Array, shape: readonly number[]): Differentiable {
-  const student = tensor(values, { shape, requiresGrad: true });
-  const out = loss(student);
-  const value = read(action, out);
-  if (!out.requiresGrad) throw kindError(action, 'the loss must be computed from the student', phrase('it is a constant'));
+  const made: Tensor[] = [];
+  let student: Tensor;
+  let out: Tensor;
+  let value: LossValue;
+  try {
+    student = collecting(made, () => tensor(values, { shape, requiresGrad: true }));
+    out = collecting(made, () => loss(student));
+    value = read(action, out);
+    if (!out.requiresGrad) throw kindError(action, 'the loss must be computed from the student', phrase('it is a constant'));
+  } catch (error) {
+    disposeAll(made);
+    throw error;
+  }
   return {
     ...value,
     gradient(upstream) {
-      // An upstream gradient of 1 costs no pass over the gradient.
-      const isOne = out.size === 1 && (upstream === undefined || upstream[0] === 1);
-      if (isOne) out.backward();
-      else out.backward(tensor(upstream ?? new Float32Array(out.size).fill(1), { shape: out.shape }));
-      return student.grad!;
+      const back = (): Tensor => {
+        // An upstream gradient of 1 costs no pass over the gradient.
+        const isOne = out.size === 1 && (upstream === undefined || upstream[0] === 1);
+        if (isOne) out.backward();
+        else out.backward(tensor(upstream ?? new Float32Array(out.size).fill(1), { shape: out.shape }));
+        return student.grad!;
+      };
+      let gradient: Tensor | undefined;
+      try {
+        return (gradient = collecting(made, back));
+      } finally {
+        disposeAll(made, gradient);
+      }
     },
   };
 }
