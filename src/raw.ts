@@ -1,4 +1,8 @@
-// limbeck/raw: the kernels on plain typed arrays of the CPU, synchronous, into memory of the caller's own. No tensors, no autograd.
+/**
+ * The kernels on plain typed arrays of the CPU, synchronous, into memory of the caller's own. No tensors, no autograd.
+ *
+ * @module limbeck/raw
+ */
 import { checkOneOf, checkOptions, checkPositive, checkWhole } from './check.js';
 import { convert, type HalfType } from './dtypes.js';
 import { kindError, phrase, valueError } from './errors.js';

@@ -32,11 +32,19 @@ export async function withOutputs(markdown: string): Promise<string> {
   return out + markdown.slice(at);
 }
 
-const modules: Record<string, object> = { limbeck, 'limbeck/raw': raw };
+const modules: Record<string, () => object | Promise<object>> = {
+  limbeck: () => limbeck,
+  'limbeck/raw': () => raw,
+  'limbeck/tfjs': () => import('../src/adapters/tfjs.js'),
+  'limbeck/jax': () => import('../src/adapters/jax.js'),
+};
+
+/** Packages that examples may use, all of them optional peers or what those belong to. */
+const peers = ['@tensorflow/tfjs', '@jax-js/jax'];
 
 /** Runs an example as the module it would be; returns what it wrote with console.log. */
 export async function runExample(code: string): Promise<string> {
-  // Imports of limbeck become the sources'; the rest are Node's own.
+  // Imports of limbeck become the sources'; the rest are Node's own and those of its peers.
   const body = code.replace(/^import (?:\* as (\w+)|(\{[^}]*\})) from '([^']+)';$/gm, (_, all: string | undefined, some, from: string) => {
     const names = all ?? (some as string).replaceAll(' as ', ': ');
     return `const ${names} = await load('${from}');`;
@@ -46,8 +54,9 @@ export async function runExample(code: string): Promise<string> {
   const log = (...values: unknown[]): void => void (printed += `${format(...values)}\n`);
   const load = async (from: string): Promise<object> => {
     const own = modules[from];
-    if (own === undefined && !from.startsWith('node:')) throw new Error(`an example may import limbeck and node:..., not ${from}`);
-    return own ?? ((await import(from)) as object);
+    if (own === undefined && !from.startsWith('node:') && !peers.includes(from))
+      throw new Error(`an example may import limbeck, node:... and ${peers.join(', ')}, not ${from}`);
+    return own?.() ?? ((await import(from)) as object);
   };
   const run = new Function('load', 'console', `return (async () => {\n${body}\n})()`) as (l: typeof load, c: object) => Promise<void>;
   await run(load, { log });

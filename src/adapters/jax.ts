@@ -1,4 +1,8 @@
-// limbeck/jax: the losses for jax-js, whose own gradients take over where the loss ends: { loss, gradient }, and a valueAndGrad that joins both.
+/**
+ * The losses for jax-js, whose own gradients take over where the loss ends: { loss, gradient }, and a valueAndGrad that joins both.
+ *
+ * @module limbeck/jax
+ */
 import { Array as JaxArray, numpy as np, vjp, type JsTree } from '@jax-js/jax';
 import { checkOptions } from '../check.js';
 import { kindError, phrase } from '../errors.js';

@@ -1,4 +1,8 @@
-// limbeck/tfjs: the losses as operations of TensorFlow.js, on any of its back ends, with the gradient made by the launch that makes the loss.
+/**
+ * The losses as operations of TensorFlow.js, on any of its back ends, with the gradient made by the launch that makes the loss.
+ *
+ * @module limbeck/tfjs
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import { kindError, phrase } from '../errors.js';
 import {
