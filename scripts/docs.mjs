@@ -12,25 +12,25 @@ const GROUPS = {
   divergences: 'Divergences',
   residuals: 'Residuals',
   losses: 'Other losses',
-  '': 'Overviews',
+  '.': 'Overviews',
 };
 
-/** A page is named by its heading, which is then not repeated in it, and grouped by its folder. */
+/** The first page of docs/, what it links to in that order, and whatever is left. */
+function pagesInOrder() {
+  const all = readdirSync(path.join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.md'));
+  const linked = [...readFileSync(path.join(root, 'docs', 'index.md'), 'utf8').matchAll(/\]\(([\w/]+\.md)/g)].map((match) => match[1]);
+  const pages = new Set(['index.md', ...linked.filter((file) => all.includes(file)), ...all.sort()]);
+  return [...[...pages].map((file) => `docs/${file}`), 'CHANGELOG.md'];
+}
+
+/** A page is named by its heading, as far as a colon, and grouped by its folder. */
 function placed(app, page) {
-  const folder = path.relative(path.join(root, 'docs'), path.dirname(app.files.getReflectionPath(page)));
-  page.frontmatter.group = GROUPS[folder] ?? folder;
-  const text = page.content.map((part) => part.text).join('');
-  const title = /^\s*# (.+)\n/.exec(text)?.[1];
-  if (title === undefined) throw new Error(`Cannot build the site: ${page.name} must begin with a heading`);
+  const file = path.relative(path.join(root, 'docs'), app.files.getReflectionPath(page));
+  const folder = path.dirname(file);
+  page.frontmatter.group = folder in GROUPS ? GROUPS[folder] : GROUPS['.'];
+  const title = /^\s*# ([^:\n]+)/.exec(page.content.map((part) => part.text).join(''))?.[1];
+  if (title === undefined) throw new Error(`Cannot build the site: docs/${file} must begin with a heading`);
   page.name = title.replaceAll('`', '').trim();
-  let left = text.indexOf('\n', text.indexOf('# '));
-  while (left > 0) {
-    const [first] = page.content;
-    const cut = Math.min(left, first.text.length);
-    first.text = first.text.slice(cut);
-    left -= cut;
-    if (first.text === '') page.content.shift();
-  }
 }
 
 /** Links and pictures of the pages that lead to no file or to no heading of one. */
@@ -58,10 +58,16 @@ function deadLinks(folder) {
   return { dead, count, pages: pages.length };
 }
 
-const app = await Application.bootstrapWithPlugins({ groupOrder: [...Object.values(GROUPS), '*'] });
+const app = await Application.bootstrapWithPlugins({
+  projectDocuments: pagesInOrder(),
+  groupOrder: [...Object.values(GROUPS), '*'],
+});
 app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_context, page) => placed(app, page));
 const project = await app.convert();
 if (project === undefined) process.exit(1);
+// The site puts the project's name above the page already.
+const [first] = project.readme ?? [];
+if (first !== undefined) first.text = first.text.replace(/^\s*# .*\n/, '');
 app.validate(project);
 await app.generateOutputs(project);
 const folder = app.options.getValue('out');
