@@ -17,9 +17,18 @@ export type { HalfType } from './dtypes.js';
 export type { Divergence, DivergenceName } from './losses/divergences.js';
 export type { Denominator, Reduction, Residual } from './losses/settings.js';
 export type { LabelNumbers } from './losses/labels.js';
-export { crossEntropy, kdLoss } from './raw_loss.js';
+export { fromDLPack, toDLPack, type DLPack } from './dlpack.js';
+export {
+  crossEntropy,
+  crossEntropyAsync,
+  kdLoss,
+  kdLossAsync,
+  type DLPackCrossEntropyOptions,
+  type DLPackKdLossOptions,
+  type DLPackLossResult,
+  type DLPackTeacher,
+} from './raw_calls.js';
 export type { Floats, LossOut, LossResult, RawCrossEntropyOptions, RawKdLossOptions, RawSparse, RawTeacher, Stored } from './raw_loss.js';
-export { crossEntropyAsync, kdLossAsync } from './raw_async.js';
 
 /** Options of {@link softmax}. */
 export interface RawSoftmaxOptions extends Sizes {

@@ -1,20 +1,8 @@
 // limbeck/raw as promises: the kernel runs on a thread of libuv's, in place where memory is shared, on copies of everything else.
 import { phrase, valueError } from './errors.js';
 import { runRowLoss, type StudentPart, type TeacherPart } from './losses/kernel.js';
-import type { LabelNumbers } from './losses/labels.js';
 import { native, reword, type Handle } from './native.js';
-import {
-  handleOf,
-  outputsOf,
-  readyCrossEntropy,
-  readyKdLoss,
-  type LossResult,
-  type RawCrossEntropyOptions,
-  type RawKdLossOptions,
-  type RawTeacher,
-  type Ready,
-  type Stored,
-} from './raw_loss.js';
+import { handleOf, outputsOf, type LossResult, type Ready, type Stored } from './raw_loss.js';
 
 type Elements = Exclude<Handle, { free(): void }>;
 
@@ -36,7 +24,8 @@ function seen<H extends Handle | null>(handle: H): H {
   return copy as H;
 }
 
-async function rowLossAsync(ready: Ready): Promise<LossResult> {
+/** Computes a loss on a thread of libuv's. Everything is checked and copied before it returns. */
+export async function rowLossAsync(ready: Ready): Promise<LossResult> {
   const { action, student, options, labels, teacher, soft } = ready;
   const { rows, cols, rowStride = cols, rowWeights, dtype } = options;
   const { settings, loss, gradient, gradientStride, isWhole } = outputsOf(ready);
@@ -84,27 +73,4 @@ function giveBack(action: string, name: string, from: Stored, to: Stored, rows: 
     throw valueError(action, `${name} must still hold ${least} elements when the loss is there`, phrase(`it holds ${to.length}`));
   if (stride === cols || rows < 2) to.set(from);
   else for (let r = 0; r < rows; r++) to.set(from.subarray(r * cols, (r + 1) * cols), r * stride);
-}
-
-/**
- * {@link kdLoss} on a thread of libuv's, so that the event loop goes on. Arrays in a SharedArrayBuffer are read and written in place and are
- * the call's until the promise settles; all others are copied when the call is made, and `out` is filled when it is done. What is wrong with
- * the arguments rejects the promise.
- *
- * An environment (a worker, the process) waits for calls under way before it goes. UV_THREADPOOL_SIZE bounds how many run at once.
- *
- * @returns the arrays of `out`, or new ones
- * @throws RangeError where an array of `out` was detached or shrunk meanwhile
- *
- * @example
- * const floats = (count) => new Float32Array(new SharedArrayBuffer(4 * count)); // in place
- * const { loss } = await kdLossAsync(student, teacher, { rows, cols, out: { gradient: floats(rows * cols) } });
- */
-export async function kdLossAsync(student: Stored, teacher: RawTeacher, options: RawKdLossOptions): Promise<LossResult> {
-  return rowLossAsync(readyKdLoss('compute raw.kdLossAsync', student, teacher, options));
-}
-
-/** {@link crossEntropy} on a thread of libuv's, as {@link kdLossAsync}. */
-export async function crossEntropyAsync(student: Stored, labels: LabelNumbers, options: RawCrossEntropyOptions): Promise<LossResult> {
-  return rowLossAsync(readyCrossEntropy('compute raw.crossEntropyAsync', student, labels, options));
 }

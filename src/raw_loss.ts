@@ -67,7 +67,7 @@ export interface Sizes {
   cols: number;
 }
 
-/** Options of {@link crossEntropy}. */
+/** Options of `crossEntropy` of limbeck/raw. */
 export interface RawCrossEntropyOptions extends RowLossOptions, Sizes {
   /** Elements from one row of the student to the next. Default: cols. */
   rowStride?: number;
@@ -79,7 +79,7 @@ export interface RawCrossEntropyOptions extends RowLossOptions, Sizes {
   out?: LossOut;
 }
 
-/** Options of {@link kdLoss}. */
+/** Options of `kdLoss` of limbeck/raw. */
 export interface RawKdLossOptions extends RawCrossEntropyOptions, SoftOptions {
   /** The stride of a dense teacher. Default: rowStride. */
   teacherRowStride?: number;
@@ -200,7 +200,8 @@ export function outputsOf({ action, student, options }: Ready): Outputs {
   return { settings, loss, gradient, gradientStride: gradientRowStride, isWhole };
 }
 
-function rowLoss(ready: Ready): LossResult {
+/** Computes a loss and waits for it. */
+export function rowLoss(ready: Ready): LossResult {
   const { action, student, options, labels, teacher, soft } = ready;
   const { rows, cols, rowStride = cols, rowWeights, dtype } = options;
   const { settings, loss, gradient, gradientStride, isWhole } = outputsOf(ready);
@@ -225,22 +226,7 @@ function checkStudent(action: string, value: unknown, { rows, cols, rowStride = 
   return checkArray(action, 'student', student, typeOf(student), reach(action, 'rowStride', rowStride, rows, cols));
 }
 
-/**
- * The distillation loss and its gradient on typed arrays; formulas and options as `kdLoss` of the main module.
- *
- * @param student logits [rows, cols], rows `rowStride` apart; a Uint16Array holds the bits of the half type that `dtype` names
- * @param teacher logits of the same layout, `{ probs }`, `{ logProbs }`, or a sparse target; dense ones of any type, Float64Array
- *   for a student of that alone
- * @returns the arrays of `out`
- *
- * @example
- * kdLoss(student, teacher, { rows: 8, cols: 1000, temperature: 2, out: { loss, gradient } });
- * kdLoss(bits, teacher, { rows: 8, cols: 1000, dtype: 'bfloat16', out: { gradient: bits } });
- */
-export function kdLoss(student: Stored, teacher: RawTeacher, options: RawKdLossOptions): LossResult {
-  return rowLoss(readyKdLoss('compute raw.kdLoss', student, teacher, options));
-}
-
+/** Checks the arguments of kdLoss. */
 export function readyKdLoss(action: string, student: Stored, teacher: RawTeacher, options: RawKdLossOptions): Ready {
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
   checkOptions(action, options, kdLossNames);
@@ -382,11 +368,7 @@ function checkRowMasses(
   }
 }
 
-/** Cross-entropy and its gradient on typed arrays; formulas and options as `crossEntropy` of the main module. */
-export function crossEntropy(student: Stored, labels: LabelNumbers, options: RawCrossEntropyOptions): LossResult {
-  return rowLoss(readyCrossEntropy('compute raw.crossEntropy', student, labels, options));
-}
-
+/** Checks the arguments of crossEntropy. */
 export function readyCrossEntropy(action: string, student: Stored, labels: LabelNumbers, options: RawCrossEntropyOptions): Ready {
   if (options === undefined) throw kindError(action, 'options must give rows and cols', options);
   checkOptions(action, options, crossEntropyNames);
