@@ -476,8 +476,12 @@ Napi::Value host_memory(const Napi::CallbackInfo& info) {
   return Napi::Value(env, buffer);
 }
 
-// (buffer): where it begins on its device.
+// (buffer or typed array): where it begins on its device.
 Napi::Value address(const Napi::CallbackInfo& info) {
+  void* data = nullptr;
+  if (info.Length() == 1 && info[0].IsTypedArray() &&
+      napi_get_typedarray_info(info.Env(), info[0], nullptr, nullptr, &data, nullptr, nullptr) == napi_ok)
+    return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(data)));
   return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(live_buffer(info, 0).memory->data)));
 }
 

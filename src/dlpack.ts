@@ -2,8 +2,8 @@
 import { parseDevice, synchronize, deviceName } from './device.js';
 import { arrayOf, bytesPerElement, type DType, type TypedArray } from './dtypes.js';
 import { kindError, phrase, shapeText, valueError } from './errors.js';
-import { checkShape, sizeOf } from './check.js';
-import { attempt, type DeviceBuffer } from './native.js';
+import { checkBoolean, checkOptions, checkShape, checkTensor, sizeOf } from './check.js';
+import { attempt } from './native.js';
 import { Storage } from './storage.js';
 import { fromArray, handleOf, ordinalOf, tensorOf, type Tensor } from './tensor.js';
 
@@ -177,16 +177,27 @@ export function borrowed(action: string, name: string, from: DLPack): Tensor {
 /**
  * A tensor as a descriptor for another native addon, on the same memory. Waits until the device has written it. The tensor must be kept, and
  * not disposed, while the descriptor is used.
+ *
+ * @param options.address on the CPU too, `data` is an address, for an addon that takes nothing else; by default it is the typed array
  */
-export function toDLPack(tensor: Tensor): DLPack {
+export function toDLPack(tensor: Tensor, options?: { address?: boolean }): DLPack {
   const action = 'describe a tensor by DLPack';
+  const { address = false } = checkOptions(action, options, ['address']);
+  checkBoolean(action, 'address', address);
+  checkTensor(action, 'tensor', tensor);
   const ordinal = ordinalOf(tensor, action);
   const { dtype, shape } = tensor;
   const [key] = Object.entries(codes).find(([, name]) => name === dtype)!;
   const [code, bits] = key.split('/').map(Number) as [number, number];
-  const type = { code, bits, lanes: 1 };
-  if (ordinal < 0) return { data: tensor.data, shape, strides: null, dtype: type, device: { type: 1, id: 0 }, byteOffset: 0 };
-  synchronize(tensor.device);
-  const data = attempt(action, (addon) => addon.address(handleOf(tensor, action) as DeviceBuffer));
-  return { data, shape, strides: null, dtype: type, device: { type: 2, id: ordinal }, byteOffset: 0 };
+  if (ordinal >= 0) synchronize(tensor.device);
+  // On the CPU the memory is handed out either way: it never goes back to the pool.
+  const array = ordinal < 0 ? tensor.data : null;
+  return {
+    data: array !== null && !address ? array : attempt(action, (addon) => addon.address(handleOf(tensor, action))),
+    shape,
+    strides: null,
+    dtype: { code, bits, lanes: 1 },
+    device: ordinal < 0 ? { type: 1, id: 0 } : { type: 2, id: ordinal },
+    byteOffset: 0,
+  };
 }

@@ -136,7 +136,7 @@ export interface Native {
   borrow(device: number, dtype: DType, size: number, pointer: bigint): DeviceBuffer;
   /** Memory of another addon on the host, not owned. */
   hostMemory(pointer: bigint, bytes: number): ArrayBuffer;
-  address(buffer: DeviceBuffer): bigint;
+  address(memory: Handle): bigint;
   upload(buffer: DeviceBuffer, from: Handle): void;
   download(buffer: DeviceBuffer, into: Handle): void;
   downloadAsync(buffer: DeviceBuffer, into: Handle): Promise<void>;
