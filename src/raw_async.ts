@@ -2,6 +2,7 @@
 import { phrase, valueError } from './errors.js';
 import { runRowLoss, type StudentPart, type TeacherPart } from './losses/kernel.js';
 import { native, reword, type Handle } from './native.js';
+import { giveShared, takeShared } from './storage.js';
 import { handleOf, outputsOf, type LossResult, type Ready, type Stored } from './raw_loss.js';
 
 type Elements = Exclude<Handle, { free(): void }>;
@@ -10,18 +11,34 @@ function isShared(array: Elements): boolean {
   return array.buffer instanceof SharedArrayBuffer;
 }
 
-/** Shared memory of the same type. */
-function sharedLike<A extends Elements>(array: A, length: number): A {
-  const type = array.constructor as new (buffer: SharedArrayBuffer) => A;
-  return new type(new SharedArrayBuffer(length * array.BYTES_PER_ELEMENT));
-}
+/** The copies of one call. Their memory serves later calls: fresh pages cost more than the copying. */
+class Copies {
+  readonly #action: string;
+  readonly #buffers: SharedArrayBuffer[] = [];
 
-/** The array itself where other threads may see it, or else a copy. */
-function seen<H extends Handle | null>(handle: H): H {
-  if (handle === null || !ArrayBuffer.isView(handle) || isShared(handle)) return handle;
-  const copy = sharedLike<Elements>(handle, handle.length);
-  copy.set(handle);
-  return copy as H;
+  constructor(action: string) {
+    this.#action = action;
+  }
+
+  /** Elements of the same type, with unspecified contents. */
+  like<A extends Elements>(array: A, length: number): A {
+    const bytes = length * array.BYTES_PER_ELEMENT;
+    const buffer = takeShared(this.#action, bytes);
+    this.#buffers.push(buffer);
+    return new (array.constructor as new (buffer: SharedArrayBuffer, begin: number, length: number) => A)(buffer, 0, length);
+  }
+
+  /** The array itself where other threads may see it, or else a copy. */
+  seen<H extends Handle | null>(handle: H): H {
+    if (handle === null || !ArrayBuffer.isView(handle) || isShared(handle)) return handle;
+    const copy = this.like<Elements>(handle, handle.length);
+    copy.set(handle);
+    return copy as H;
+  }
+
+  giveBack(): void {
+    for (const buffer of this.#buffers) giveShared(buffer);
+  }
 }
 
 /** Computes a loss on a thread of libuv's. Everything is checked and copied before it returns. */
@@ -29,15 +46,16 @@ export async function rowLossAsync(ready: Ready): Promise<LossResult> {
   const { action, student, options, labels, teacher, soft } = ready;
   const { rows, cols, rowStride = cols, rowWeights, dtype } = options;
   const { settings, loss, gradient, gradientStride, isWhole } = outputsOf(ready);
-  const lossOut = isShared(loss) ? loss : sharedLike(loss, isWhole ? 1 : rows);
+  const copies = new Copies(action);
+  const lossOut = isShared(loss) ? loss : copies.like(loss, isWhole ? 1 : rows);
   // Copies have no space between their rows, which stays as it is in the original.
   const isDirect = gradient === null || isShared(gradient);
-  const gradientOut = isDirect ? gradient : sharedLike(gradient, rows * cols);
+  const gradientOut = isDirect ? gradient : copies.like(gradient, rows * cols);
   const part: StudentPart = {
-    student: seen(handleOf(student, dtype)),
-    labels: seen(labels),
-    rowWeights: seen(rowWeights ?? null),
-    rowLoss: isWhole ? sharedLike(loss, rows) : lossOut,
+    student: copies.seen(handleOf(student, dtype)),
+    labels: copies.seen(labels),
+    rowWeights: copies.seen(rowWeights ?? null),
+    rowLoss: isWhole ? copies.like(loss, rows) : lossOut,
     loss: isWhole ? lossOut : null,
     gradient: gradientOut === null ? null : handleOf(gradientOut, dtype),
     rows,
@@ -47,27 +65,29 @@ export async function rowLossAsync(ready: Ready): Promise<LossResult> {
   };
   const target: TeacherPart = {
     ...teacher,
-    teacher: seen(teacher.teacher),
-    indices: seen(teacher.indices),
-    values: seen(teacher.values),
-    tailLogMass: seen(teacher.tailLogMass),
-    rowTemperature: seen(teacher.rowTemperature),
+    teacher: copies.seen(teacher.teacher),
+    indices: copies.seen(teacher.indices),
+    values: copies.seen(teacher.values),
+    tailLogMass: copies.seen(teacher.tailLogMass),
+    rowTemperature: copies.seen(teacher.rowTemperature),
   };
   let done: Promise<void> | undefined;
   try {
     runRowLoss(action, part, target, soft, settings, (...args) => void (done = native().kernelsAsync.divergence(...args)));
     await done;
+    if (lossOut !== loss) fill(action, 'out.loss', lossOut, loss, 1, lossOut.length, 0);
+    if (gradientOut !== gradient) fill(action, 'out.gradient', gradientOut!, gradient!, rows, cols, gradientStride);
   } catch (error) {
     throw reword(error, action);
+  } finally {
+    // Nothing of the call runs any more, whether it was ever queued or not.
+    copies.giveBack();
   }
-  if (lossOut !== loss) giveBack(action, 'out.loss', lossOut, loss, 1, lossOut.length, 0);
-  if (gradient === null) return { loss };
-  if (gradientOut !== gradient) giveBack(action, 'out.gradient', gradientOut!, gradient, rows, cols, gradientStride);
-  return { loss, gradient };
+  return gradient === null ? { loss } : { loss, gradient };
 }
 
 /** Rows of a copy into the array they are for, which may have been taken away meanwhile. */
-function giveBack(action: string, name: string, from: Stored, to: Stored, rows: number, cols: number, stride: number): void {
+function fill(action: string, name: string, from: Stored, to: Stored, rows: number, cols: number, stride: number): void {
   const least = rows === 0 ? 0 : (rows - 1) * stride + cols;
   if (to.length < least)
     throw valueError(action, `${name} must still hold ${least} elements when the loss is there`, phrase(`it holds ${to.length}`));
