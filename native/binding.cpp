@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -52,10 +53,13 @@ struct Allocation {
   int device;
   void* data;
   size_t bytes;
-  Allocation(int device, void* data, size_t bytes) : device(device), data(data), bytes(bytes) {}
+  bool owned;  // false: memory of another addon, which outlives the call
+  Allocation(int device, void* data, size_t bytes, bool owned = true) : device(device), data(data), bytes(bytes), owned(owned) {}
   Allocation(const Allocation&) = delete;
   Allocation& operator=(const Allocation&) = delete;
-  ~Allocation() { cuda::release(device, data); }
+  ~Allocation() {
+    if (owned) cuda::release(device, data);
+  }
 };
 
 const napi_type_tag kDeviceBufferTag = {0x6c696d6265636b21, 0x646576696365206d};
@@ -109,7 +113,8 @@ struct Instance {
 struct Call {
   napi_env env;
   Context ctx;
-  bool placed = false;  // has any tensor been seen
+  bool placed = false;    // has any tensor been seen
+  bool deferred = false;  // runs after JavaScript goes on: plain memory may be taken away or moved by then
 };
 
 bool place(Call& call, int device, const char* name) {
@@ -135,6 +140,14 @@ bool dtype_of(napi_typedarray_type type, DType& dtype) {
   }
 }
 
+// SharedArrayBuffers can be neither detached nor shrunk.
+bool is_shared(napi_env env, napi_value array) {
+  napi_value buffer;
+  bool plain = true;
+  return napi_get_typedarray_info(env, array, nullptr, nullptr, nullptr, &buffer, nullptr) == napi_ok &&
+         napi_is_arraybuffer(env, buffer, &plain) == napi_ok && !plain;
+}
+
 template <class Tensor> void convert_tensor(Call& call, napi_value value, const char* name, Tensor& out) {
   napi_valuetype type;
   if (napi_typeof(call.env, value, &type) != napi_ok || type == napi_undefined || type == napi_null) return;
@@ -148,6 +161,10 @@ template <class Tensor> void convert_tensor(Call& call, napi_value value, const 
       return;
     }
     if (!place(call, -1, name)) return;
+    if (call.deferred && !is_shared(call.env, value)) {
+      call.ctx.refuse(Fail::kind, "%s must lie in a SharedArrayBuffer to be used asynchronously", name);
+      return;
+    }
     out.data = length == 0 ? nullptr : data;
     out.size = int64_t(length);
     return;
@@ -203,60 +220,157 @@ std::vector<std::string> parameter_names(const char* schema) {
   return names;
 }
 
+// Converts and checks the arguments of a call. The table its kernel is in, or null with the reason in the call's context.
 template <class... Args>
-napi_value run(napi_env env, napi_callback_info info, const char* schema, bool (*check)(Context&, Args...),
-               void (*Kernels::*kernel)(Context&, Args...)) {
+const Kernels* prepare(Call& call, napi_callback_info info, const char* schema, bool (*check)(Context&, Args...),
+                       std::array<napi_value, sizeof...(Args)>& values, std::tuple<Args...>& args) {
   constexpr size_t kCount = sizeof...(Args);
-  std::array<napi_value, kCount> values;
   size_t given = kCount;
-  napi_get_cb_info(env, info, &given, values.data(), nullptr, nullptr);
-
-  Call call{env, {}, false};
+  napi_get_cb_info(call.env, info, &given, values.data(), nullptr, nullptr);
   Context& ctx = call.ctx;
   if (given < kCount) {
     ctx.refuse(Fail::kind, "%zu arguments are needed (%s): %zu were given", kCount, schema, given);
-  } else {
-    std::tuple<Args...> args;
-    // Names are only wanted when something is wrong, so they are parsed then.
-    auto convert_all = [&](const char* const* names) {
-      [&]<size_t... I>(std::index_sequence<I...>) {
-        (convert(call, values[I], names[I], std::get<I>(args)), ...);
-      }(std::make_index_sequence<kCount>{});
-    };
-    static constexpr auto kNoNames = [] {
-      std::array<const char*, kCount> names{};
-      for (auto& name : names) name = "argument";
-      return names;
-    }();
-    convert_all(kNoNames.data());
-    if (!ctx.ok()) {
-      const std::vector<std::string> names = parameter_names(schema);
-      std::array<const char*, kCount> pointers;
-      for (size_t i = 0; i < kCount; i++) pointers[i] = names[i].c_str();
-      ctx = Context{};
-      call.placed = false;
-      convert_all(pointers.data());
-    }
-    const bool on_device = ctx.device >= 0;
-    const Kernels* table = on_device ? cuda::kernels() : &cpu::kernels();
-    if (ctx.ok() && on_device && table == nullptr) ctx.refuse_device("not_built", "CUDA is not part of this build");
-    if (ctx.ok() && std::apply([&](Args... a) { return check(ctx, a...); }, args) && (!on_device || cuda::begin(ctx))) {
-      // A kernel may ask for scratch memory; nothing it throws may cross into Node.
-      try {
-        std::apply([&](Args... a) { (table->*kernel)(ctx, a...); }, args);
-      } catch (const std::exception& error) {
-        ctx.refuse_device("out_of_memory", "scratch memory is needed: %s", error.what());
-      }
-      if (on_device) cuda::finish(ctx);
+    return nullptr;
+  }
+  // Names are only wanted when something is wrong, so they are parsed then.
+  auto convert_all = [&](const char* const* names) {
+    [&]<size_t... I>(std::index_sequence<I...>) {
+      (convert(call, values[I], names[I], std::get<I>(args)), ...);
+    }(std::make_index_sequence<kCount>{});
+  };
+  static constexpr auto kNoNames = [] {
+    std::array<const char*, kCount> names{};
+    for (auto& name : names) name = "argument";
+    return names;
+  }();
+  convert_all(kNoNames.data());
+  if (!ctx.ok()) {
+    const std::vector<std::string> names = parameter_names(schema);
+    std::array<const char*, kCount> pointers;
+    for (size_t i = 0; i < kCount; i++) pointers[i] = names[i].c_str();
+    ctx = Context{};
+    call.placed = false;
+    convert_all(pointers.data());
+  }
+  const bool on_device = ctx.device >= 0;
+  const Kernels* table = on_device ? cuda::kernels() : &cpu::kernels();
+  if (ctx.ok() && on_device && table == nullptr) ctx.refuse_device("not_built", "CUDA is not part of this build");
+  if (ctx.ok() && std::apply([&](Args... a) { return check(ctx, a...); }, args) && (!on_device || cuda::begin(ctx))) return table;
+  return nullptr;
+}
+
+template <class... Args> void launch(Context& ctx, void (*kernel)(Context&, Args...), const std::tuple<Args...>& args) {
+  // A kernel may ask for scratch memory; nothing it throws may cross into Node.
+  try {
+    std::apply([&](Args... a) { kernel(ctx, a...); }, args);
+  } catch (const std::exception& error) {
+    ctx.refuse_device("out_of_memory", "scratch memory is needed: %s", error.what());
+  }
+  if (ctx.device >= 0) cuda::finish(ctx);
+}
+
+template <class... Args>
+napi_value run(napi_env env, napi_callback_info info, const char* schema, bool (*check)(Context&, Args...),
+               void (*Kernels::*kernel)(Context&, Args...)) {
+  std::array<napi_value, sizeof...(Args)> values;
+  std::tuple<Args...> args;
+  Call call{env, {}};
+  if (const Kernels* table = prepare(call, info, schema, check, values, args)) launch(call.ctx, table->*kernel, args);
+  if (!call.ctx.ok()) to_error(Napi::Env(env), call.ctx).ThrowAsJavaScriptException();
+  return nullptr;
+}
+
+// ---- kernels that leave the event loop free
+
+// One asynchronous call. It holds what its pointers point into; Node waits for it before an environment goes.
+struct Job {
+  napi_env env = nullptr;
+  napi_async_work work = nullptr;
+  napi_deferred deferred = nullptr;
+  Context ctx;
+  std::function<void(Context&)> execute;
+  std::vector<napi_ref> arrays;
+  std::vector<std::shared_ptr<Allocation>> buffers;
+
+  void hold(napi_value value) {
+    bool typed = false;
+    if (napi_is_typedarray(env, value, &typed) == napi_ok && typed) {
+      napi_ref array;
+      if (napi_create_reference(env, value, 1, &array) == napi_ok) arrays.push_back(array);
+    } else if (napi_valuetype type; napi_typeof(env, value, &type) == napi_ok && type == napi_object) {
+      if (DeviceBuffer* buffer = DeviceBuffer::from(env, value)) buffers.push_back(buffer->memory);
     }
   }
-  if (!ctx.ok()) to_error(Napi::Env(env), ctx).ThrowAsJavaScriptException();
-  return nullptr;
+
+  ~Job() {
+    for (napi_ref array : arrays) napi_delete_reference(env, array);
+    if (work != nullptr) napi_delete_async_work(env, work);
+  }
+};
+
+// The statuses are not looked at: in an environment that is going there is nobody left to tell.
+void finish_job(napi_env env, napi_status status, void* data) {
+  std::unique_ptr<Job> job(static_cast<Job*>(data));
+  if (status != napi_ok) job->ctx.refuse_device("cancelled", "the call was cancelled");
+  napi_value value = nullptr;
+  if (job->ctx.ok()) {
+    napi_get_undefined(env, &value);
+    napi_resolve_deferred(env, job->deferred, value);
+    return;
+  }
+  try {
+    value = to_error(Napi::Env(env), job->ctx).Value();
+  } catch (...) {
+    napi_get_undefined(env, &value);
+  }
+  napi_reject_deferred(env, job->deferred, value);
+}
+
+// As run(), on a thread of libuv's. What is wrong with the arguments is thrown at once.
+template <class... Args>
+napi_value run_async(napi_env env, napi_callback_info info, const char* schema, bool (*check)(Context&, Args...),
+                     void (*Kernels::*kernel)(Context&, Args...)) {
+  std::array<napi_value, sizeof...(Args)> values;
+  std::tuple<Args...> args;
+  Call call{env, {}};
+  call.deferred = true;
+  const Kernels* table = prepare(call, info, schema, check, values, args);
+  // A device runs its kernels in the order of the calls, so the launch is now and only the wait is elsewhere.
+  if (table != nullptr && call.ctx.device >= 0) launch(call.ctx, table->*kernel, args);
+  if (!call.ctx.ok()) {
+    to_error(Napi::Env(env), call.ctx).ThrowAsJavaScriptException();
+    return nullptr;
+  }
+  auto job = std::make_unique<Job>();
+  job->env = env;
+  job->ctx = call.ctx;
+  if (call.ctx.device >= 0)
+    job->execute = [](Context& ctx) { cuda::begin(ctx) && cuda::synchronize(ctx); };
+  else
+    job->execute = [entry = table->*kernel, args](Context& ctx) { launch(ctx, entry, args); };
+  for (napi_value value : values) job->hold(value);
+  napi_value promise, name;
+  const auto execute = [](napi_env, void* data) {
+    Job& job = *static_cast<Job*>(data);
+    job.execute(job.ctx);
+  };
+  if (napi_create_promise(env, &job->deferred, &promise) != napi_ok ||
+      napi_create_string_utf8(env, "limbeck", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_create_async_work(env, nullptr, name, execute, finish_job, job.get(), &job->work) != napi_ok ||
+      napi_queue_async_work(env, job->work) != napi_ok) {
+    napi_throw_error(env, nullptr, "the call must be queued, which Node refuses");
+    return nullptr;
+  }
+  job.release();
+  return promise;
 }
 
 #define K(name, ...)                                                                      \
   napi_value call_##name(napi_env env, napi_callback_info info) {                         \
     return run(env, info, #__VA_ARGS__, &checks::name, &Kernels::name);                   \
+  }                                                                                       \
+  napi_value call_async_##name(napi_env env, napi_callback_info info) {                   \
+    return run_async(env, info, #__VA_ARGS__, &checks::name, &Kernels::name);             \
   }
 #include "kernels.inc"
 #undef K
@@ -321,6 +435,54 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   auto memory = std::make_shared<Allocation>(device, data, bytes);
   auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
   return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+}
+
+void* pointer_argument(const Napi::CallbackInfo& info, size_t index) {
+  bool lossless = false;
+  const uint64_t address = info[index].As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) throw Napi::RangeError::New(info.Env(), "the pointer must fit 64 bits");
+  return reinterpret_cast<void*>(static_cast<uintptr_t>(address));
+}
+
+// (device, dtype, size, pointer): memory of another addon on a CUDA device, as a buffer that does not own it.
+Napi::Value borrow(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 4 || !info[0].IsNumber() || !info[1].IsString() || !info[2].IsNumber() || !info[3].IsBigInt())
+    throw Napi::TypeError::New(env, "borrow needs (device, dtype, size, pointer)");
+  const int device = info[0].As<Napi::Number>().Int32Value();
+  const std::string name = info[1].As<Napi::String>();
+  const double size = info[2].As<Napi::Number>().DoubleValue();
+  int dtype = -1;
+  for (size_t i = 0; i < std::size(kDTypeNames); i++)
+    if (name == kDTypeNames[i]) dtype = int(i);
+  if (dtype < 0) throw Napi::TypeError::New(env, "dtype must be one of the six: it is " + name);
+  if (!(size >= 0 && size <= double(checks::kMaxElements) / 8) || size != std::trunc(size))
+    throw Napi::RangeError::New(env, "size must be a whole number of elements: it is " + std::to_string(size));
+  on_device(info, device);
+  auto memory = std::make_shared<Allocation>(device, pointer_argument(info, 3), size_t(size) * size_t(kDTypeBytes[dtype]), false);
+  auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
+  return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+}
+
+// (pointer, bytes): memory of another addon on the host, as an ArrayBuffer that does not own it.
+Napi::Value host_memory(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() != 2 || !info[0].IsBigInt() || !info[1].IsNumber()) throw Napi::TypeError::New(env, "hostMemory needs (pointer, bytes)");
+  napi_value buffer;
+  const auto keep = [](napi_env, void*, void*) {};
+  const size_t bytes = size_t(info[1].As<Napi::Number>().Int64Value());
+  if (napi_create_external_arraybuffer(env, pointer_argument(info, 0), bytes, keep, nullptr, &buffer) != napi_ok)
+    throw Napi::Error::New(env, "this Node does not take memory of others");
+  return Napi::Value(env, buffer);
+}
+
+// (buffer or typed array): where it begins on its device.
+Napi::Value address(const Napi::CallbackInfo& info) {
+  void* data = nullptr;
+  if (info.Length() == 1 && info[0].IsTypedArray() &&
+      napi_get_typedarray_info(info.Env(), info[0], nullptr, nullptr, &data, nullptr, nullptr) == napi_ok)
+    return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(data)));
+  return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(live_buffer(info, 0).memory->data)));
 }
 
 Napi::Value upload(const Napi::CallbackInfo& info) {
@@ -520,22 +682,28 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(instance);
   instance->device_buffer = Napi::Persistent(DeviceBuffer::init(env));
 
-  Napi::Object kernels = Napi::Object::New(env), schema = Napi::Object::New(env);
+  Napi::Object kernels = Napi::Object::New(env), deferred = Napi::Object::New(env), schema = Napi::Object::New(env);
 #define K(name, ...)                                                                          \
   {                                                                                           \
     napi_value function;                                                                      \
     napi_create_function(env, #name, NAPI_AUTO_LENGTH, call_##name, nullptr, &function);      \
     kernels.Set(#name, Napi::Value(env, function));                                           \
+    napi_create_function(env, #name, NAPI_AUTO_LENGTH, call_async_##name, nullptr, &function); \
+    deferred.Set(#name, Napi::Value(env, function));                                          \
     schema.Set(#name, #__VA_ARGS__);                                                          \
   }
 #include "kernels.inc"
 #undef K
   exports.Set("kernels", kernels);
+  exports.Set("kernelsAsync", deferred);
   exports.Set("schema", schema);
   exports.Set("codes", codes(env));
   exports.Set("info", Napi::Function::New(env, info, "info"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("allocate", Napi::Function::New(env, allocate, "allocate"));
+  exports.Set("borrow", Napi::Function::New(env, borrow, "borrow"));
+  exports.Set("hostMemory", Napi::Function::New(env, host_memory, "hostMemory"));
+  exports.Set("address", Napi::Function::New(env, address, "address"));
   exports.Set("upload", Napi::Function::New(env, upload, "upload"));
   exports.Set("download", Napi::Function::New(env, download, "download"));
   exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));

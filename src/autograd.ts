@@ -289,6 +289,21 @@ function endScope(made: readonly Tensor[], result: unknown): void {
   }
 }
 
+/** Runs `fn` and puts what it makes into `made`: the caller's to dispose, together with what backward() makes of it later. */
+export function collecting<T>(made: Tensor[], fn: () => T): T {
+  scopes.push(made);
+  try {
+    return fn();
+  } finally {
+    scopes.splice(scopes.indexOf(made), 1);
+  }
+}
+
+/** Disposes what was collected, but for tensors that are meant to stay. */
+export function disposeAll(made: readonly Tensor[], spared?: Tensor): void {
+  for (const tensor of made) if (tensor !== spared && !stateOf(tensor).kept) tensor.dispose();
+}
+
 /** The tensors in a value, and those their graphs need. */
 function collect(value: unknown, into: Set<Tensor>, seen: Set<unknown>, depth: number): void {
   if (value === null || typeof value !== 'object' || seen.has(value) || ArrayBuffer.isView(value) || depth > 64) return;

@@ -1,4 +1,8 @@
-// limbeck: tensors, targets, losses and training. Everything public is named here.
+/**
+ * Tensors, targets, losses and training. Everything public is named here.
+ *
+ * @module limbeck
+ */
 export {
   tensor,
   zeros,

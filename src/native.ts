@@ -125,11 +125,18 @@ export type CodeList =
 
 export interface Native {
   kernels: { [N in KernelName]: KernelCall<N> };
+  /** The same on a thread of libuv's; arrays must lie in SharedArrayBuffers. On CUDA the launch is at once and only the wait is not. */
+  kernelsAsync: { [N in KernelName]: (...args: Parameters<KernelCall<N>>) => Promise<void> };
   schema: Record<string, string>;
   codes: Record<CodeList, string[]>;
   info(): NativeInfo;
   setThreads(count: number): void;
   allocate(device: number, dtype: DType, size: number): DeviceBuffer;
+  /** Memory of another addon on a CUDA device, not owned. */
+  borrow(device: number, dtype: DType, size: number, pointer: bigint): DeviceBuffer;
+  /** Memory of another addon on the host, not owned. */
+  hostMemory(pointer: bigint, bytes: number): ArrayBuffer;
+  address(memory: Handle): bigint;
   upload(buffer: DeviceBuffer, from: Handle): void;
   download(buffer: DeviceBuffer, into: Handle): void;
   downloadAsync(buffer: DeviceBuffer, into: Handle): Promise<void>;

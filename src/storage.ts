@@ -54,13 +54,15 @@ const poolLimit = Math.min(4 * 2 ** 30, totalmem() / 8);
 let pooledBytes = 0;
 
 export function pooledCpuBytes(): number {
-  return pooledBytes;
+  return pooledBytes + sharedBytes;
 }
 
 /** Gives pooled CPU memory back to the engine. */
 export function trimCpu(): void {
   pool.clear();
   pooledBytes = 0;
+  sharedPool.clear();
+  sharedBytes = 0;
 }
 
 function takeBuffer(bytes: number): ArrayBuffer {
@@ -84,6 +86,41 @@ function giveBuffer(buffer: ArrayBuffer): void {
     if (pooledBytes <= poolLimit) break;
     pooledBytes -= length * buffers.length;
     pool.delete(length);
+  }
+}
+
+// Memory that calls on other threads work on when what they were given is not shared: of one length as many as ran at once.
+const sharedPool = new Map<number, SharedArrayBuffer[]>();
+let sharedBytes = 0;
+
+export function takeShared(action: string, bytes: number): SharedArrayBuffer {
+  const buffer = sharedPool.get(bytes)?.pop();
+  if (buffer !== undefined) {
+    sharedBytes -= bytes;
+    return buffer;
+  }
+  try {
+    return new SharedArrayBuffer(bytes);
+  } catch (error) {
+    throw new LimbeckError(
+      'out_of_memory',
+      wording(action, `${bytes} bytes of shared memory are needed for a copy`, (error as Error).message),
+      { cause: error },
+    );
+  }
+}
+
+export function giveShared(buffer: SharedArrayBuffer): void {
+  const bytes = buffer.byteLength;
+  if (bytes === 0 || bytes > poolLimit) return;
+  const list = sharedPool.get(bytes);
+  if (list === undefined) sharedPool.set(bytes, [buffer]);
+  else list.push(buffer);
+  sharedBytes += bytes;
+  for (const [length, buffers] of sharedPool) {
+    if (sharedBytes <= poolLimit) break;
+    sharedBytes -= length * buffers.length;
+    sharedPool.delete(length);
   }
 }
 

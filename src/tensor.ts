@@ -321,6 +321,11 @@ export function handleOrNull(tensor: Tensor | null | undefined, action: string):
   return tensor == null ? null : handleOf(tensor, action);
 }
 
+/** A tensor on memory that is there. */
+export function tensorOf(storage: Storage, shape: readonly number[]): Tensor {
+  return create(storage, shape);
+}
+
 /** A tensor with unspecified contents. */
 export function empty(shape: readonly number[], dtype: DType, ordinal: Ordinal, action: string): Tensor {
   return create(allocate(action, dtype, sizeOf(action, shape), ordinal), shape);

