@@ -49,7 +49,12 @@ export function release(share: Share): boolean {
 
 // ---- CPU pool: fresh pages cost more than the kernels that fill them. Keyed by exact length: training repeats its shapes.
 
-const pool = new Map<number, ArrayBuffer[]>();
+interface Place {
+  readonly buffer: ArrayBuffer;
+  readonly offset: number;
+}
+
+const pool = new Map<number, Place[]>();
 const poolLimit = Math.min(4 * 2 ** 30, totalmem() / 8);
 let pooledBytes = 0;
 
@@ -65,26 +70,36 @@ export function trimCpu(): void {
   sharedBytes = 0;
 }
 
-function takeBuffer(bytes: number): ArrayBuffer {
-  const list = pool.get(bytes);
-  const buffer = list?.pop();
-  if (buffer !== undefined) {
-    pooledBytes -= bytes;
-    return buffer;
-  }
-  return new ArrayBuffer(bytes);
+/** What a vector load never splits: a line of the cache. */
+const LINE = 64;
+
+/** Large memory starts at a line; of small memory a few bytes in front would show more than the lines do. */
+const LARGE = 2 ** 20;
+
+function freshPlace(bytes: number): Place {
+  if (bytes < LARGE) return { buffer: new ArrayBuffer(bytes), offset: 0 };
+  const buffer = new ArrayBuffer(bytes + LINE);
+  const past = Number(attempt('allocate memory', (addon) => addon.address(new Uint8Array(buffer))) % BigInt(LINE));
+  return { buffer, offset: past === 0 ? 0 : LINE - past };
 }
 
-function giveBuffer(buffer: ArrayBuffer): void {
-  const bytes = buffer.byteLength;
+function takePlace(bytes: number): Place {
+  const place = pool.get(bytes)?.pop();
+  if (place === undefined) return freshPlace(bytes);
+  pooledBytes -= bytes;
+  return place;
+}
+
+function givePlace({ buffer, byteOffset, byteLength: bytes }: TypedArray): void {
   if (bytes === 0 || bytes > poolLimit) return;
+  const place = { buffer: buffer as ArrayBuffer, offset: byteOffset };
   const list = pool.get(bytes);
-  if (list === undefined) pool.set(bytes, [buffer]);
-  else list.push(buffer);
+  if (list === undefined) pool.set(bytes, [place]);
+  else list.push(place);
   pooledBytes += bytes;
-  for (const [length, buffers] of pool) {
+  for (const [length, places] of pool) {
     if (pooledBytes <= poolLimit) break;
-    pooledBytes -= length * buffers.length;
+    pooledBytes -= length * places.length;
     pool.delete(length);
   }
 }
@@ -187,7 +202,7 @@ export class Storage {
 
   free(): void {
     if (this.#buffer !== null) this.#buffer.free();
-    else if (!this.handedOut) giveBuffer(this.#array!.buffer as ArrayBuffer);
+    else if (!this.handedOut) givePlace(this.#array!);
   }
 }
 
@@ -215,9 +230,9 @@ export function allocate(action: string, dtype: DType, size: number, ordinal: Or
       attempt(action, (addon) => addon.allocate(ordinal, dtype, size)),
     );
   const bytes = size * bytesPerElement(dtype);
-  let buffer: ArrayBuffer;
+  let place: Place;
   try {
-    buffer = takeBuffer(bytes);
+    place = takePlace(bytes);
   } catch (error) {
     const { tensors, bytes: live } = usageOf(-1);
     throw new LimbeckError(
@@ -230,7 +245,7 @@ export function allocate(action: string, dtype: DType, size: number, ordinal: Or
       { cause: error },
     );
   }
-  return new Storage(dtype, size, ordinal, new arrayOf[dtype](buffer), null);
+  return new Storage(dtype, size, ordinal, new arrayOf[dtype](place.buffer, place.offset, size), null);
 }
 
 /** A user's own array as memory, without a copy. */

@@ -82,6 +82,42 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         }
     });
 
+  // The CPU does rows that clearly differ from sums, in blocks of 2,048 columns, and all others outcome by outcome.
+  check('from near the teacher to far from it, around blocks of columns', (subject) => {
+    for (const cols of [2047, 4099])
+      for (const noise of [0.1, 0.2, 0.35, 0.6, 2.5]) {
+        const call = dense(cols, 2, cols, { temperature: 2, spread: 4, noise: noise * 2 });
+        checkLoss(subject, `V ${cols}, noise ${noise}`, call);
+        if (noise !== 0.6) continue;
+        checkLoss(subject, `V ${cols}, a peak`, { ...call, student: call.student.map((x, i) => (i % cols === 7 ? x + 24 : x)) });
+        const steep = (x: LossCall['student']): LossCall['student'] => x.map((v, i) => v + (i % cols) / 40);
+        checkLoss(subject, `V ${cols}, larger from block to block`, {
+          ...call,
+          student: steep(call.student),
+          teacher: steep(call.teacher!),
+        });
+      }
+  });
+
+  check('a block without a finite logit, on either side or both', (subject) => {
+    const call = dense(3, 3, 4500, { spread: 2, noise: 1 });
+    const masked = (x: ArrayLike<number>, rows: number[]): Float32Array =>
+      Float32Array.from(x, (v, i) => (rows.includes(Math.floor(i / 4500)) && i % 4500 >= 2048 && i % 4500 < 4096 ? -Infinity : v));
+    for (const [student, teacher] of [
+      [[0, 2], []],
+      [[], [0, 3]],
+      [
+        [1, 2],
+        [1, 2],
+      ],
+    ] as const)
+      checkLoss(subject, `student ${student.join()}, teacher ${teacher.join()}`, {
+        ...call,
+        student: masked(call.student, [...student]),
+        teacher: masked(call.teacher!, [...teacher]),
+      });
+  });
+
   check('temperature squared or not, per call and per row (trap 15)', (subject) => {
     for (const cols of FEW_COLS)
       for (const temperatureSquared of [true, false]) {

@@ -431,6 +431,40 @@ export const kd_loss: CaseFile = {
       },
     },
     {
+      name: 'a gradient beyond the last cache is that of its rows',
+      run({ raw, device }) {
+        if (device !== 'cpu') return;
+        for (const cols of [4096, 4099]) {
+          const rows = Math.ceil((2 ** 21 + 1) / cols) + 1;
+          const student = uniforms(cols, rows * cols, -5, 5);
+          const teacher = uniforms(cols + 1, rows * cols, -5, 5);
+          const indices = Int32Array.from({ length: rows * 3 }, (_, i) => (i % 3) * 1500 + (i % 7));
+          const logProbs = Float32Array.from({ length: rows * 3 }, (_, i) => Math.log([0.5, 0.2, 0.1][i % 3]!));
+          for (const divergence of ['forward_kl', 'total_variation', 'squared_hellinger'] as const)
+            for (const residual of [undefined, 'tail_bucket', 'renormalize_both'] as const) {
+              const of = (begin: number, end: number): Float32Array => {
+                const cut = <A extends Float32Array | Int32Array>(x: A, width: number): A => x.subarray(begin * width, end * width) as A;
+                const teacherRows =
+                  residual === undefined ? cut(teacher, cols) : { indices: cut(indices, 3), logProbs: cut(logProbs, 3), k: 3 };
+                const gradient = new Float32Array((end - begin) * cols).fill(NaN);
+                raw.kdLoss(cut(student, cols), teacherRows, {
+                  rows: end - begin,
+                  cols,
+                  divergence,
+                  residual,
+                  reduction: 'sum',
+                  out: { gradient },
+                });
+                return gradient;
+              };
+              const all = of(0, rows);
+              for (const row of [0, rows - 1])
+                expectSameBits(`${divergence}, ${residual}, row ${row}`, all.slice(row * cols, (row + 1) * cols), of(row, row + 1));
+            }
+        }
+      },
+    },
+    {
       name: 'a big batch of everything at once',
       async run(subject) {
         await check(
