@@ -414,27 +414,41 @@ HostBytes host_bytes(Napi::Env env, Napi::Value value, size_t wanted) {
 
 size_t bytes_of(const DeviceBuffer& buffer) { return size_t(buffer.size) * size_t(kDTypeBytes[int(buffer.dtype)]); }
 
-Napi::Value allocate(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (info.Length() != 3 || !info[0].IsNumber() || !info[1].IsString() || !info[2].IsNumber())
-    throw Napi::TypeError::New(env, "allocate needs (device, dtype, size)");
-  const int device = info[0].As<Napi::Number>().Int32Value();
-  const std::string name = info[1].As<Napi::String>();
-  const double size = info[2].As<Napi::Number>().DoubleValue();
-  int dtype = -1;
-  for (size_t i = 0; i < std::size(kDTypeNames); i++)
-    if (name == kDTypeNames[i]) dtype = int(i);
-  if (dtype < 0) throw Napi::TypeError::New(env, "dtype must be one of the six: it is " + name);
-  if (!(size >= 0 && size <= double(checks::kMaxElements) / 8) || size != std::trunc(size))
-    throw Napi::RangeError::New(env, "size must be a whole number of elements: it is " + std::to_string(size));
+// The (device, dtype, size) of a new buffer.
+struct BufferShape {
+  int device, dtype;
+  double size;
 
-  Context ctx = on_device(info, device);
-  const size_t bytes = size_t(size) * size_t(kDTypeBytes[dtype]);
-  void* data = bytes == 0 ? nullptr : cuda::allocate(ctx, bytes);
-  require(env, ctx);
-  auto memory = std::make_shared<Allocation>(device, data, bytes);
-  auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
-  return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+  size_t bytes() const { return size_t(size) * size_t(kDTypeBytes[dtype]); }
+
+  static BufferShape of(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (info.Length() < 3 || !info[0].IsNumber() || !info[1].IsString() || !info[2].IsNumber())
+      throw Napi::TypeError::New(env, "a buffer needs (device, dtype, size)");
+    const std::string name = info[1].As<Napi::String>();
+    const double size = info[2].As<Napi::Number>().DoubleValue();
+    int dtype = -1;
+    for (size_t i = 0; i < std::size(kDTypeNames); i++)
+      if (name == kDTypeNames[i]) dtype = int(i);
+    if (dtype < 0) throw Napi::TypeError::New(env, "dtype must be one of the six: it is " + name);
+    if (!(size >= 0 && size <= double(checks::kMaxElements) / 8) || size != std::trunc(size))
+      throw Napi::RangeError::New(env, "size must be a whole number of elements: it is " + std::to_string(size));
+    return {info[0].As<Napi::Number>().Int32Value(), dtype, size};
+  }
+
+  Napi::Value with(Napi::Env env, void* data, bool owned) const {
+    auto memory = std::make_shared<Allocation>(device, data, bytes(), owned);
+    auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
+    return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+  }
+};
+
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  const BufferShape shape = BufferShape::of(info);
+  Context ctx = on_device(info, shape.device);
+  void* data = shape.bytes() == 0 ? nullptr : cuda::allocate(ctx, shape.bytes());
+  require(info.Env(), ctx);
+  return shape.with(info.Env(), data, true);
 }
 
 void* pointer_argument(const Napi::CallbackInfo& info, size_t index) {
@@ -446,22 +460,10 @@ void* pointer_argument(const Napi::CallbackInfo& info, size_t index) {
 
 // (device, dtype, size, pointer): memory of another addon on a CUDA device, as a buffer that does not own it.
 Napi::Value borrow(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (info.Length() != 4 || !info[0].IsNumber() || !info[1].IsString() || !info[2].IsNumber() || !info[3].IsBigInt())
-    throw Napi::TypeError::New(env, "borrow needs (device, dtype, size, pointer)");
-  const int device = info[0].As<Napi::Number>().Int32Value();
-  const std::string name = info[1].As<Napi::String>();
-  const double size = info[2].As<Napi::Number>().DoubleValue();
-  int dtype = -1;
-  for (size_t i = 0; i < std::size(kDTypeNames); i++)
-    if (name == kDTypeNames[i]) dtype = int(i);
-  if (dtype < 0) throw Napi::TypeError::New(env, "dtype must be one of the six: it is " + name);
-  if (!(size >= 0 && size <= double(checks::kMaxElements) / 8) || size != std::trunc(size))
-    throw Napi::RangeError::New(env, "size must be a whole number of elements: it is " + std::to_string(size));
-  on_device(info, device);
-  auto memory = std::make_shared<Allocation>(device, pointer_argument(info, 3), size_t(size) * size_t(kDTypeBytes[dtype]), false);
-  auto passed = Napi::External<std::shared_ptr<Allocation>>::New(env, &memory);
-  return env.GetInstanceData<Instance>()->device_buffer.New({passed, Napi::Number::New(env, dtype), Napi::Number::New(env, size)});
+  const BufferShape shape = BufferShape::of(info);
+  if (info.Length() != 4 || !info[3].IsBigInt()) throw Napi::TypeError::New(info.Env(), "borrow needs (device, dtype, size, pointer)");
+  on_device(info, shape.device);
+  return shape.with(info.Env(), pointer_argument(info, 3), false);
 }
 
 // (pointer, bytes): memory of another addon on the host, as an ArrayBuffer that does not own it.

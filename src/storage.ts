@@ -47,27 +47,57 @@ export function release(share: Share): boolean {
   return true;
 }
 
-// ---- CPU pool: fresh pages cost more than the kernels that fill them. Keyed by exact length: training repeats its shapes.
+// ---- CPU pools: fresh pages cost more than the kernels that fill them. Keyed by exact length: training repeats its shapes.
+
+const poolLimit = Math.min(4 * 2 ** 30, totalmem() / 8);
+
+class Pool<Item> {
+  bytes = 0;
+  readonly #items = new Map<number, Item[]>();
+
+  take(bytes: number): Item | undefined {
+    const item = this.#items.get(bytes)?.pop();
+    if (item !== undefined) this.bytes -= bytes;
+    return item;
+  }
+
+  give(bytes: number, item: Item): void {
+    if (bytes === 0 || bytes > poolLimit) return;
+    const list = this.#items.get(bytes);
+    if (list === undefined) this.#items.set(bytes, [item]);
+    else list.push(item);
+    this.bytes += bytes;
+    for (const [length, items] of this.#items) {
+      if (this.bytes <= poolLimit) break;
+      this.bytes -= length * items.length;
+      this.#items.delete(length);
+    }
+  }
+
+  clear(): void {
+    this.#items.clear();
+    this.bytes = 0;
+  }
+}
 
 interface Place {
   readonly buffer: ArrayBuffer;
   readonly offset: number;
 }
 
-const pool = new Map<number, Place[]>();
-const poolLimit = Math.min(4 * 2 ** 30, totalmem() / 8);
-let pooledBytes = 0;
+const pool = new Pool<Place>();
+
+// Memory that calls on other threads work on when what they were given is not shared: of one length as many as ran at once.
+const sharedPool = new Pool<SharedArrayBuffer>();
 
 export function pooledCpuBytes(): number {
-  return pooledBytes + sharedBytes;
+  return pool.bytes + sharedPool.bytes;
 }
 
 /** Gives pooled CPU memory back to the engine. */
 export function trimCpu(): void {
   pool.clear();
-  pooledBytes = 0;
   sharedPool.clear();
-  sharedBytes = 0;
 }
 
 /** What a vector load never splits: a line of the cache. */
@@ -83,39 +113,9 @@ function freshPlace(bytes: number): Place {
   return { buffer, offset: past === 0 ? 0 : LINE - past };
 }
 
-function takePlace(bytes: number): Place {
-  const place = pool.get(bytes)?.pop();
-  if (place === undefined) return freshPlace(bytes);
-  pooledBytes -= bytes;
-  return place;
-}
-
-function givePlace({ buffer, byteOffset, byteLength: bytes }: TypedArray): void {
-  if (bytes === 0 || bytes > poolLimit) return;
-  const place = { buffer: buffer as ArrayBuffer, offset: byteOffset };
-  const list = pool.get(bytes);
-  if (list === undefined) pool.set(bytes, [place]);
-  else list.push(place);
-  pooledBytes += bytes;
-  for (const [length, places] of pool) {
-    if (pooledBytes <= poolLimit) break;
-    pooledBytes -= length * places.length;
-    pool.delete(length);
-  }
-}
-
-// Memory that calls on other threads work on when what they were given is not shared: of one length as many as ran at once.
-const sharedPool = new Map<number, SharedArrayBuffer[]>();
-let sharedBytes = 0;
-
 export function takeShared(action: string, bytes: number): SharedArrayBuffer {
-  const buffer = sharedPool.get(bytes)?.pop();
-  if (buffer !== undefined) {
-    sharedBytes -= bytes;
-    return buffer;
-  }
   try {
-    return new SharedArrayBuffer(bytes);
+    return sharedPool.take(bytes) ?? new SharedArrayBuffer(bytes);
   } catch (error) {
     throw new LimbeckError(
       'out_of_memory',
@@ -126,17 +126,7 @@ export function takeShared(action: string, bytes: number): SharedArrayBuffer {
 }
 
 export function giveShared(buffer: SharedArrayBuffer): void {
-  const bytes = buffer.byteLength;
-  if (bytes === 0 || bytes > poolLimit) return;
-  const list = sharedPool.get(bytes);
-  if (list === undefined) sharedPool.set(bytes, [buffer]);
-  else list.push(buffer);
-  sharedBytes += bytes;
-  for (const [length, buffers] of sharedPool) {
-    if (sharedBytes <= poolLimit) break;
-    sharedBytes -= length * buffers.length;
-    sharedPool.delete(length);
-  }
+  sharedPool.give(buffer.byteLength, buffer);
 }
 
 const fillKernel = kernel('fill', 'fill a tensor');
@@ -202,7 +192,10 @@ export class Storage {
 
   free(): void {
     if (this.#buffer !== null) this.#buffer.free();
-    else if (!this.handedOut) givePlace(this.#array!);
+    else if (!this.handedOut) {
+      const { buffer, byteOffset, byteLength } = this.#array!;
+      pool.give(byteLength, { buffer: buffer as ArrayBuffer, offset: byteOffset });
+    }
   }
 }
 
@@ -232,7 +225,7 @@ export function allocate(action: string, dtype: DType, size: number, ordinal: Or
   const bytes = size * bytesPerElement(dtype);
   let place: Place;
   try {
-    place = takePlace(bytes);
+    place = pool.take(bytes) ?? freshPlace(bytes);
   } catch (error) {
     const { tensors, bytes: live } = usageOf(-1);
     throw new LimbeckError(
@@ -240,7 +233,7 @@ export function allocate(action: string, dtype: DType, size: number, ordinal: Or
       wording(
         action,
         `${bytes} bytes of memory are needed`,
-        `${tensors} tensors hold ${live} bytes, the pool ${pooledBytes}; dispose() or tidy() frees what is done with`,
+        `${tensors} tensors hold ${live} bytes, the pool ${pool.bytes}; dispose() or tidy() frees what is done with`,
       ),
       { cause: error },
     );
