@@ -74,6 +74,9 @@ interface Place {
   row: number;
 }
 
+// Only open() makes one: what it checks comes first.
+const OPEN = Symbol('open');
+
 /** Targets on disk, read by row number. Any number of readers may be at a cache, and a writer too. */
 export class TargetCache {
   /** Of the rows that are read; the newest stay. */
@@ -85,7 +88,8 @@ export class TargetCache {
   #heldBytes = 0;
   #isOpen = true;
 
-  private constructor(folder: string, options: TargetCacheOptions) {
+  private constructor(by: typeof OPEN, folder: string, options: TargetCacheOptions) {
+    if (by !== OPEN) throw kindError('read a target cache', 'it must be opened by TargetCache.open()');
     this.#folder = folder;
     this.#options = options;
   }
@@ -106,7 +110,7 @@ export class TargetCache {
     for (const name of ['inputHash', 'vocabularyHash'] as const) if (given[name] != null) checkHash(action, name, given[name]);
     if (given.unfinished !== undefined) checkBoolean(action, 'unfinished', given.unfinished);
     if (given.cacheBytes !== undefined) checkWhole(action, 'cacheBytes', given.cacheBytes, 0);
-    const cache = new TargetCache(folder, given);
+    const cache = new TargetCache(OPEN, folder, given);
     try {
       await cache.refresh();
       for (const name of ['inputHash', 'vocabularyHash'] as const) checkSame(folder, name, given[name], cache.#settings[name]);

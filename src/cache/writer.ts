@@ -86,6 +86,9 @@ export interface FinishedShard {
   bytes: number;
 }
 
+// Only open() makes one: what it checks comes first.
+const OPEN = Symbol('open');
+
 /**
  * One shard of a target cache being written. Rows are gathered in memory until a block is full; whole blocks are in the file
  * `shard-00000.part`, which `finish()` completes and renames. After a crash or kill −9 the blocks in it are whole, and a writer
@@ -112,7 +115,8 @@ export class TargetCacheWriter {
   #failure: unknown = null;
   #work: Promise<unknown> = Promise.resolve();
 
-  private constructor(folder: string, options: TargetCacheWriterOptions, isFinished: boolean) {
+  private constructor(by: typeof OPEN, folder: string, options: TargetCacheWriterOptions, isFinished: boolean) {
+    if (by !== OPEN) throw kindError('write a target cache', 'it must be opened by TargetCacheWriter.open()');
     this.#folder = folder;
     this.#options = options;
     this.shard = options.shard ?? 0;
@@ -145,7 +149,7 @@ export class TargetCacheWriter {
     const final = join(folder, finishedFile(shard));
     if (!fresh && (await isThere(final))) {
       if (!resume) throw left('finished_shard', final, `it must not be there yet: it is; resume leaves it as it is, fresh replaces it`);
-      const writer = new TargetCacheWriter(folder, given, true);
+      const writer = new TargetCacheWriter(OPEN, folder, given, true);
       await writer.#recall(final, true);
       return writer;
     }
@@ -154,7 +158,7 @@ export class TargetCacheWriter {
       const isStarted = await isThere(part);
       if (isStarted && !resume && !fresh)
         throw left('unfinished_shard', part, 'it must not be there yet: it is; resume goes on with it, fresh starts over');
-      const writer = new TargetCacheWriter(folder, given, false);
+      const writer = new TargetCacheWriter(OPEN, folder, given, false);
       if (isStarted && !fresh) await writer.#recall(part, false);
       else writer.#file = await openFile(part, 'w');
       return writer;
