@@ -223,6 +223,7 @@ console.log('alive');`,
     try {
       const build = run(process.execPath, [npmProgram(), 'explore', 'limbeck', '--', 'npm', 'run', 'build:native'], {
         env: { ...env, PATH: process.env.PATH, LIMBECK_CUDA: 'OFF' },
+        timeout: 900_000,
       });
       expect(build.status, build.stdout + build.stderr).toBe(0);
       const result = node('built.mjs', `${ESM}\nlossOfTensors();\nconsole.log('done');`);
@@ -231,7 +232,7 @@ console.log('alive');`,
       rmSync(path.join(installed, 'build'), { recursive: true, force: true });
       renameSync(`${prebuilds}.away`, prebuilds);
     }
-  }, 300_000);
+  }, 960_000);
 
   it('has types that every kind of consumer finds', () => {
     const lint = run(process.execPath, ['node_modules/publint/src/cli.js', 'run', tarball, '--strict'], { cwd: root, env: process.env });
