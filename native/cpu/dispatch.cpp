@@ -28,11 +28,15 @@ struct Choice {
   Choice() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    const bool wide = fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    [[maybe_unused]] const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    [[maybe_unused]] const bool wide = fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#if !defined(LIMBECK_WITHOUT_avx512)
     sets[count++] = {"avx512", &table_avx512, wide};
+#endif
+#if !defined(LIMBECK_WITHOUT_avx2)
     sets[count++] = {"avx2", &table_avx2, fma};
+#endif
 #elif defined(__aarch64__)
     sets[count++] = {"neon", &table_neon, true};
 #endif
