@@ -19,7 +19,7 @@ interface Place {
   querySelector(selector: 'svg'): Drawing | null;
 }
 declare const document: { getElementById(id: string): Place | null; querySelectorAll(selector: string): Iterable<Place> };
-declare const window: { addEventListener(name: 'resize', listener: () => void): void };
+declare const ResizeObserver: new (listener: () => void) => { observe(place: Place): void };
 declare const requestAnimationFrame: (draw: () => void) => void;
 declare const PointerEvent: new (name: string, init: object) => object;
 
@@ -300,10 +300,14 @@ function makeWalkable(place: Place): void {
   });
 }
 
+const LEAST_WIDTH = 100;
+
 function drawAll(): void {
   for (const place of document.querySelectorAll('[data-chart]')) {
-    // Drawn anew only where the width has changed: scrolling on a phone fires resize too.
+    // Drawn anew only where the width has changed; drawing changes the height.
     if (place.dataset['drawn'] === String(place.clientWidth)) continue;
+    // A page may be laid out before it has a window, and a folded place has no width; it comes back when it has.
+    if (place.clientWidth < (place.dataset['chart'] === 'key' ? 1 : LEAST_WIDTH)) continue;
     place.dataset['drawn'] = String(place.clientWidth);
     place.replaceChildren(draw(place));
     if (place.dataset['chart'] !== 'key') makeWalkable(place);
@@ -334,4 +338,5 @@ function showTokens(): void {
 
 drawAll();
 showTokens();
-window.addEventListener('resize', () => requestAnimationFrame(drawAll));
+const observer = new ResizeObserver(() => requestAnimationFrame(drawAll));
+for (const place of document.querySelectorAll('[data-chart]')) observer.observe(place);

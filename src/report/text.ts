@@ -101,9 +101,10 @@ const wellFormed = (token: string): string => token.replace(/\p{Surrogate}/gu, '
 function visible(token: string): string {
   if (token === '') return '(empty)';
   const signs: Record<string, string> = { ' ': '␣', '\n': '⏎', '\t': '⇥' };
-  return token
-    .toWellFormed()
-    .replace(/[\u0000-\u0020\u007f-\u009f]/g, (c) => signs[c] ?? `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return wellFormed(token).replace(
+    /[\u0000-\u0020\u007f-\u009f]/g,
+    (c) => signs[c] ?? `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
 }
 
 const digits = (value: number): string =>
