@@ -142,13 +142,14 @@ h4 { margin: 8px 0 4px; font-size: 14px; }
 .tokens span { cursor: default; scroll-margin: 90px 0 40px; }
 .tokens span:focus-visible, .tokens span:target { outline: 3px solid var(--focus); outline-offset: 1px; position: relative; z-index: 1; }
 .tokens span:hover { outline: 2px solid var(--soft); }
-.v0, .v1, .v2, .v3, .v4 { padding: 2px 0; border-radius: 2px; box-shadow: inset 0 calc(-1px * var(--bar)) var(--rule); }
+.v0, .v1, .v2, .v3, .v4 { padding: 2px 0; border-radius: 2px; -webkit-box-decoration-break: clone; box-decoration-break: clone; box-shadow: inset 0 calc(-1px * var(--bar)) var(--rule); }
 .v0 { --bar: 0; }
 .v1 { --bar: 1; background: var(--v1); color: var(--ink1); --rule: var(--ink1); }
 .v2 { --bar: 2; background: var(--v2); color: var(--ink2); --rule: var(--ink2); }
 .v3 { --bar: 3; background: var(--v3); color: var(--ink3); --rule: var(--ink3); }
 .v4 { --bar: 4; background: var(--v4); color: var(--ink4); --rule: var(--ink4); }
 .differ { text-decoration: overline dotted 2px; }
+.scale { margin-top: 12px; }
 .scale b { font-weight: 400; padding: 2px 6px; margin-right: 7px; }
 main:has(#numbers:checked) .tokens span::after { content: attr(data-v); font-size: 11px; margin: 0 3px; vertical-align: super; line-height: 1; }
 .numbers a { color: inherit; }

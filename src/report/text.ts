@@ -177,9 +177,9 @@ function body(rows: readonly TokenRow[], finite: readonly number[], bins: readon
   const cell = (row: TokenRow, i: number): string => {
     const { token, value } = row;
     // Lines stay lines, with a sign that can be pointed at.
-    const shown = /^[^\S\n\t]+$/.test(token) ? token : wellFormed(token).replaceAll('\n', '⏎').replaceAll('\t', '⇥') || '∅';
+    const shown = escape(wellFormed(token).replaceAll('\t', '⇥') || '∅').replaceAll('\n', '⏎<br>');
     const marks = `v${levelOf(value)}${disagree(row) ? ' differ' : ''}`;
-    return `<span role="option" aria-selected="false" class="${marks}" data-v="${digits(value)}" id="t${i + 1}">${escape(shown)}</span>${token.includes('\n') ? '<br>' : ''}`;
+    return `<span role="option" aria-selected="false" class="${marks}" data-v="${digits(value)}" id="t${i + 1}">${shown}</span>`;
   };
   const worst = rows
     .map((row, i) => ({ row, i, rank: Number.isNaN(row.value) ? Infinity : row.value }))
