@@ -18,6 +18,7 @@ import {
   denseTarget,
   kdLoss,
   loadTargets,
+  logSoftmax,
   memory,
   randn,
   sampleTarget,
