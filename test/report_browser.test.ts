@@ -11,9 +11,9 @@ import { loadRecipe, overrideRecipe, runRecipe, textReport } from '../src/distil
 import { captureTopK, randn } from '../src/index.js';
 import { cachePage } from '../src/report/cache-page.js';
 
-const program = [process.env['CHROMIUM_PATH'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
-  (path) => path !== undefined && existsSync(path),
-);
+const named = process.env['CHROMIUM_PATH'];
+const usual = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const program = (named === undefined ? usual : [named]).find((path) => existsSync(path));
 const shots = resolve('build/report-shots');
 const widths = [390, 1400];
 const schemes = ['light', 'dark'] as const;
@@ -244,7 +244,7 @@ describe.skipIf(program === undefined)(`pages in Chromium${word}`, () => {
     expect(await detail()).toMatch(/^token 1: .* · forward KL \d+\.\d{3} · teacher: .* at [\d.]+ % · student: .* at [\d.]+ %/);
     await page.keyboard.press('ArrowRight');
     expect(await detail()).toMatch(/^token 2: /);
-    const line = () => inPage<number>(page, 'return document.activeElement.getBoundingClientRect().top + scrollY');
+    const line = () => inPage<number>(page, 'return document.activeElement.getClientRects()[0].top + scrollY');
     const top = await line();
     await page.keyboard.press('ArrowDown');
     expect(await line()).toBeGreaterThan(top);

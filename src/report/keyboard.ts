@@ -12,18 +12,23 @@ export interface Item {
   addEventListener(name: 'focus' | 'blur' | 'pointerenter', listener: () => void): void;
   addEventListener(name: 'keydown', listener: (event: { key: string; preventDefault(): void }) => void): void;
   getBoundingClientRect(): Box;
+  getClientRects(): ArrayLike<Box>;
   focus(): void;
 }
 
-const middle = ({ left, top, width, height }: Box) => ({ x: left + width / 2, y: top + height / 2 });
+/** The middle of an item, of its first line where a token goes over several. */
+function middle(item: Item): { x: number; y: number } {
+  const { left, top, width, height } = item.getClientRects()[0] ?? item.getBoundingClientRect();
+  return { x: left + width / 2, y: top + height / 2 };
+}
 
 /** The item of another line (a lower one for 1, a higher one for −1) that is nearest to `from`. */
 function across(items: readonly Item[], from: Item, way: 1 | -1): Item | undefined {
-  const at = middle(from.getBoundingClientRect());
+  const at = middle(from);
   let best: Item | undefined;
   let least = Infinity;
   for (const item of items) {
-    const { x, y } = middle(item.getBoundingClientRect());
+    const { x, y } = middle(item);
     const down = way * (y - at.y);
     // Lines of text are well apart, points of two curves may be close.
     const distance = down > 1.5 ? down + 4 * Math.abs(x - at.x) : Infinity;
