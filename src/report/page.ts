@@ -138,7 +138,7 @@ h4 { margin: 8px 0 4px; font-size: 14px; }
 .numbers th:first-child { text-align: left; font-weight: 400; }
 .numbers thead th { color: var(--soft); font-weight: 600; }
 .detail { position: sticky; top: 0; margin: 8px 0; padding: 8px 12px; min-height: 2.9em; background: var(--wash); border-bottom: 2px solid var(--line); font-size: 14px; overflow-wrap: anywhere; z-index: 2; }
-.tokens { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 16px; line-height: 2.1; }
+.tokens { contain: layout; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 16px; line-height: 2.1; }
 .tokens span { cursor: default; scroll-margin: 90px 0 40px; }
 .tokens span:focus-visible, .tokens span:target { outline: 3px solid var(--focus); outline-offset: 1px; position: relative; z-index: 1; }
 .tokens span:hover { outline: 2px solid var(--soft); }
@@ -151,7 +151,7 @@ h4 { margin: 8px 0 4px; font-size: 14px; }
 .differ { text-decoration: overline dotted 2px; }
 .scale { margin-top: 12px; }
 .scale b { font-weight: 400; padding: 2px 6px; margin-right: 7px; }
-main:has(#numbers:checked) .tokens span::after { content: attr(data-v); font-size: 11px; margin: 0 3px; vertical-align: super; line-height: 1; }
+.note:has(#numbers:checked) ~ .tokens span::after { content: attr(data-v); font-size: 11px; margin: 0 3px; vertical-align: super; line-height: 1; }
 .numbers a { color: inherit; }
 .skip { position: absolute; left: 8px; top: -60px; padding: 8px 12px; background: var(--ink); color: var(--surface); border-radius: 0 0 6px 6px; z-index: 3; }
 .skip:focus { top: 0; }
