@@ -85,39 +85,81 @@ class Counter {
   }
 }
 
+/** What rows of a sparse target keep. */
+export interface KeptSpreads {
+  /** 'log_probs', or else weights. */
+  kind: string;
+  keptMass: Spread;
+  entropy: Spread;
+  entries: Spread;
+}
+
+/** Counts rows one by one: their kept mass, entropy and entries. */
+export class KeptCounter {
+  /** Rows of NaN, which are in no spread. */
+  nanRows = 0;
+  private readonly isWeights: boolean;
+  private readonly mass: Counter;
+  private readonly entropy = new Counter(0.001, 17);
+  private readonly entries: Counter;
+
+  constructor(
+    private readonly kind: string,
+    private readonly k: number,
+  ) {
+    this.isWeights = kind !== 'log_probs';
+    this.mass = new Counter(0.0005, this.isWeights ? 8 : 1);
+    this.entries = new Counter(1, k + 1);
+  }
+
+  /**
+   * Counts row `r` of [rows, k] ids (those from −1 on are empty) and values.
+   *
+   * @param tailLogMass of each row; null for weights
+   * @returns the row's entries, or 0 for one of NaN
+   */
+  add(r: number, ids: ArrayLike<number>, values: ArrayLike<number>, tailLogMass: ArrayLike<number> | null): number {
+    const { k, isWeights } = this;
+    let n = 0;
+    let kept = 0;
+    let negative = 0;
+    for (let j = r * k; j < (r + 1) * k && ids[j] !== -1; j++, n++) {
+      const value = values[j]!;
+      const p = isWeights ? value : Math.exp(value);
+      kept += p;
+      if (p > 0) negative += p * Math.log(p);
+    }
+    if (Number.isNaN(kept)) {
+      this.nanRows++;
+      return 0;
+    }
+    this.mass.add(kept);
+    this.entries.add(n);
+    const tail = tailLogMass === null ? 0 : Math.exp(tailLogMass[r]!);
+    const total = isWeights ? kept : 1;
+    this.entropy.add(total === 0 ? 0 : Math.max(0, -(negative + (tail > 0 ? tail * Math.log(tail) : 0)) / total + Math.log(total)));
+    return n;
+  }
+
+  spreads(): KeptSpreads {
+    return { kind: this.kind, keptMass: this.mass.spread(), entropy: this.entropy.spread(), entries: this.entries.spread() };
+  }
+}
+
 /** Reads the whole cache. @param listen called after each block with the rows read so far */
 export async function summarizeCache(cache: TargetCache, listen?: (rows: number) => void): Promise<CacheSummary> {
   const { kind, k, cols, bits, draws, temperature, inputHash, vocabularyHash, shards, size } = cache;
-  const isWeights = kind !== 'log_probs';
-  const mass = new Counter(0.0005, isWeights ? 8 : 1);
-  const entropy = new Counter(0.001, 17);
-  const entries = new Counter(1, k + 1);
-  let nanRows = 0;
+  const counter = new KeptCounter(kind, k);
   let idBitsAll = 0;
   let valueBitsAll = 0;
   let done = 0;
   for await (const { rows, out } of cache.blocks()) {
     for (let r = 0; r < rows; r++) {
-      let n = 0;
-      let kept = 0;
-      let negative = 0;
-      for (let j = r * k; j < (r + 1) * k && out.ids[j] !== -1; j++, n++) {
-        const value = out.values[j]!;
-        const p = isWeights ? value : Math.exp(value);
-        kept += p;
-        if (p > 0) negative += p * Math.log(p);
-      }
-      if (Number.isNaN(kept)) {
-        nanRows++;
-        continue;
-      }
+      const nanRows = counter.nanRows;
+      const n = counter.add(r, out.ids, out.values, out.tail);
+      if (counter.nanRows > nanRows) continue;
       idBitsAll += idBits(n, cols);
       valueBitsAll += n * bits;
-      mass.add(kept);
-      entries.add(n);
-      const tail = out.tail === null ? 0 : Math.exp(out.tail[r]!);
-      const total = isWeights ? kept : 1;
-      entropy.add(total === 0 ? 0 : Math.max(0, -(negative + (tail > 0 ? tail * Math.log(tail) : 0)) / total + Math.log(total)));
     }
     done += rows;
     listen?.(done);
@@ -130,7 +172,6 @@ export async function summarizeCache(cache: TargetCache, listen?: (rows: number)
     rows: size,
     shards: shards.length,
     unfinishedShards: shards.filter(({ finished }) => !finished).length,
-    kind,
     k,
     cols,
     bits,
@@ -142,15 +183,13 @@ export async function summarizeCache(cache: TargetCache, listen?: (rows: number)
     bytes: cache.bytes,
     bytesPerRow,
     spent,
-    nanRows,
-    keptMass: mass.spread(),
-    entropy: entropy.spread(),
-    entries: entries.spread(),
+    nanRows: counter.nanRows,
+    ...counter.spreads(),
   };
 }
 
 /** The spreads that are shown, with their titles. */
-export function spreadsOf(summary: CacheSummary): { title: string; spread: Spread; digits: number }[] {
+export function spreadsOf(summary: KeptSpreads): { title: string; spread: Spread; digits: number }[] {
   const isWeights = summary.kind !== 'log_probs';
   return [
     { title: isWeights ? 'sum of weights' : 'kept mass', spread: summary.keptMass, digits: 3 },

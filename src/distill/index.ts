@@ -1,4 +1,4 @@
-// Distillation pipelines: recipes, runs, metrics, pruning.
+// Distillation pipelines: recipes, runs, metrics, pruning, and pages to look at.
 export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverrides, type StageSpec } from './recipe.js';
 export { Interrupted, runRecipe, type RunOptions } from './run.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
@@ -6,3 +6,5 @@ export type { CaptureResult, ModelResult, Results, TableRow } from './results.js
 export { agreement, evaluateLogits, type Evaluation, type ReliabilityBin } from './metrics.js';
 export { magnitudeMasks } from './prune.js';
 export { readIdx, type IdxArray } from './idx.js';
+export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
+export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';

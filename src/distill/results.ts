@@ -1,4 +1,5 @@
 // What a run leaves behind: the types of results.json, its table, and the numbers behind it.
+import type { KeptSpreads } from '../cache/summary.js';
 import type { Evaluation } from './metrics.js';
 import { meanAndDeviation } from './metrics.js';
 import type { Recipe } from './recipe.js';
@@ -53,6 +54,8 @@ export interface CaptureResult {
   temperature: number;
   /** Mean probability that the file holds as tail mass only. */
   meanTail: number;
+  /** Kept mass, entropy and entries of the rows; absent in runs of earlier versions. */
+  kept?: KeptSpreads;
   seconds: number;
 }
 

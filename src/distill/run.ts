@@ -5,6 +5,7 @@ import { devices, info, setDevice, type Device, type DeviceChoice } from '../dev
 import { kindError, LimbeckError } from '../errors.js';
 import { noGrad, tidy } from '../autograd.js';
 import { packageVersion } from '../native.js';
+import { KeptCounter } from '../cache/summary.js';
 import { crossEntropy, kdLoss } from '../losses/index.js';
 import type { Sequential } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
@@ -520,6 +521,8 @@ class Run {
     });
     let tail = 0;
     for (const mass of tailLogMass) tail += Math.exp(mass);
+    const counter = new KeptCounter('log_probs', k);
+    for (let row = 0; row < train.rows; row++) counter.add(row, indices, logProbs, tailLogMass);
     const result: CaptureResult = {
       stage: spec.name,
       from: spec.from,
@@ -530,6 +533,7 @@ class Run {
       k,
       temperature,
       meanTail: tail / train.rows,
+      kept: counter.spreads(),
       seconds: (performance.now() - started) / 1000,
     };
     this.state.captures.push(result);

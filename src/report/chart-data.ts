@@ -1,4 +1,5 @@
 // The numbers that the report's charts draw, as the page's script receives them.
+import { spreadsOf, type KeptSpreads, type Spread } from '../cache/summary.js';
 import { meanAndDeviation } from '../distill/metrics.js';
 import type { ModelResult, Results } from '../distill/results.js';
 
@@ -41,9 +42,36 @@ export interface ChartData {
   sparsity: SparsityMark[];
   /** Lines across the sparsity plot: models that are not pruned. */
   levels: { title: string; mean: number }[];
-  /** Of the pages that show rows of a target cache. */
-  histograms?: { label: string; bins: HistogramBin[] }[];
+  /** Mean training loss in each epoch, the stages one after another. */
+  loss: CurveMark[];
+  /** Where stages and levels begin in `loss`, numbered from 1 in the order of the recipe. */
+  starts: { epoch: number; number: string; title: string }[];
+  histograms: { label: string; unit: string; bins: HistogramBin[] }[];
+  /** Of the pages of text: what is said of each token, in the order of the cells. */
+  tokens: string[];
 }
+
+/** A page without plots. */
+export const noCharts: ChartData = {
+  series: [],
+  error: [],
+  nll: [],
+  pruning: [],
+  reliability: [],
+  sparsity: [],
+  levels: [],
+  loss: [],
+  starts: [],
+  histograms: [],
+  tokens: [],
+};
+
+/** The histograms of what a sparse target keeps, one for each of {@link spreadsOf}. */
+export const keptHistograms = (kept: KeptSpreads): ChartData['histograms'] =>
+  spreadsOf(kept).map(({ title, spread }) => ({ label: title, unit: 'rows', bins: binsOf(spread) }));
+
+export const binsOf = ({ from, width, bins }: Spread): HistogramBin[] =>
+  bins.map((rows, i) => ({ from: from + i * width, to: from + (i + 1) * width, rows }));
 
 const percent = (value: number) => 100 * value;
 
@@ -109,7 +137,27 @@ export function chartData(results: Results): ChartData {
     ...pruned.map((stage) => ({ stage, level: levelsOf(stage).at(-1)?.level })),
   ];
 
+  let offset = 0;
+  const starts: ChartData['starts'] = [];
+  const loss = [...trained, ...pruned]
+    .sort((a, b) => stages.indexOf(a) - stages.indexOf(b))
+    .flatMap((stage, i) => {
+      const levels = pruned.includes(stage) ? levelsOf(stage).map((row) => row.level) : [undefined];
+      return levels.flatMap((level, l) => {
+        const group = of(stage, level);
+        const number = `${i + 1}${levels.length > 1 ? String.fromCharCode(97 + l) : ''}`;
+        starts.push({ epoch: offset, number, title: group[0]!.title });
+        const marks = curve(group, stageTitle(stage), (p) => p.loss, offset);
+        offset += group[0]!.curve.at(-1)?.epoch ?? 0;
+        return marks;
+      });
+    });
+
   return {
+    ...noCharts,
+    loss,
+    starts,
+    histograms: results.captures.flatMap(({ kept }) => (kept === undefined ? [] : keptHistograms(kept))),
     series: [...trained, ...pruned].map(stageTitle),
     error: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => percent(1 - p.accuracy))),
     nll: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => p.nll)),
