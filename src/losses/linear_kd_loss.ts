@@ -58,7 +58,7 @@ const defaultScratch = 512e6;
 const stepRows = 512;
 
 /** Arrays of a chunk's size that adaptive KL makes to find the weights of its rows. */
-const adaptiveArrays = 14;
+const adaptiveArrays = 20;
 
 /** One side's last layer, as given. */
 interface Layer {
