@@ -150,6 +150,10 @@ describe('linearKdLoss refuses', () => {
       () => linearKdLoss(hidden(), weight(), undefined as never),
       `TypeError: ${start} target must be { hidden, weight } of the teacher, a Tensor of its logits, or made by denseTarget, captureTopK, sampleTarget or sparseTarget: it is missing`,
     ],
+    'a typed array for a target': [
+      () => linearKdLoss(hidden(), weight(), new Float32Array(12) as never),
+      `TypeError: ${start} target must be { hidden, weight } of the teacher, a Tensor of its logits, or made by denseTarget, captureTopK, sampleTarget or sparseTarget: it is a Float32Array`,
+    ],
     'a teacher of other rows': [
       () => linearKdLoss(hidden(), weight(), rows(2, 4)),
       `RangeError: ${start} the teacher must have the rows of hidden, shape [3]: it has [2]`,

@@ -225,7 +225,7 @@ function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | LinearTeac
   const { rows, leading } = checkRows(action, 'hidden', own.hidden);
   const width = own.weight.shape[0]!;
   const cols = options.cols === undefined ? width : checkWhole(action, 'cols', options.cols, 1, width);
-  if (target === null || typeof target !== 'object')
+  if (target === null || typeof target !== 'object' || Array.isArray(target) || ArrayBuffer.isView(target))
     throw kindError(
       action,
       'target must be { hidden, weight } of the teacher, a Tensor of its logits, or made by denseTarget, captureTopK, sampleTarget or sparseTarget',
@@ -244,12 +244,13 @@ function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | LinearTeac
   const weights =
     options.rowWeights === undefined ? null : hostCopy(checkRowWeights(action, options.rowWeights, own.hidden, rows, leading), action);
   const { labels: givenLabels } = options;
+  // A copy: backward() may read them again.
   const labels =
     givenLabels === undefined
       ? null
       : givenLabels instanceof Tensor
-        ? (hostCopy(checkLabelTensor(action, givenLabels, own.hidden, rows, leading), action) as Int32Array)
-        : labelArray(action, givenLabels, rows, leading);
+        ? (hostCopy(checkLabelTensor(action, givenLabels, own.hidden, rows, leading), action) as Int32Array).slice()
+        : labelArray(action, givenLabels, rows, leading).slice();
   const teacher = isDirect ? target : checkTeacherLayer(target, own.hidden, rows, cols, options.cols !== undefined);
   const { kept, count, divisor } = counted(labels, weights, rows, options);
   const perRow = bytesPerRow(own, teacher, cols, kept !== null, soft);

@@ -374,6 +374,16 @@ export const linear_kd_loss: CaseFile = {
           for (const part of ['hidden', 'weight', 'bias'] as const)
             expectClose(`${reduction}: ${part}`, result[part], expected[part], 3e-6);
         }
+        // What was given as numbers may have changed by the time of backward().
+        const labels = Int32Array.of(1, -100, 2, 3, 4);
+        const changed = operandsOf(subject, layer);
+        const kept = operandsOf(subject, layer);
+        const options: Options = { labels, hardWeight: 0.5, reduction: 'none' };
+        const late = limbeck.linearKdLoss(changed.hidden, changed.weight, teacher, options);
+        const direct = limbeck.linearKdLoss(kept.hidden, kept.weight, teacher, { ...options, labels: labels.slice() });
+        labels.fill(0);
+        for (const each of [late, direct]) limbeck.sum(each).backward();
+        expectSameBits('labels', await (changed.weight.grad as Tensor).read(), await (kept.weight.grad as Tensor).read());
         const own = operandsOf(subject, layer);
         const loss = limbeck.linearKdLoss(own.hidden, own.weight, teacher, { bias: own.bias });
         loss.backward(null, { retainGraph: true });
