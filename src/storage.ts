@@ -147,10 +147,11 @@ export class Storage {
     readonly ordinal: Ordinal,
     array: TypedArray | null,
     buffer: DeviceBuffer | null,
+    bytes: number = size * bytesPerElement(dtype),
   ) {
     this.#array = array;
     this.#buffer = buffer;
-    this.share = { ordinal, bytes: size * bytesPerElement(dtype), references: 0 };
+    this.share = { ordinal, bytes, references: 0 };
   }
 
   /** The elements on the CPU, null on a device. */
@@ -246,4 +247,18 @@ export function adopt(dtype: DType, array: TypedArray): Storage {
   const storage = new Storage(dtype, array.length, -1, array, null);
   storage.handedOut = true;
   return storage;
+}
+
+/** Elements [start, start + size) of memory that must outlive what comes back; they count as no memory of their own. */
+export function partOf(storage: Storage, start: number, size: number, action: string): Storage {
+  const { dtype, ordinal, array, buffer } = storage;
+  if (array !== null) {
+    const part = new Storage(dtype, size, ordinal, array.subarray(start, start + size), null, 0);
+    part.handedOut = true;
+    return part;
+  }
+  const borrowed = attempt(action, (addon) =>
+    addon.borrow(ordinal, dtype, size, addon.address(buffer!) + BigInt(start * bytesPerElement(dtype))),
+  );
+  return new Storage(dtype, size, ordinal, null, borrowed, 0);
 }

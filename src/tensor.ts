@@ -7,7 +7,7 @@ import { arrayOf, convert, decode, dtypeOfArray, isDType, isFloating, isHalf, ty
 import { kindError, phrase, shapeText, valueError } from './errors.js';
 import { attempt, findCode, kernel, reword, type Handle } from './native.js';
 import { fillNormal, fillUniform, freshSeed } from './random.js';
-import { adopt, allocate, release, retain, Storage, type Ordinal, type Share } from './storage.js';
+import { adopt, allocate, partOf, release, retain, Storage, type Ordinal, type Share } from './storage.js';
 
 if (Symbol.dispose === undefined) Object.defineProperty(Symbol, 'dispose', { value: Symbol('Symbol.dispose') });
 
@@ -341,6 +341,13 @@ export function view(of: Tensor, shape: readonly number[] = of.shape): Tensor {
   const out = create(live(of, 'view a tensor'), shape);
   stateOf(out).uniform = stateOf(of).uniform;
   return out;
+}
+
+/** `count` of the rows of [rows, ...] from `start` on, in the same memory, without history. Must not outlive `of`. */
+export function rowsView(of: Tensor, start: number, count: number, action: string): Tensor {
+  const shape = [count, ...of.shape.slice(1)];
+  const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
+  return create(partOf(live(of, action), start * width, count * width, action), shape);
 }
 
 /** A tensor whose elements are all `value`, and known to be. */

@@ -117,11 +117,94 @@ describe('names', () => {
   });
 });
 
-describe('not available yet: a name that says so and does not pretend', () => {
+describe('linearKdLoss refuses', () => {
+  const hidden = () => rows(3, 2);
+  const weight = () => rows(4, 2, 5);
+  const start = 'Cannot compute linearKdLoss:';
   refusals({
-    linearKdLoss: [
-      () => linearKdLoss(student(), teacher(), teacher()),
-      'LimbeckError not_available: Cannot compute linearKdLoss: linearKdLoss is not available yet',
+    'hidden of another kind': [
+      () => linearKdLoss([[1]] as never, weight(), teacher()),
+      `TypeError: ${start} hidden must be a Tensor: it is an array of 1`,
+    ],
+    'half types': [
+      () => linearKdLoss(hidden().cast('bfloat16'), weight(), teacher()),
+      `TypeError: ${start} hidden must be float32 or float64: it is bfloat16; cast() converts`,
+    ],
+    'a weight of other inputs': [
+      () => linearKdLoss(hidden(), rows(4, 3), teacher()),
+      `RangeError: ${start} weight must have shape [cols, 2] for hidden [3, 2]: it has [4, 3]`,
+    ],
+    'a weight of three dimensions': [
+      () => linearKdLoss(hidden(), zeros([4, 2, 1]), teacher()),
+      `RangeError: ${start} weight must have two dimensions: its shape is [4, 2, 1]`,
+    ],
+    'a weight of another dtype': [
+      () => linearKdLoss(hidden(), weight().cast('float64'), teacher()),
+      `TypeError: ${start} weight must be float32 like hidden: it is float64; cast() converts`,
+    ],
+    'a bias of another length': [
+      () => linearKdLoss(hidden(), weight(), teacher(), { bias: vector(1, 2, 3) }),
+      `RangeError: ${start} bias must have shape [4] like the rows of weight: it has [3]`,
+    ],
+    'no target': [
+      () => linearKdLoss(hidden(), weight(), undefined as never),
+      `TypeError: ${start} target must be { hidden, weight } of the teacher, a Tensor of its logits, or made by denseTarget, captureTopK, sampleTarget or sparseTarget: it is missing`,
+    ],
+    'a typed array for a target': [
+      () => linearKdLoss(hidden(), weight(), new Float32Array(12) as never),
+      `TypeError: ${start} target must be { hidden, weight } of the teacher, a Tensor of its logits, or made by denseTarget, captureTopK, sampleTarget or sparseTarget: it is a Float32Array`,
+    ],
+    'a teacher of other rows': [
+      () => linearKdLoss(hidden(), weight(), rows(2, 4)),
+      `RangeError: ${start} the teacher must have the rows of hidden, shape [3]: it has [2]`,
+    ],
+    'a teacher of other columns': [
+      () => linearKdLoss(hidden(), weight(), rows(3, 5)),
+      `RangeError: ${start} the teacher must have shape [3, 4] like student: it has [3, 5]`,
+    ],
+    'a sparse target of other rows': [
+      () => linearKdLoss(rows(2, 2), weight(), sparse(), { residual: 'tail_bucket' }),
+      `RangeError: ${start} the target must have 2 rows like hidden: it has 3`,
+    ],
+    'a sparse target of other columns': [
+      () => linearKdLoss(hidden(), rows(5, 2), sparse(), { residual: 'tail_bucket' }),
+      `LimbeckError wrong_target: ${start} the student must have the 4 columns the target was taken from: it has 5; option 'cols' leaves padding out`,
+    ],
+    'a sparse target without a residual': [
+      () => linearKdLoss(hidden(), weight(), sparse()),
+      `TypeError: ${start} residual must be given with a sparse target ('tail_bucket' keeps the mass outside its entries): it is missing`,
+    ],
+    "a teacher's layer that requires grad": [
+      () => linearKdLoss(hidden(), weight(), { hidden: hidden(), weight: tensor([[1, 2]], { requiresGrad: true }) }),
+      `TypeError: ${start} the teacher must not require grad: it does; pass it through detach()`,
+    ],
+    "a teacher's layer of other columns": [
+      () => linearKdLoss(hidden(), weight(), { hidden: hidden(), weight: rows(5, 2) }),
+      `RangeError: ${start} the teacher's weight must have 4 rows like weight: it has 5`,
+    ],
+    "a teacher's layer without a weight": [
+      () => linearKdLoss(hidden(), weight(), { hidden: hidden() } as never),
+      `TypeError: ${start} the teacher's weight must be a Tensor: it is missing`,
+    ],
+    'logits that require grad': [
+      () => linearKdLoss(hidden(), weight(), tensor([[1, 2, 3, 4]], { requiresGrad: true })),
+      `TypeError: ${start} the teacher must not require grad: it does; pass it through detach()`,
+    ],
+    'scratch for less than a row': [
+      () => linearKdLoss(hidden(), weight(), teacher(), { scratchBytes: 7 }),
+      `RangeError: ${start} scratchBytes must hold what one row needs, 80 bytes: it is 7`,
+    ],
+    'an option nobody reads': [
+      () => linearKdLoss(hidden(), weight(), teacher(), { scratchbytes: 7 } as never),
+      `TypeError: ${start} options must be among labelSmoothing, ignoreIndex, unlabelledIndex, reduction, denominator, rowWeights, cols, divergence, assistant, temperatureSquared, residual, hardWeight, temperature, labels, bias, scratchBytes: 'scratchbytes' is not; did you mean 'scratchBytes'?`,
+    ],
+    'a temperature for other rows': [
+      () => linearKdLoss(hidden(), weight(), teacher(), { temperature: vector(1, 2) }),
+      `RangeError: ${start} temperature must have shape [3], one for each row: it has [2]`,
+    ],
+    'labels for other rows': [
+      () => linearKdLoss(hidden(), weight(), teacher(), { labels: [1] }),
+      `RangeError: ${start} labels must have shape [3], one for each row: there are 1`,
     ],
   });
 });

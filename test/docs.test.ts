@@ -50,7 +50,7 @@ describe('every name has its page', () => {
 
   const builders = [...Object.keys(targets), 'soften'].filter((name) => /^[a-z]/.test(name));
   // kdLoss is the divergences' pages.
-  const others = Object.keys(losses).filter((name) => /^[a-z]/.test(name) && !/^(kdLoss|linearKdLoss|crossEntropy)$/.test(name));
+  const others = Object.keys(losses).filter((name) => /^[a-z]/.test(name) && !/^(kdLoss|crossEntropy)$/.test(name));
   const titled = new Set(pages.flatMap((file) => quoted(headings(read(file), 1)[0] ?? '')));
   it.each(builders)('target %s', async (name) => {
     if (!(await isExported(name))) return;

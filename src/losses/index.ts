@@ -1,5 +1,7 @@
 // The losses.
-export { crossEntropy, kdLoss, linearKdLoss, type CrossEntropyOptions, type KdLossOptions, type KdTarget } from './kd_loss.js';
+export { crossEntropy, kdLoss, type CrossEntropyOptions, type KdLossOptions, type KdTarget } from './kd_loss.js';
+export { linearKdLoss } from './linear_kd_loss.js';
+export type { LinearKdLossOptions, LinearTeacher } from './linear_call.js';
 export { listMleLoss, plackettLuceLoss, type PlackettLuceOptions } from './plackett_luce.js';
 export { dkdLoss, type DkdOptions } from './dkd.js';
 export { bildLoss, dbildLoss, type BildOptions } from './bild.js';

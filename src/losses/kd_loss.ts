@@ -14,9 +14,9 @@ import {
   type RowsOf,
 } from '../check.js';
 import { computedIn, type DType } from '../dtypes.js';
-import { kindError, LimbeckError, notAvailable, phrase, shapeText, valueError, wording } from '../errors.js';
+import { kindError, LimbeckError, phrase, shapeText, valueError, wording } from '../errors.js';
 import type { Handle } from '../native.js';
-import { applyBinary } from '../ops/binary.js';
+import { applyBinary, type Plan } from '../ops/binary.js';
 import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
@@ -60,7 +60,7 @@ export interface KdLossOptions extends CrossEntropyOptions, SoftOptions {
 }
 
 const crossEntropyNames = [...rowLossNames, 'rowWeights', 'cols'] as const;
-const kdLossNames = [...crossEntropyNames, ...softNames, 'temperature', 'labels'] as const;
+export const kdLossNames = [...crossEntropyNames, ...softNames, 'temperature', 'labels'] as const;
 
 /** The student's rows, and how many of their columns count. */
 interface Student extends RowsOf {
@@ -292,23 +292,38 @@ function rowLossOp(
 }
 
 /** The gradient was made with the loss: an upstream of 1 takes it as it is, another one scales it once. */
-function handOver(action: string, gradient: Tensor, rows: number, width: number, isWhole: boolean): Backward {
-  return (upstream, { retain }) => {
-    const { uniform } = stateOf(upstream);
-    if (uniform === 1) return [retain ? cloned(gradient, action) : gradient];
-    const out = retain ? emptyLike(gradient, action) : gradient;
-    if (uniform !== null) return [applyUnary(action, 'scale', gradient, uniform, out)];
-    const plan = isWhole ? ({ rows: 1, cols: gradient.size, how: 'scalar' } as const) : ({ rows, cols: width, how: 'column' } as const);
-    return [applyBinary(action, 'mul', gradient, upstream, plan, out)];
-  };
+export function timesUpstream(action: string, gradient: Tensor, upstream: Tensor, retain: boolean, plan?: Plan): Tensor {
+  const { uniform } = stateOf(upstream);
+  if (uniform === 1) return retain ? cloned(gradient, action) : gradient;
+  const out = retain ? emptyLike(gradient, action) : gradient;
+  if (uniform !== null) return applyUnary(action, 'scale', gradient, uniform, out);
+  return applyBinary(action, 'mul', gradient, upstream, plan ?? { rows: 1, cols: gradient.size, how: 'scalar' }, out);
 }
 
-function runKdLoss(studentTensor: Tensor, target: KdTarget, given?: KdLossOptions): Computed {
-  const action = 'compute kdLoss';
-  const options = checkOptions(action, given, kdLossNames);
+function handOver(action: string, gradient: Tensor, rows: number, width: number, isWhole: boolean): Backward {
+  const plan: Plan | undefined = isWhole ? undefined : { rows, cols: width, how: 'column' };
+  return (upstream, { retain }) => [timesUpstream(action, gradient, upstream, retain, plan)];
+}
+
+/** A call whose arguments were looked at: what the kernel takes of each side. */
+interface ReadyCall {
+  student: Student;
+  options: KdLossOptions;
+  soft: SoftNumbers;
+  teacher: TeacherPart;
+  labels: Handle | null;
+}
+
+/** Whether a value is something {@link kdLoss} compares with. */
+export function isKdTarget(value: unknown): value is KdTarget {
+  return value instanceof SparseTarget || value instanceof DenseTarget || value instanceof InterpolatedTarget || value instanceof Tensor;
+}
+
+/** Checks the arguments and runs `use` on them; what was made for the call is disposed after it. */
+function withCall<R>(action: string, studentTensor: Tensor, target: KdTarget, options: KdLossOptions, use: (call: ReadyCall) => R): R {
   const student = checkStudent(action, studentTensor, options.cols);
   const isSparse = target instanceof SparseTarget;
-  if (!isSparse && !(target instanceof DenseTarget) && !(target instanceof InterpolatedTarget) && !(target instanceof Tensor)) {
+  if (!isKdTarget(target)) {
     throw kindError(
       action,
       'target must be a Tensor of teacher logits or made by denseTarget, interpolateTarget, captureTopK, sampleTarget or sparseTarget',
@@ -338,10 +353,53 @@ function runKdLoss(studentTensor: Tensor, target: KdTarget, given?: KdLossOption
     if (target instanceof DenseTarget && target.kind !== 'logits' && soft.hardWeight < 1) {
       checkMasses(action, target, student.cols, options, soft.anyMass, () => labelsOnHost(action, options.labels, student));
     }
-    return rowLossOp(action, student, options, soft, part, labels);
+    return use({ student, options, soft, teacher: part, labels });
   } finally {
     temporaries.dispose();
   }
+}
+
+function runKdLoss(student: Tensor, target: KdTarget, given?: KdLossOptions): Computed {
+  const action = 'compute kdLoss';
+  const options = checkOptions(action, given, kdLossNames);
+  return withCall(action, student, target, options, (call) =>
+    rowLossOp(action, call.student, call.options, call.soft, call.teacher, call.labels),
+  );
+}
+
+/**
+ * {@link kdLoss} of logits [rows, cols] that nobody needs afterwards, outside the graph: the row losses go into `rowLoss` [rows], and the
+ * gradient, where it is asked for, over the logits.
+ */
+export function overwriteWithGradient(
+  action: string,
+  logits: Tensor,
+  target: KdTarget,
+  options: KdLossOptions,
+  { rowLoss, wantsGradient: wants }: { rowLoss: Tensor; wantsGradient: boolean },
+): void {
+  withCall(action, logits, target, options, ({ student, soft, teacher, labels }) => {
+    const settings = rowLossSettings(action, options);
+    const loss = settings.reduction === 'none' ? null : emptyLike(rowLoss, action, []);
+    const { rows, cols, width } = student;
+    const part: StudentPart = {
+      student: handleOf(logits, action),
+      labels,
+      rowWeights: weightHandle(action, options.rowWeights, student),
+      rowLoss: handleOf(rowLoss, action),
+      loss: handleOrNull(loss, action),
+      gradient: wants ? handleOf(logits, action) : null,
+      rows,
+      cols,
+      studentStride: width,
+      gradientStride: width,
+    };
+    try {
+      runRowLoss(action, part, teacher, soft, settings);
+    } finally {
+      loss?.dispose();
+    }
+  });
 }
 
 /**
@@ -398,8 +456,3 @@ export const crossEntropy = defineOp({
     }
   },
 });
-
-/** The loss from hidden states, logits never whole in memory. @throws LimbeckError `not_available` */
-export function linearKdLoss(_hidden: Tensor, _weight: Tensor, _target: unknown, _options?: KdLossOptions & { bias?: Tensor }): Tensor {
-  throw notAvailable('compute linearKdLoss', 'linearKdLoss');
-}

@@ -10,7 +10,8 @@ import { applyUnary, scaled } from './unary.js';
 
 type Broadcast = 'same' | 'row' | 'column' | 'scalar';
 
-interface Plan {
+/** How a smaller operand meets [rows, cols]. */
+export interface Plan {
   rows: number;
   cols: number;
   how: Broadcast;

@@ -15,6 +15,34 @@ export interface MatmulOptions {
   transposeB?: boolean;
 }
 
+/** The extents of op(a)·op(b), [m, k] by [k, n], and which side is transposed. */
+interface Product {
+  m: number;
+  n: number;
+  k: number;
+  transposeA?: boolean;
+  transposeB?: boolean;
+}
+
+/** Writes op(a)·op(b) into `out`, or adds it there, outside the graph. */
+export function productInto(action: string, a: Tensor, b: Tensor, out: Tensor, product: Product, accumulate = false): Tensor {
+  const { m, n, k, transposeA = false, transposeB = false } = product;
+  if (out.size > 0) {
+    kernel('matmul', action)(
+      handleOf(a, action),
+      handleOf(b, action),
+      handleOf(out, action),
+      m,
+      n,
+      k,
+      Number(transposeA),
+      Number(transposeB),
+      Number(accumulate),
+    );
+  }
+  return out;
+}
+
 /** op(a)·op(b) as `shape`, outside the graph; m, n and k are those of the product. */
 function product(
   action: string,
@@ -27,24 +55,10 @@ function product(
   transposeA: boolean,
   transposeB: boolean,
 ): Tensor {
-  const out = emptyLike(a, action, shape);
-  if (out.size > 0) {
-    kernel('matmul', action)(
-      handleOf(a, action),
-      handleOf(b, action),
-      handleOf(out, action),
-      m,
-      n,
-      k,
-      Number(transposeA),
-      Number(transposeB),
-      0,
-    );
-  }
-  return out;
+  return productInto(action, a, b, emptyLike(a, action, shape), { m, n, k, transposeA, transposeB });
 }
 
-function checkMatrix(action: string, name: string, value: unknown): Tensor {
+export function checkMatrix(action: string, name: string, value: unknown): Tensor {
   const x = checkComputed(action, name, value);
   if (x.shape.length !== 2) throw valueError(action, `${name} must have two dimensions`, phrase(`its shape is ${shapeText(x.shape)}`));
   return x;

@@ -17,6 +17,7 @@ import { half_types } from './half_types.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { label_target } from './label_target.js';
+import { linear_kd_loss } from './linear_kd_loss.js';
 import { logit_losses } from './logit_losses.js';
 import { matmul } from './matmul.js';
 import { mix_targets } from './mix_targets.js';
@@ -53,6 +54,7 @@ export const cases: CaseFile[] = [
   symmetric_kl,
   total_variation,
   kd_loss,
+  linear_kd_loss,
   half_types,
   matmul,
   unary,

@@ -14,7 +14,7 @@ async function floats(tensor: Tensor | null): Promise<Float32Array> {
   return (await (tensor as Tensor).read()) as Float32Array;
 }
 
-function optionsOf(limbeck: Limbeck, call: LossCall, device: Subject['device']): Options {
+export function optionsOf(limbeck: Limbeck, call: LossCall, device: Subject['device']): Options {
   const row = (values: Float32Array): Tensor => limbeck.tensor(values.slice(), { shape: [call.rows], device });
   const options: Options = {};
   if (call.rowTemperature !== undefined) options.temperature = row(call.rowTemperature);
@@ -33,7 +33,7 @@ function optionsOf(limbeck: Limbeck, call: LossCall, device: Subject['device']):
   return options;
 }
 
-function targetOf(
+export function targetOf(
   limbeck: Limbeck,
   call: LossCall,
   device: Subject['device'],

@@ -1,0 +1,183 @@
+// Walks the rows of linearKdLoss a chunk at a time: logits, row losses, their gradient in place, and what it adds to each operand's.
+import { addInto, fill } from '../arithmetic.js';
+import { noGrad, tidy } from '../autograd.js';
+import { applyBinary } from '../ops/binary.js';
+import { gatherRows } from '../ops/gather_rows.js';
+import { productInto } from '../ops/matmul.js';
+import { applyReduce } from '../ops/reduce.js';
+import { InterpolatedTarget } from '../targets/interpolate.js';
+import { DenseTarget, SparseTarget } from '../targets/target.js';
+import { emptyLike, rowsView, Tensor, view } from '../tensor.js';
+import { isKdTarget, overwriteWithGradient, type KdLossOptions, type KdTarget } from './kd_loss.js';
+import { action, type Call, type Layer } from './linear_call.js';
+
+/** The columns that count of a layer's logits: hidden [rows, inputs] times weight [cols, inputs]. */
+interface ValidLayer extends Layer {
+  inputs: number;
+}
+
+export interface Swept {
+  /** [count], and a row of 0 behind where not all rows count. */
+  rowLoss: Tensor;
+  /** Of hidden, weight and bias; null where none was asked for. */
+  gradients: (Tensor | null)[];
+}
+
+/** Views without history. */
+function validLayer({ hidden, weight, bias }: Layer, { rows, cols }: Call): ValidLayer {
+  const inputs = weight.shape[1]!;
+  const isWhole = weight.shape[0] === cols;
+  return {
+    hidden: view(hidden, [rows, inputs]),
+    weight: isWhole ? view(weight) : rowsView(weight, 0, cols, action),
+    bias: bias === null ? null : isWhole ? view(bias) : rowsView(bias, 0, cols, action),
+    inputs,
+  };
+}
+
+/** The rows of a chunk: of a matrix with one row for each, and of numbers. */
+interface Take {
+  rows(x: Tensor): Tensor;
+  numbers(x: Tensor): Tensor;
+}
+
+/** Views where the rows follow each other, else copies. The same tensor gives the same part. */
+function takeOf({ kept, rows }: Call, start: number, count: number): Take {
+  const taken = new Map<Tensor, Tensor>();
+  const part = (x: Tensor, shape: readonly number[]): Tensor => {
+    let found = taken.get(x);
+    if (found === undefined) {
+      const flat = view(x, shape);
+      found = kept === null ? rowsView(flat, start, count, action) : gatherRows(flat, kept.subarray(start, start + count));
+      taken.set(x, found);
+    }
+    return found;
+  };
+  return { rows: (x) => part(x, [rows, x.shape[x.shape.length - 1]!]), numbers: (x) => part(x, [rows]) };
+}
+
+function targetOf(target: KdTarget, take: Take): KdTarget {
+  if (target instanceof Tensor) return take.rows(target);
+  if (target instanceof DenseTarget) return new DenseTarget(target.kind, take.rows(target.values));
+  if (target instanceof InterpolatedTarget)
+    return new InterpolatedTarget({ student: take.rows(target.student), teacher: take.rows(target.teacher), t: target.t });
+  const { indices, logProbs, weights, givenTail, temperature, cols } = target;
+  return new SparseTarget({
+    indices: take.rows(indices),
+    logProbs: logProbs === null ? null : take.rows(logProbs),
+    weights: weights === null ? null : take.rows(weights),
+    tailLogMass: givenTail === null ? null : take.numbers(givenTail),
+    temperature: typeof temperature === 'number' ? temperature : take.numbers(temperature),
+    cols,
+  });
+}
+
+/** hidden·weightᵀ + bias of a chunk's rows, into `out` [rows of the chunk, cols]. */
+function logitsInto(out: Tensor, hidden: Tensor, { weight, bias, inputs }: ValidLayer): Tensor {
+  const [rows, cols] = out.shape as [number, number];
+  productInto(action, hidden, weight, out, { m: rows, n: cols, k: inputs, transposeB: true });
+  return bias === null ? out : applyBinary(action, 'add', out, bias, { rows, cols, how: 'row' }, out);
+}
+
+function teacherLogits(call: Call, take: Take, target: Layer, rows: number): Tensor {
+  const layer = validLayer(target, call);
+  return logitsInto(emptyLike(layer.hidden, action, [rows, call.cols]), take.rows(layer.hidden), layer);
+}
+
+/** A message about a row of a chunk names the row of the call. */
+function renumbered(error: unknown, { kept }: Call, start: number): unknown {
+  if (error instanceof Error)
+    error.message = error.message.replace(/\b(row|label) (\d+)\b/g, (_, what: string, row: string) => {
+      const at = start + Number(row);
+      return `${what} ${kept === null ? at : (kept[at] ?? at)}`;
+    });
+  return error;
+}
+
+function optionsOfChunk(call: Call, take: Take, start: number, count: number): KdLossOptions {
+  const { options, labels, kept, denominator } = call;
+  const { temperature, rowWeights, reduction = 'mean' } = options;
+  const own = { ...options };
+  if (temperature instanceof Tensor) own.temperature = take.numbers(temperature);
+  if (rowWeights !== undefined) own.rowWeights = take.numbers(rowWeights);
+  if (labels !== null)
+    own.labels = kept === null ? labels.subarray(start, start + count) : kept.subarray(start, start + count).map((row) => labels[row]!);
+  if (reduction !== 'mean') return own;
+  // What no kernel divides by, a sum of weights below 0 say, divides the results.
+  if (isDivisor(denominator)) own.denominator = denominator;
+  else own.reduction = 'sum';
+  return own;
+}
+
+export function isDivisor(value: number): boolean {
+  return value > 0 && value < Infinity;
+}
+
+/** One chunk: row losses, and what it adds to the gradients; `upstream`, one for each row of the call, multiplies the rows' own. */
+function runChunk(call: Call, logits: Tensor, swept: Swept, start: number, upstream: Tensor | null): void {
+  const { target, cols } = call;
+  const student = validLayer(call.student, call);
+  const [rows] = logits.shape as [number];
+  const take = takeOf(call, start, rows);
+  const hidden = take.rows(student.hidden);
+  logitsInto(logits, hidden, student);
+  const teacher = isKdTarget(target) ? targetOf(target, take) : teacherLogits(call, take, target, rows);
+  const [gradientHidden, gradientWeight, gradientBias] = swept.gradients;
+  const wantsGradient = swept.gradients.some((each) => each !== null);
+  const rowLoss = rowsView(swept.rowLoss, start, rows, action);
+  try {
+    overwriteWithGradient(action, logits, teacher, optionsOfChunk(call, take, start, rows), { rowLoss, wantsGradient });
+  } catch (error) {
+    throw renumbered(error, call, start);
+  }
+  if (!wantsGradient || rows === 0) return;
+  const { weight, inputs } = student;
+  if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols, how: 'column' }, logits);
+  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), { m: rows, n: inputs, k: cols });
+  // The padding behind the valid columns stays 0.
+  const valid = (x: Tensor): Tensor => rowsView(x, 0, cols, action);
+  if (gradientWeight) productInto(action, logits, hidden, valid(gradientWeight), { m: cols, n: inputs, k: rows, transposeA: true }, true);
+  if (gradientBias) {
+    const into = valid(gradientBias);
+    addInto(into, into, applyReduce(action, 'sum', logits, rows, cols, 0, [cols]));
+  }
+}
+
+/** All chunks in order. */
+export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | null): Swept {
+  const { operands, student, kept, count, chunk, cols } = call;
+  // Rows that do not count are gathered from one of zeros behind the others.
+  const entries = kept === null ? count : count + 1;
+  const made: Tensor[] = [];
+  const make = (shape: readonly number[]): Tensor => {
+    const out = emptyLike(student.hidden, action, shape);
+    made.push(out);
+    return out;
+  };
+  try {
+    const gradients = operands.map((operand, i) => {
+      if (!needs[i]) return null;
+      const out = make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape);
+      if (i > 0) fill(out, 0, action);
+      return out;
+    });
+    const swept: Swept = { rowLoss: make([entries]), gradients };
+    tidy(() =>
+      noGrad(() => {
+        for (const each of [swept.rowLoss, gradients[0]]) if (kept !== null && each) fill(rowsView(each, count, 1, action), 0, action);
+        const logits = emptyLike(student.hidden, action, [chunk, cols]);
+        let start = 0;
+        do {
+          const rows = Math.min(chunk, count - start);
+          const from = start;
+          tidy(() => runChunk(call, rows === chunk ? view(logits) : rowsView(logits, 0, rows, action), swept, from, upstream));
+          start += rows;
+        } while (start < count);
+      }),
+    );
+    return swept;
+  } catch (error) {
+    for (const each of made) each.dispose();
+    throw error;
+  }
+}
