@@ -37,7 +37,7 @@ function npmProgram(): string {
   return realpathSync(program);
 }
 
-function run(command: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
+function run(command: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv; timeout?: number } = {}) {
   const result = spawnSync(command, args, { cwd: project, env, encoding: 'utf8', timeout: 240_000, ...options });
   return { status: result.status, signal: result.signal, stdout: result.stdout ?? '', stderr: result.stderr ?? '' };
 }
