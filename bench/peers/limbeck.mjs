@@ -30,6 +30,7 @@ serve({
   release: (sets) => {
     for (const set of sets) {
       set.student.dispose();
+      set.near?.dispose();
       set.teacher.dispose();
     }
   },
@@ -48,6 +49,16 @@ serve({
     const plain = (name, run, check) => ({
       [name]: { run: (set) => tidy(() => void run(sets[set])), check: () => tidy(() => check(run(sets[0]))) },
     });
+    if (task.startsWith('near ')) {
+      // The student's own noise, a fifteenth of it: the other way through the kernel.
+      for (const set of sets)
+        set.near ??= tensor(
+          set.student.data.map((x, i) => set.teacher.data[i] + (x - 0.7 * set.teacher.data[i]) / 15),
+          { shape: set.student.shape, requiresGrad: true },
+        );
+      const run = (set) => step(sets[set].near, (student) => kdLoss(student, sets[set].teacher, { divergence: task.slice(5), ...at }));
+      return { kdLoss: { run } };
+    }
     if (task.startsWith('dense ')) return gradient((student, set) => kdLoss(student, set.teacher, { divergence: task.slice(6), ...at }));
     if (task.startsWith('sparse ')) return gradient((student, set) => kdLoss(student, set.sparse, { residual: task.slice(7), ...at }));
     if (task === 'cross-entropy') return gradient((student, set) => crossEntropy(student, set.labels));
