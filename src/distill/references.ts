@@ -82,25 +82,14 @@ export function resultNames(stage: StageSpec): string[] {
   return [stage.name];
 }
 
-/** Whether each stage runs once, by name: what starts from a stage of one seed for all runs once too, unless it says otherwise. */
+/** Whether each stage runs once, by name: what prunes or captures does as the stage that it is from, unless it says otherwise. */
 export function onceByStage(recipe: Recipe): Map<string, boolean> {
   const once = new Map<string, boolean>();
   for (const stage of recipe.stages) {
-    const runsOnce =
-      stage.kind === 'probe' ||
-      (stage.kind === 'train' || stage.kind === 'mutual'
-        ? stage.once || (stage.kind === 'train' && stage.from !== undefined && once.get(stage.from) === true && isPlain(stage.target, once))
-        : stage.kind === 'capture'
-          ? (stage.once ?? once.get(stage.from) ?? true)
-          : (once.get(stage.from) ?? true));
+    const runsOnce = stage.kind === 'probe' || (stage.once ?? ('from' in stage && once.get(stage.from!) !== false));
     for (const name of resultNames(stage)) once.set(name, runsOnce);
   }
   return once;
-}
-
-// A warm start on targets that are the same for every seed is one thing done once.
-function isPlain(target: TargetSpec, once: ReadonlyMap<string, boolean>): boolean {
-  return targetNames(target).every(({ name }) => once.get(name) !== false);
 }
 
 /** @throws TypeError that names the field and the nearest legal name */

@@ -162,6 +162,7 @@ export type SparsitySpec = number[] | { from?: number; to: number; levels: numbe
 
 export interface PruneStage extends Named, PruningSpec {
   kind: 'prune';
+  once?: boolean;
   from: string;
   sparsity: SparsitySpec;
   target: TargetSpec;
@@ -171,6 +172,7 @@ export interface PruneStage extends Named, PruningSpec {
 
 export interface RecursionStage extends Named, PruningSpec {
   kind: 'recursion';
+  once?: boolean;
   from: string;
   generations: number;
   model?: string;
