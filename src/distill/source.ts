@@ -25,8 +25,8 @@ export interface DataSource {
   readonly inputShape: readonly number[];
   /** Channels, height and width, where the rows are images. */
   readonly imageShape?: readonly [number, number, number];
-  /** Bytes of test text that a row of logits stands for on average; for bits per byte. */
-  readonly bytesPerRow?: number;
+  /** Bytes that all test labels together stand for; for bits per byte. */
+  readonly testBytes?: number;
   /** Training rows; `seed` is for what is drawn, such as the moves of images by up to `shift` pixels. */
   batch(rows: Int32Array, seed: number, shift: number): Batch;
   /** Consecutive test rows. */
