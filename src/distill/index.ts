@@ -28,7 +28,7 @@ export {
   type MetricLabels,
   type ReliabilityBin,
 } from './metrics.js';
-export { magnitudeMasks } from './prune.js';
+export { magnitudeMasks } from '../prune/masks.js';
 export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
 export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';

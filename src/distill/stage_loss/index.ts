@@ -1,0 +1,25 @@
+// What a stage learns from: a recipe's `target` made into a loss.
+import { notAvailable } from '../../errors.js';
+import { crossEntropy } from '../../losses/index.js';
+import { memoryless } from './base.js';
+import { capturedLoss } from './captured.js';
+import type { StageLoss, StageLossEnvironment } from './types.js';
+
+export { scheduledValue } from './schedule.js';
+export type * from './spec.js';
+export type { CapturedTargets, CustomTargets, StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './types.js';
+
+/** The loss that a stage trains by. */
+export function stageLoss(environment: StageLossEnvironment): StageLoss {
+  const { spec } = environment;
+  switch (spec.kind) {
+    case 'labels': {
+      const { labelSmoothing } = spec;
+      return memoryless(({ logits }, { labels }) => crossEntropy(logits, labels, { labelSmoothing }));
+    }
+    case 'captured':
+      return capturedLoss(environment, spec);
+    default:
+      throw notAvailable('learn from a target', `kind "${spec.kind}"`);
+  }
+}
