@@ -29,5 +29,6 @@ export * from './losses/index.js';
 export { readSafetensors, writeSafetensors, type SafetensorsFile, type StoredTensor } from './safetensors.js';
 export * as nn from './nn/index.js';
 export * as optim from './optim/index.js';
+export * as prune from './prune/index.js';
 export * as distill from './distill/index.js';
 export * as raw from './raw.js';

@@ -7,7 +7,7 @@ import { crossEntropy, memory, tensor, tidy, type Device, type Tensor } from '..
 import { AdamW, clipGradNorm, gradNorm, SGD, type Optimizer } from '../src/optim/index.js';
 import type { Module } from '../src/nn/index.js';
 import { Dropout, Linear, ReLU, Sequential } from '../src/nn/index.js';
-import { magnitudeMasks } from '../src/distill/prune.js';
+import { magnitudeMasks } from '../src/prune/masks.js';
 import { loadRecipe, overrideRecipe } from '../src/distill/recipe.js';
 import { runRecipe } from '../src/distill/run.js';
 import { Trainer } from '../src/distill/trainer.js';

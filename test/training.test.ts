@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inputTensor, loadData, shiftedBatches } from '../src/distill/data.js';
 import { parseIdx, readIdx } from '../src/distill/idx.js';
 import { agreement, evaluateLogits, meanAndDeviation, predictions } from '../src/distill/metrics.js';
-import { magnitudeMasks } from '../src/distill/prune.js';
+import { magnitudeMasks } from '../src/prune/masks.js';
 import { checkRecipe, loadRecipe, overrideRecipe, type Recipe } from '../src/distill/recipe.js';
 import type { Results } from '../src/distill/results.js';
 import { Interrupted, runRecipe } from '../src/distill/run.js';

@@ -5,7 +5,7 @@ import { Dropout, Linear, ReLU, Sequential, type Module } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
 import { gatherRows } from '../ops/index.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
-import { magnitudeMasks } from './prune.js';
+import { magnitudeMasks } from '../prune/masks.js';
 import type { ModelSpec } from './recipe.js';
 
 /** A perceptron; the same spec, sizes and seed give the same weights. */
