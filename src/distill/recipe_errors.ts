@@ -79,7 +79,7 @@ function plain({ keyword, params, message }: ErrorObject): string {
 
 function tagValues(error: ErrorObject): string[] {
   const { tag } = error.params as { tag: string };
-  const branches = (error.parentSchema?.['oneOf'] ?? []) as { properties?: Record<string, { const?: string }> }[];
-  return branches.flatMap((branch) => branch.properties?.[tag]?.const ?? []);
+  const branches = (error.parentSchema?.['oneOf'] ?? []) as { properties?: Record<string, { const?: string; enum?: string[] }> }[];
+  return branches.flatMap(({ properties }) => properties?.[tag]?.enum ?? properties?.[tag]?.const ?? []);
 }
 

@@ -1,9 +1,12 @@
 // What a JSON schema cannot say of a recipe: names that must exist and come before, and fields that exclude or need each other.
 import { suggestion } from './recipe_errors.js';
+import { checkTarget, targetNeeds } from './stage_loss/check.js';
 import {
-  sparsityLevels,
+  stageLevels,
   type AcceptSpec,
+  type CaptureStage,
   type Recipe,
+  type RecursionStage,
   type StageSpec,
   type TargetSpec,
   type TrainingSpec,
@@ -24,43 +27,43 @@ interface Place {
   stage: StageSpec;
 }
 
-/** A name in a target, and where it is. */
-export interface TargetName {
-  field: string;
-  name: string;
-  kind: 'model' | 'capture';
-}
-
-/** Every stage that a target names. */
-export function targetNames(target: TargetSpec, field = 'target'): TargetName[] {
-  const model = (name: string, at: string): TargetName => ({ field: `${field}.${at}`, name, kind: 'model' });
-  switch (target.kind) {
-    case 'captured':
-      return [{ field: `${field}.from`, name: target.from, kind: 'capture' }];
-    case 'teacher': {
-      const { from, anchor, select } = target;
-      return [
-        ...(typeof from === 'string' ? [model(from, 'from')] : from.map(({ name }, i) => model(name, `from[${i}].name`))),
-        ...(anchor ? [model(anchor.from, 'anchor.from')] : []),
-        ...(select?.rule === 'adaspec' ? [model(select.reference, 'select.reference')] : []),
-      ];
-    }
-    case 'features':
-      return [model(target.from, 'from')];
-    case 'sum':
-      return target.parts.flatMap((part, i) => targetNames(part.target, `${field}.parts[${i}].target`));
-    case 'heads':
-      return target.heads.flatMap((head, i) => targetNames(head.target, `${field}.heads[${i}].target`));
-    default:
-      return [];
-  }
-}
-
 /** Whether a loss looks at inner values of the models. */
 export function wantsFeatures(target: TargetSpec): boolean {
   if (target.kind === 'sum') return target.parts.some((part) => wantsFeatures(part.target));
-  if (target.kind === 'heads') return target.heads.some((head) => wantsFeatures(head.target));
+  if (target.kind === 'heads') return true;
   return target.kind === 'features' || target.kind === 'custom';
+}
+
+/** What a generation of a recursion learns from: the anchor and the generation before in their places. */
+export function generationTarget({ target, anchor }: Pick<RecursionStage, 'target' | 'anchor'>, before: string): TargetSpec {
+  if (anchor !== undefined && target.kind === 'teacher' && typeof target.from === 'string') {
+    const { from, ...rest } = target;
+    return anchor === 0 ? { ...rest, from: before } : { ...rest, from: before, anchor: { from, lambda: anchor } };
+  }
+  return renamed(target, before);
+}
+
+function renamed(target: TargetSpec, before: string): TargetSpec {
+  const name = (from: string): string => (from === PREVIOUS ? before : from);
+  switch (target.kind) {
+    case 'teacher': {
+      const { from, anchor, select } = target;
+      return {
+        ...target,
+        from: typeof from === 'string' ? name(from) : from.map((each) => ({ ...each, name: name(each.name) })),
+        ...(anchor ? { anchor: { ...anchor, from: name(anchor.from) } } : {}),
+        ...(select?.rule === 'adaspec' ? { select: { ...select, reference: name(select.reference) } } : {}),
+      };
+    }
+    case 'features':
+      return { ...target, from: name(target.from) };
+    case 'sum':
+      return { ...target, parts: target.parts.map((part) => ({ ...part, target: renamed(part.target, before) })) };
+    case 'heads':
+      return { ...target, heads: target.heads.map((head) => ({ ...head, target: renamed(head.target, before) })) };
+    default:
+      return target;
+  }
 }
 
 /** The stage whose model the others are measured against. */
@@ -69,8 +72,8 @@ export function teacherStage(recipe: Recipe): string | undefined {
   for (const stage of recipe.stages) if (stage.kind === 'capture') return stage.from;
   for (const stage of recipe.stages) {
     if (!('target' in stage)) continue;
-    const named = targetNames(stage.target).find(({ name, kind }) => kind === 'model' && ![PREVIOUS, PEERS, SELF].includes(name));
-    if (named) return named.name;
+    const named = targetNeeds(stage.target).teachers.find((name) => name !== PREVIOUS);
+    if (named !== undefined) return named;
   }
   return undefined;
 }
@@ -125,7 +128,7 @@ export function checkReferences(recipe: Recipe, what: string): void {
       refuse(`${at}.training must have either epochs or steps: it has ${epochs === undefined ? 'neither' : 'both'}`);
     if (recipe.data.format === 'none') refuse(`data must be given where a stage trains: it is "none", and ${at} trains`);
     if (shift > 0 && recipe.data.format !== 'mnist') refuse(`${at}.training.shift must be 0 where the data are no images: it is ${shift}`);
-    if (shift > 0 && targetNames(target).some(({ kind }) => kind === 'capture'))
+    if (shift > 0 && targetNeeds(target).captures.length > 0)
       refuse(`${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${shift}`);
   };
   const accept = (at: string, spec: AcceptSpec | undefined, from: string | undefined): void => {
@@ -167,7 +170,10 @@ export function checkReferences(recipe: Recipe, what: string): void {
       if (recipe.data.format === 'none') refuse(`data must be given where a stage captures: it is "none", and ${at} captures`);
     }
     if (stage.kind === 'prune') {
-      const levels = sparsityLevels(stage.sparsity);
+      const { sparsity, structure } = stage;
+      if ((sparsity === undefined) !== (typeof structure === 'object'))
+        refuse(`${at}.sparsity must be ${sparsity === undefined ? 'given: it is absent' : 'left out for n of m, which says it: it is given'}`);
+      const levels = stageLevels(stage);
       if (levels.some((s, l) => l > 0 && !(s > levels[l - 1]!)))
         refuse(`${at}.sparsity must rise from level to level: it is [${levels.map((s) => Number(s.toFixed(6))).join(', ')}]`);
     }
@@ -176,13 +182,28 @@ export function checkReferences(recipe: Recipe, what: string): void {
       if (n >= m) refuse(`${at}.structure.n must be less than m: they are ${n} and ${m}`);
     }
     if ('target' in stage) {
-      const also = stage.kind === 'recursion' ? [PREVIOUS, SELF] : stage.kind === 'mutual' ? [PEERS, SELF] : [SELF];
-      for (const { field, name, kind } of targetNames(stage.target)) {
-        named(`${at}.${field}`, name, kind, kind === 'model' ? also : []);
-        fits(`${at}.${field}`, name, stage);
+      const target = {
+        at,
+        refuse,
+        isMutual: stage.kind === 'mutual',
+        teacher: (field: string, name: string) => {
+          named(`${at}.${field}`, name, 'model', stage.kind === 'recursion' ? [PREVIOUS] : []);
+          fits(`${at}.${field}`, name, stage);
+        },
+        capture: (field: string, name: string) => {
+          const { stage: from } = named(`${at}.${field}`, name, 'capture')!;
+          fits(`${at}.${field}`, name, stage);
+          const { access, sample } = from as CaptureStage;
+          return { isSampled: access === 'text' || sample !== undefined };
+        },
+      };
+      checkTarget(stage.target, target);
+      if (stage.kind === 'recursion' && stage.anchor !== undefined) {
+        const { target: own } = stage;
+        if (own.kind !== 'teacher' || own.anchor || typeof own.from !== 'string' || own.from === PREVIOUS)
+          refuse(`${at}.anchor must stand with a target of kind "teacher" from a single stage, with no anchor of its own: it does not`);
+        checkTarget(generationTarget(stage, PREVIOUS), target);
       }
-      if (stage.kind === 'recursion' && stage.anchor !== undefined && (stage.target.kind !== 'teacher' || stage.target.anchor))
-        refuse(`${at}.anchor must stand with a target of kind "teacher" that has no anchor of its own: it does not`);
       training(at, stage.training, stage.target);
       if ('acceptIf' in stage) accept(at, stage.acceptIf, 'from' in stage ? stage.from : undefined);
     }

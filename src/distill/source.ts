@@ -4,7 +4,7 @@ import { gatherRows } from '../ops/index.js';
 import { tensor, type Tensor } from '../tensor.js';
 import { inputTensor, shiftedBatches, type Data } from './data.js';
 
-/** One batch, in the caller's tidy(). */
+/** One batch: made in the caller's tidy(). */
 export interface Batch {
   /** What the models see. */
   input: Tensor;
@@ -33,6 +33,10 @@ export interface DataSource {
   test(from: number, count: number): Batch;
   /** Hash of the training inputs: what captured targets belong to. */
   hash?(): string;
+  /** Facts for the report: names and values. */
+  describe?(): [string, string][];
+  /** Writes what belongs to a run beside its results: a tokenizer. */
+  save?(folder: string): Promise<void>;
   dispose(): void;
 }
 

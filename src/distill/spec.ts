@@ -164,7 +164,8 @@ export interface PruneStage extends Named, PruningSpec {
   kind: 'prune';
   once?: boolean;
   from: string;
-  sparsity: SparsitySpec;
+  /** Absent for n of m. */
+  sparsity?: SparsitySpec;
   target: TargetSpec;
   training: TrainingSpec;
   acceptIf?: AcceptSpec;
@@ -238,8 +239,13 @@ export interface QuickSpec {
   stages?: Record<string, Record<string, unknown>>;
 }
 
-/** The levels of a pruning stage, a schedule spelt out. */
-export function sparsityLevels(spec: SparsitySpec): number[] {
+/** What is gone after each level of a pruning stage. */
+export function stageLevels({ structure, sparsity }: Pick<PruneStage, 'structure' | 'sparsity'>): number[] {
+  return typeof structure === 'object' ? [1 - structure.n / structure.m] : sparsityLevels(sparsity!);
+}
+
+/** A schedule spelt out. */
+function sparsityLevels(spec: SparsitySpec): number[] {
   if (Array.isArray(spec)) return spec;
   const { from = 0, to, levels, curve = 'cubic' } = spec;
   return Array.from({ length: levels }, (_, i) => {

@@ -4,10 +4,10 @@ import { phrase, valueError } from '../errors.js';
 import { Dropout, type Module } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
 import { AdamW, clipGradNorm, schedule, SGD, type Optimizer } from '../optim/index.js';
-import { mul } from '../ops/index.js';
+import { scale } from '../ops/index.js';
 import { shuffledOrder } from '../random.js';
 import { writeSafetensors, type readSafetensors, type StoredTensor } from '../safetensors.js';
-import { tensor, type Tensor } from "../tensor.js";
+import { tensor, type Tensor } from '../tensor.js';
 import { output } from './model.js';
 import type { CurvePoint } from './results.js';
 import type { DataSource } from './source.js';
@@ -174,12 +174,12 @@ export class Trainer {
               }
             : {}),
         });
-        return share === 1 ? [batchLoss, batchLoss] : [batchLoss, mul(batchLoss, share)];
+        return [batchLoss, share === 1 ? batchLoss : scale(batchLoss, share)] as const;
       });
       // Every student's loss is there before any backward(): no student sees another after its step.
       return losses.map(([plain, scaled]) => {
-        scaled!.backward();
-        return plain!.item();
+        scaled.backward();
+        return plain.item();
       });
     });
   }
