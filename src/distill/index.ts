@@ -4,6 +4,7 @@ export { Interrupted, runRecipe, type RunOptions } from './run.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
 export { agreement, evaluateLogits, type Evaluation, type ReliabilityBin } from './metrics.js';
+export { biasVariance, type BiasVariance } from './bias_variance.js';
 export { magnitudeMasks } from '../prune/masks.js';
 export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
