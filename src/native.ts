@@ -30,6 +30,19 @@ export const schema = {
   scatter_cols: 'In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride, Int distinct',
   scan: 'In x, Out y, Int rows, Int cols, Int function, Int reverse',
   scan_backward: 'In y, In gradient_y, Out gradient_x, Int rows, Int cols, Int relative, Int reverse',
+  add_rows: 'In x, In indices, Out y, Int rows, Int cols, Int count',
+  transpose: 'In x, Out y, Int batch, Int rows, Int cols',
+  layer_norm: 'In x, In weight, In bias, Out y, Out mean, Out inverse_deviation, Int rows, Int cols, Float epsilon',
+  layer_norm_backward: 'In x, In weight, In mean, In inverse_deviation, In gradient_y, Out gradient_x, Out scaled, Int rows, Int cols',
+  attention: 'In qkv, Out y, Out log_sums, Int batch, Int tokens, Int heads, Int head_width, Int causal, Float scale',
+  attention_backward:
+    'In qkv, In y, In log_sums, In gradient_y, Out gradient_qkv, Int batch, Int tokens, Int heads, Int head_width, Int causal, Float scale',
+  im2col:
+    'In x, Out columns, Int images, Int channels, Int height, Int width, Int kernel_height, Int kernel_width, Int stride, Int padding',
+  col2im:
+    'In columns, Out x, Int images, Int channels, Int height, Int width, Int kernel_height, Int kernel_width, Int stride, Int padding',
+  pool: 'In x, Out y, Out places, Int planes, Int height, Int width, Int window, Int stride, Int function',
+  pool_backward: 'In gradient_y, In places, Out gradient_x, Int planes, Int height, Int width, Int window, Int stride, Int function',
   fill: 'Out y, Int size, Float value',
   sgd: 'InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
   adamw:
@@ -121,6 +134,7 @@ export type CodeList =
   | 'scan'
   | 'sample_method'
   | 'label_function'
+  | 'pool'
   | 'divergence';
 
 export interface Native {

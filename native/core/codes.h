@@ -6,7 +6,7 @@
 #define LIMBECK_REDUCTIONS(X) X(none) X(sum) X(mean)
 #define LIMBECK_DENOMINATORS(X) X(rows) X(weights) X(number)
 #define LIMBECK_UNARY(X) \
-  X(copy) X(neg) X(relu) X(exp) X(log) X(square) X(sqrt) X(abs) X(tanh) X(sigmoid) X(scale) X(add_scalar) X(expm1) X(log1p) X(softplus) X(finite_or_zero)
+  X(copy) X(neg) X(relu) X(exp) X(log) X(square) X(sqrt) X(abs) X(tanh) X(sigmoid) X(scale) X(add_scalar) X(expm1) X(log1p) X(softplus) X(finite_or_zero) X(gelu) X(silu)
 // mul0: a·b, but 0 where b is 0 whatever a is. less: 1 where a < b, else 0.
 #define LIMBECK_BINARY(X) X(add) X(sub) X(mul) X(div) X(mul0) X(less) X(log_add_exp)
 // How b meets a [rows, cols]: same shape; row: b [cols]; column: b [rows]; scalar: b [1].
@@ -16,6 +16,7 @@
 #define LIMBECK_SCANS(X) X(sum) X(log_sum_exp) X(log_sum_exp_relative)
 #define LIMBECK_SAMPLE_METHODS(X) X(with_replacement) X(race) X(head_tail)
 #define LIMBECK_LABEL_TARGETS(X) X(swap) X(sort) X(mix) X(enhance)
+#define LIMBECK_POOLS(X) X(max) X(mean)
 
 namespace limbeck {
 #define LIMBECK_ENUM_ENTRY(name) name,
@@ -30,5 +31,6 @@ enum class Reduce : int { LIMBECK_REDUCES(LIMBECK_ENUM_ENTRY) };
 enum class Scan : int { LIMBECK_SCANS(LIMBECK_ENUM_ENTRY) };
 enum class SampleMethod : int { LIMBECK_SAMPLE_METHODS(LIMBECK_ENUM_ENTRY) };
 enum class LabelTarget : int { LIMBECK_LABEL_TARGETS(LIMBECK_ENUM_ENTRY) };
+enum class Pool : int { LIMBECK_POOLS(LIMBECK_ENUM_ENTRY) };
 #undef LIMBECK_ENUM_ENTRY
 }  // namespace limbeck

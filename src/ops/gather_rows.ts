@@ -1,10 +1,10 @@
 // Rows of a matrix by index: mini-batches and embeddings.
-import { defineOp, type Computed } from '../autograd.js';
+import { defineOp, wantsGradient, type Computed } from '../autograd.js';
 import { checkDType, checkLive, checkRows, checkSameDevice, checkTensor } from '../check.js';
 import { computedIn, isHalf } from '../dtypes.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { kernel } from '../native.js';
-import { emptyLike, fromArray, handleOf, hostCopy, ordinalOf, stateOf, Tensor, view } from '../tensor.js';
+import { cloned, emptyLike, fromArray, handleOf, ordinalOf, stateOf, Tensor, view } from '../tensor.js';
 
 /** Row numbers: an int32 Tensor [count], an Int32Array or numbers. */
 export type RowIndices = Tensor | Int32Array | readonly number[];
@@ -59,23 +59,20 @@ export const gatherRows = defineOp({
     const out = emptyLike(x, action, [count, ...x.shape.slice(1)]);
     if (out.size > 0)
       kernel('gather_rows', action)(handleOf(x, action), handleOf(chosen, action), handleOf(out, action), rows, cols, count);
-    const order = x.requiresGrad ? Int32Array.from(hostCopy(chosen, action)) : null;
+    // Kept for backward: the caller may change or dispose its own meanwhile.
+    const order = wantsGradient(x) ? cloned(chosen, action) : null;
     if (isOurs) chosen.dispose();
     return {
       out,
       inputs: [x],
+      saved: order === null ? [] : [order],
       backward: (gradient) => {
-        // Rows may repeat, so they are added on the host, in order: the same bits on every device.
         // Half types are added as float32 and rounded once.
         const own = isHalf(x.dtype) ? gradient.cast('float32') : view(gradient);
-        const from = hostCopy(own, action);
-        const into = x.dtype === 'float64' ? new Float64Array(x.size) : new Float32Array(x.size);
-        for (let i = 0; i < count; i++) {
-          const start = order![i]! * cols;
-          for (let c = 0; c < cols; c++) into[start + c]! += from[i * cols + c]!;
-        }
+        const sums = emptyLike(x, action, x.shape, computedIn(x.dtype));
+        if (sums.size > 0)
+          kernel('add_rows', action)(handleOf(own, action), handleOf(order!, action), handleOf(sums, action), rows, cols, count);
         own.dispose();
-        const sums = fromArray(into, computedIn(x.dtype), x.shape, ordinalOf(x, action), action);
         if (!isHalf(x.dtype)) return [sums];
         const rounded = sums.cast(x.dtype);
         sums.dispose();

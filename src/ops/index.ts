@@ -1,10 +1,16 @@
 // Every operation, by its public name.
 export { add, sub, mul, div } from './binary.js';
-export { abs, addScalar, exp, expm1, log, log1p, neg, relu, scale, sigmoid, softplus, sqrt, square, tanh } from './unary.js';
+export { abs, addScalar, exp, expm1, gelu, log, log1p, neg, relu, scale, sigmoid, silu, softplus, sqrt, square, tanh } from './unary.js';
 export { mean, sum, type ReduceOptions } from './reduce.js';
 export { logSoftmax, softmax, type SoftmaxOptions } from './softmax.js';
 export { argmax, topK, type TopK } from './top_k.js';
 export { linear, matmul, type MatmulOptions } from './matmul.js';
+export { layerNorm, rmsNorm, type NormOptions } from './layer_norm.js';
+export { attention, type AttentionOptions } from './attention.js';
+export { conv2d, type Conv2dOptions } from './conv2d.js';
+export { avgPool2d, globalAvgPool2d, maxPool2d, type PoolOptions } from './pool.js';
+export { embedding } from './embedding.js';
+export { transpose } from './transpose.js';
 export { dropout, type DropoutOptions } from './dropout.js';
 export { gatherRows, type RowIndices } from './gather_rows.js';
 export { gather, scatter, type ColumnIndices } from './gather.js';

@@ -71,6 +71,15 @@ export const sigmoid = defineOp({ name: 'sigmoid', run: (x: Tensor) => runUnary(
 /** ln(1 + e^x) without overflow, exact also where it is small: −ln(1 − σ(x)). Shape: any, kept. */
 export const softplus = defineOp({ name: 'softplus', run: (x: Tensor) => runUnary('compute softplus', 'softplus', x) });
 
+/**
+ * x·Φ(x), Φ the normal distribution function: the exact GELU (Hendrycks and Gimpel, arXiv 1606.08415), not its tanh approximation.
+ * gelu(−∞) = 0. Shape: any, kept. dtype: float32, or float64 on the CPU.
+ */
+export const gelu = defineOp({ name: 'gelu', run: (x: Tensor) => runUnary('compute gelu', 'gelu', x) });
+
+/** x / (1 + e^−x), also called swish (Elfwing et al., arXiv 1702.03118). silu(−∞) = 0. Shape: any, kept. */
+export const silu = defineOp({ name: 'silu', run: (x: Tensor) => runUnary('compute silu', 'silu', x) });
+
 /** x · factor for a finite number. Shape: any, kept. */
 export const scale = defineOp({
   name: 'scale',
