@@ -3,6 +3,7 @@ export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverri
 export { Interrupted, runRecipe, type RunOptions } from './run.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
+export { biasVariance, type BiasVariance } from './bias_variance.js';
 export {
   accuracy,
   agreement,
