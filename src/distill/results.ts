@@ -2,6 +2,7 @@
 import type { KeptSpreads } from '../cache/summary.js';
 import type { Evaluation } from './metrics.js';
 import { meanAndDeviation } from './metrics.js';
+import type { ProbeSeries } from './probes/index.js';
 import type { Recipe } from './spec.js';
 import type { TargetSpec } from './stage_loss/index.js';
 
@@ -64,18 +65,6 @@ export interface ModelResult {
   checkpoint: string;
 }
 
-/** A line of a plot. */
-export interface Series {
-  title: string;
-  x: number[];
-  y: number[];
-  /** What the axes show; default: step and value. */
-  xLabel?: string;
-  yLabel?: string;
-  /** y on a logarithmic axis. */
-  log?: boolean;
-}
-
 /** What a probe found. */
 export interface ProbeResult {
   stage: string;
@@ -83,7 +72,7 @@ export interface ProbeResult {
   probe: string;
   options: Record<string, unknown>;
   values: Record<string, number>;
-  series: Series[];
+  series: ProbeSeries[];
   seconds: number;
 }
 
@@ -158,6 +147,8 @@ export interface Results {
   machine: Machine;
   trainRows: number;
   testRows: number;
+  /** What the data say of themselves: names and values. */
+  facts?: [string, string][];
   /** Time of the whole run, of every sitting where it was resumed. */
   seconds: number;
   models: ModelResult[];
