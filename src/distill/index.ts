@@ -3,7 +3,31 @@ export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverri
 export { Interrupted, runRecipe, type RunOptions } from './run.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
-export { agreement, evaluateLogits, type Evaluation, type ReliabilityBin } from './metrics.js';
+export {
+  accuracy,
+  agreement,
+  bitsPerByte,
+  brier,
+  ece,
+  evaluateLogits,
+  Evaluator,
+  klToTeacher,
+  meanAndDeviation,
+  nll,
+  perplexity,
+  topOneAgreement,
+  type AgreementOptions,
+  type BitsPerByteOptions,
+  type EceOptions,
+  type Evaluation,
+  type EvaluatorOptions,
+  type FullEvaluation,
+  type KlToTeacherOptions,
+  type LabelMetricOptions,
+  type Logits,
+  type MetricLabels,
+  type ReliabilityBin,
+} from './metrics.js';
 export { magnitudeMasks } from '../prune/masks.js';
 export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';

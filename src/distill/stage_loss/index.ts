@@ -5,6 +5,7 @@ import { memoryless } from './base.js';
 import { capturedLoss } from './captured.js';
 import type { StageLoss, StageLossEnvironment } from './types.js';
 
+export { checkTarget, targetNeeds, type TargetNeeds, type TargetReferences } from './check.js';
 export { scheduledValue } from './schedule.js';
 export type * from './spec.js';
 export type { CapturedTargets, CustomTargets, StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './types.js';
