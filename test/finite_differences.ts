@@ -1,6 +1,7 @@
 // Gradients of modules against central differences in float64.
 import { expect } from 'vitest';
-import { mul, nn, randn, sum, tensor, tidy, type Tensor } from '../src/index.js';
+import type { nn} from '../src/index.js';
+import { mul, randn, sum, tensor, tidy, type Tensor } from '../src/index.js';
 
 /** Every parameter as float64, in place. */
 export function toFloat64<M extends nn.Module>(module: M): M {
