@@ -1,8 +1,8 @@
 // Activations by name.
-import { ReLU, Tanh } from './layers.js';
+import { GELU, ReLU, SiLU, Tanh } from './layers.js';
 import type { Module } from './module.js';
 
-const activations = { relu: ReLU, tanh: Tanh } as const;
+const activations = { relu: ReLU, gelu: GELU, silu: SiLU, tanh: Tanh } as const;
 
 /** What stands between the linear layers of a ready model. */
 export type ActivationName = keyof typeof activations;

@@ -4,15 +4,19 @@ import { checkOptions } from '../check.js';
 import { kindError, nearest, phrase, valueError } from '../errors.js';
 import { badFile, readSafetensors } from '../safetensors.js';
 import { DualHead, MultiExit, type DualHeadConfig, type HeadOptions, type MultiExitConfig } from './heads.js';
+import { CNN, type CNNConfig } from './cnn.js';
+import { GPT, type GPTConfig } from './gpt.js';
 import { MLP, type MLPConfig } from './mlp.js';
 import { configKey, type Model } from './model.js';
 import { deriveSeed } from './seed.js';
 
 /** What {@link build} makes a model from. */
-export type ModelConfig = MLPConfig | MultiExitConfig<ModelConfig> | DualHeadConfig<ModelConfig>;
+export type ModelConfig = MLPConfig | CNNConfig | GPTConfig | MultiExitConfig<ModelConfig> | DualHeadConfig<ModelConfig>;
 
 const builders: { [K in ModelConfig['kind']]: (config: Extract<ModelConfig, { kind: K }>, options: HeadOptions) => Model } = {
   mlp: (config, options) => new MLP({ ...config, ...options }),
+  cnn: (config, options) => new CNN({ ...config, ...options }),
+  gpt: (config, options) => new GPT({ ...config, ...options }),
   multi_exit: ({ model, exits }, options) => new MultiExit(build(model, inner(options)), { exits, ...options }),
   dual_head: ({ model, alpha, beta }, options) => new DualHead(build(model, inner(options)), { alpha, beta, ...options }),
 };

@@ -4,10 +4,11 @@ import type { Device } from '../device.js';
 import { kindError, phrase, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import type { Tensor } from '../tensor.js';
-import { add, addScalar, logSoftmax, softplus, sub } from '../ops/index.js';
+import { add, addScalar, globalAvgPool2d, logSoftmax, softplus, sub } from '../ops/index.js';
 import { Linear } from './layers.js';
 import { Model, type ModelOutput } from './model.js';
 import { Module } from './module.js';
+import { LayerNorm } from './norm.js';
 import { deriveSeed } from './seed.js';
 
 /** Seed and device of heads. */
@@ -24,17 +25,22 @@ function checkOneHeaded(action: string, model: unknown): Model {
   return model;
 }
 
-/** From one feature to logits. */
+/** From one feature to logits: the mean of each channel of an image, the normalised tokens of a sequence, then a linear layer. */
 export class ExitHead extends Module {
+  readonly norm: LayerNorm | null;
   readonly output: Linear;
 
-  constructor(shape: readonly number[], outputs: number, options: HeadOptions) {
+  /** @internal */
+  constructor(shape: readonly number[], outputs: number, { seed, device }: HeadOptions) {
     super();
-    this.output = new Linear(shape[shape.length - 1]!, outputs, options);
+    const width = shape.length === 3 ? shape[0]! : shape[shape.length - 1]!;
+    this.norm = shape.length === 2 ? new LayerNorm(width, { device }) : null;
+    this.output = new Linear(width, outputs, { seed, device, ...(this.norm === null ? {} : { deviation: 0.02 }) });
   }
 
   override forward(x: Tensor): Tensor {
-    return this.output.forward(x);
+    const rows = x.shape.length === 4 ? globalAvgPool2d(x) : x;
+    return this.output.forward(this.norm?.forward(rows) ?? rows);
   }
 }
 

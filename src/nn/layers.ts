@@ -4,7 +4,7 @@ import type { Device } from '../device.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import type { Tensor } from '../tensor.js';
-import { add, dropout, gatherRows, linear, relu, tanh } from '../ops/index.js';
+import { add, dropout, embedding, gelu, linear, relu, silu, tanh } from '../ops/index.js';
 import { Module } from './module.js';
 import { constantParameter, normalParameter, uniformParameter } from './parameters.js';
 import { deriveSeed } from './seed.js';
@@ -75,9 +75,7 @@ export class Embedding extends Module {
   }
 
   override forward(ids: Tensor): Tensor {
-    checkTensor('compute an Embedding', 'ids', ids);
-    const rows = gatherRows(this.weight, ids.reshape([ids.size]));
-    return rows.reshape([...ids.shape, this.weight.shape[1]!]);
+    return embedding(this.weight, ids);
   }
 }
 
@@ -85,6 +83,20 @@ export class Embedding extends Module {
 export class ReLU extends Module {
   override forward(x: Tensor): Tensor {
     return relu(x);
+  }
+}
+
+/** x·Φ(x), the exact form: see {@link gelu}. */
+export class GELU extends Module {
+  override forward(x: Tensor): Tensor {
+    return gelu(x);
+  }
+}
+
+/** x·σ(x): see {@link silu}. */
+export class SiLU extends Module {
+  override forward(x: Tensor): Tensor {
+    return silu(x);
   }
 }
 
