@@ -33,3 +33,4 @@ export { magnitudeMasks } from '../prune/masks.js';
 export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
 export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';
+export { openText, type TextSource, type TextSpec } from './data_text.js';
