@@ -2,20 +2,15 @@
 import type { Device } from '../device.js';
 import { LimbeckError } from '../errors.js';
 import type { Module } from '../nn/index.js';
-import { badFile, readSafetensors, writeSafetensors, type StoredTensor } from '../safetensors.js';
+import { badFile, readSafetensors, writeSafetensors } from '../safetensors.js';
 import { hostCopy, type Tensor } from '../tensor.js';
-import { buildModel, prunable } from './model.js';
-import type { Batch, DataSource } from './source.js';
+import { buildModel } from './model.js';
+import type { DataSource } from './source.js';
 import type { ModelSpec } from './spec.js';
 import type { StudentOutput } from './stage_loss/index.js';
 
 /** Makes a model that a recipe written in TypeScript brings; the same seed must give the same weights. */
-export type ModelMaker = (environment: {
-  source: DataSource;
-  seed: number;
-  device: Device;
-  options: Record<string, unknown>;
-}) => Module;
+export type ModelMaker = (environment: { source: DataSource; seed: number; device: Device; options: Record<string, unknown> }) => Module;
 
 /** What the shape of a model depends on besides its spec. */
 export interface BuildEnvironment {
@@ -46,8 +41,7 @@ export function makeModel(spec: ModelSpec, seed: number, { source, device, model
 export function output(model: Module, input: Tensor, cols: number, features = false): StudentOutput {
   const withFeatures = model as Module & { forwardWithFeatures?: (x: Tensor) => StudentOutput };
   const rows = (logits: Tensor): Tensor => (logits.shape.length === 2 ? logits : logits.reshape([logits.size / cols, cols]));
-  if (typeof withFeatures.forwardWithFeatures !== 'function' || !features)
-    return { logits: rows(model.forward(input)), features: [] };
+  if (typeof withFeatures.forwardWithFeatures !== 'function' || !features) return { logits: rows(model.forward(input)), features: [] };
   const { logits, features: inner, exits } = withFeatures.forwardWithFeatures(input);
   return { logits: rows(logits), features: inner, ...(exits ? { exits: exits.map(rows) } : {}) };
 }
@@ -81,7 +75,12 @@ export function describeModel(model: Module, { name, seed, masks, original }: Ke
 }
 
 /** Makes the model that a file describes, of the shape that it has there; its weights are not those of the file yet. */
-export function modelOf(path: string, metadata: Record<string, string>, specs: Readonly<Record<string, ModelSpec>>, environment: BuildEnvironment): Module {
+export function modelOf(
+  path: string,
+  metadata: Record<string, string>,
+  specs: Readonly<Record<string, ModelSpec>>,
+  environment: BuildEnvironment,
+): Module {
   const name = metadata['model'] ?? '';
   const spec = specs[name];
   if (!spec) throw badFile(path, 'it must be a checkpoint of this recipe', `its model is "${name}"`);
@@ -89,7 +88,11 @@ export function modelOf(path: string, metadata: Record<string, string>, specs: R
 }
 
 /** A model from its checkpoint. */
-export function loadModel(path: string, specs: Readonly<Record<string, ModelSpec>>, environment: BuildEnvironment): { model: Module; kept: Kept } {
+export function loadModel(
+  path: string,
+  specs: Readonly<Record<string, ModelSpec>>,
+  environment: BuildEnvironment,
+): { model: Module; kept: Kept } {
   const { tensors, metadata } = readSafetensors(path);
   const model = modelOf(path, metadata, specs, environment);
   model.loadStateDict(Object.fromEntries(tensors));
@@ -109,6 +112,9 @@ export function loadModel(path: string, specs: Readonly<Record<string, ModelSpec
 function masksOf(model: Module, names: readonly string[]): Map<string, Float32Array> {
   const parameters = new Map(model.namedParameters());
   return new Map(
-    names.map((name) => [name, Float32Array.from(hostCopy(parameters.get(name)!, 'read masks') as Float32Array, (weight) => (weight === 0 ? 0 : 1))]),
+    names.map((name) => [
+      name,
+      Float32Array.from(hostCopy(parameters.get(name)!, 'read masks') as Float32Array, (weight) => (weight === 0 ? 0 : 1)),
+    ]),
   );
 }

@@ -44,7 +44,8 @@ export async function loadRecipe(path: string): Promise<Recipe> {
 export async function checkRecipe(value: unknown, name = 'recipe'): Promise<Recipe> {
   if (typeof name !== 'string') throw kindError('check a recipe', 'name must be a string', name);
   const recipe = await checkOne(completed(copied(`use ${label(name)}`, value)), label(name));
-  if (recipe.quick) await checkOne(withQuick(copied('use a recipe', recipe), recipe.quick, label(name)), `${label(name)} at its quick size`);
+  if (recipe.quick)
+    await checkOne(withQuick(copied('use a recipe', recipe), recipe.quick, label(name)), `${label(name)} at its quick size`);
   return recipe;
 }
 

@@ -82,4 +82,3 @@ function tagValues(error: ErrorObject): string[] {
   const branches = (error.parentSchema?.['oneOf'] ?? []) as { properties?: Record<string, { const?: string; enum?: string[] }> }[];
   return branches.flatMap(({ properties }) => properties?.[tag]?.enum ?? properties?.[tag]?.const ?? []);
 }
-

@@ -172,7 +172,9 @@ export function checkReferences(recipe: Recipe, what: string): void {
     if (stage.kind === 'prune') {
       const { sparsity, structure } = stage;
       if ((sparsity === undefined) !== (typeof structure === 'object'))
-        refuse(`${at}.sparsity must be ${sparsity === undefined ? 'given: it is absent' : 'left out for n of m, which says it: it is given'}`);
+        refuse(
+          `${at}.sparsity must be ${sparsity === undefined ? 'given: it is absent' : 'left out for n of m, which says it: it is given'}`,
+        );
       const levels = stageLevels(stage);
       if (levels.some((s, l) => l > 0 && !(s > levels[l - 1]!)))
         refuse(`${at}.sparsity must rise from level to level: it is [${levels.map((s) => Number(s.toFixed(6))).join(', ')}]`);

@@ -232,10 +232,12 @@ interface Column {
   text: (row: TableRow) => string;
 }
 
-const optional = (read: (row: TableRow) => Statistic | undefined, digits: number, scale = 1) => (row: TableRow) => {
-  const value = read(row);
-  return value === undefined ? '' : statistic(row, value, digits, scale);
-};
+const optional =
+  (read: (row: TableRow) => Statistic | undefined, digits: number, scale = 1) =>
+  (row: TableRow) => {
+    const value = read(row);
+    return value === undefined ? '' : statistic(row, value, digits, scale);
+  };
 
 const columns: (Column & { where?: (rows: readonly TableRow[]) => boolean })[] = [
   { title: 'model', text: (row) => row.title },
@@ -250,7 +252,11 @@ const columns: (Column & { where?: (rows: readonly TableRow[]) => boolean })[] =
   { title: 'NLL', text: (row) => statistic(row, row.nll, 4) },
   { title: 'bits/byte', text: optional((row) => row.bitsPerByte, 3), where: (rows) => rows.some((row) => row.bitsPerByte !== undefined) },
   { title: 'ECE %', text: (row) => statistic(row, row.ece, 2, 100) },
-  { title: 'KL to teacher', text: optional((row) => row.klToTeacher, 4), where: (rows) => rows.some((row) => row.klToTeacher !== undefined) },
+  {
+    title: 'KL to teacher',
+    text: optional((row) => row.klToTeacher, 4),
+    where: (rows) => rows.some((row) => row.klToTeacher !== undefined),
+  },
   { title: 'agreement %', text: optional((row) => row.agreement, 2, 100) },
   {
     title: 'kept',
@@ -273,6 +279,18 @@ function statistic(row: TableRow, value: Statistic, digits: number, scale = 1): 
 /** 1276810 as '1,276,810'. */
 export function count(n: number): string {
   return Math.round(n).toLocaleString('en-US');
+}
+
+/** Checks as text, one line each. */
+export function checksText(checks: readonly CheckResult[]): string {
+  return checks.map(({ passed, says, text }) => `${passed ? '✓' : '✗'} ${says}: ${text}`).join('\n');
+}
+
+/** A probe's values as text, one line each. */
+export function valuesText(values: Readonly<Record<string, number>>): string {
+  return Object.entries(values)
+    .map(([name, value]) => `  ${name} ${Number.isInteger(value) ? value : Number(value.toPrecision(6))}`)
+    .join('\n');
 }
 
 /** The table as text, numbers aligned to the right. */

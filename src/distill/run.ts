@@ -6,7 +6,6 @@ import { findings } from '../report/findings.js';
 import { reportPage } from '../report/report.js';
 import { evaluateChecks } from './checks.js';
 import { RunContext, type CustomParts, type UnitPlan } from './context.js';
-import { loadData } from './data.js';
 import { testLogits } from './evaluate.js';
 import type { RunEvent, RunListener } from './events.js';
 import { shortPath, writeWhole } from './files.js';
@@ -15,7 +14,8 @@ import { buildGallery, type GallerySource } from './gallery.js';
 import { checkRecipe } from './recipe.js';
 import { onceByStage, resultNames, teacherStage } from './references.js';
 import { summarize, type Machine, type Results } from './results.js';
-import { ImageSource, noData, type DataSource } from './source.js';
+import { openSource } from './open_source.js';
+import { ImageSource, type DataSource } from './source.js';
 import type { Recipe, StageSpec } from './spec.js';
 import { captureSteps, captureUnit } from './stages/capture.js';
 import { findProbe, probeUnit } from './stages/probe.js';
@@ -42,13 +42,20 @@ export interface RunOptions {
   custom?: CustomParts;
 }
 
+/** A recipe as it is written down: what has a default may be left out. */
+export interface RecipeData {
+  name: string;
+  stages: readonly object[];
+  [field: string]: unknown;
+}
+
 /**
  * Runs a recipe and writes results.json, report.html, log.jsonl, checkpoints and targets into the folder.
  * Whether its checks held is in `results.checks`; a check that fails is no exception.
  *
  * @throws TypeError where the recipe is wrong, LimbeckError for devices and files, Interrupted where the signal stopped it
  */
-export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<{ results: Results; report: string }> {
+export async function runRecipe(recipe: Recipe | RecipeData, options: RunOptions): Promise<{ results: Results; report: string }> {
   const action = 'run a recipe';
   if (typeof options !== 'object' || options === null || typeof options.folder !== 'string' || options.folder === '')
     throw kindError(action, 'options must give a folder', options);
@@ -71,23 +78,6 @@ function chooseDevice(wanted: Device | 'auto'): DeviceChoice {
     return setDevice(wanted);
   } finally {
     setDevice(before);
-  }
-}
-
-async function openSource({ name, data }: Recipe, device: Device, { recipePath, custom = {} }: RunOptions): Promise<DataSource> {
-  switch (data.format) {
-    case 'mnist':
-      return new ImageSource(await loadData(data, recipePath), device);
-    case 'custom': {
-      const open = custom.data?.[data.name];
-      if (!open)
-        throw new TypeError(
-          `Cannot use recipe ${name}: custom.data must hold "${data.name}": it holds ${Object.keys(custom.data ?? {}).join(', ') || 'none'}`,
-        );
-      return open({ device, options: data.options ?? {} });
-    }
-    default:
-      return noData;
   }
 }
 
@@ -135,8 +125,7 @@ function planOf(recipe: Recipe, source: DataSource): UnitPlan[] {
       });
       if (spec.kind !== 'recursion') plan.push(unit(spec.name, title));
       else {
-        for (let g = 1; g <= spec.generations; g++)
-          plan.push(unit(`${spec.name}-g${g}`, `${title}, generation ${g}`, { generation: g }));
+        for (let g = 1; g <= spec.generations; g++) plan.push(unit(`${spec.name}-g${g}`, `${title}, generation ${g}`, { generation: g }));
       }
     }
   }

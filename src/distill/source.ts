@@ -1,5 +1,6 @@
 // Where batches come from: one interface over images, text and data that a caller brings.
 import type { Device } from '../device.js';
+import { hashOf } from '../cache/hash.js';
 import { gatherRows } from '../ops/index.js';
 import { tensor, type Tensor } from '../tensor.js';
 import { inputTensor, shiftedBatches, type Data } from './data.js';
@@ -73,17 +74,27 @@ export class ImageSource implements DataSource {
 
   batch(rows: Int32Array, seed: number, shift: number): Batch {
     const { labels } = this.data.train;
-    const input =
-      shift > 0 ? shiftedBatches(this.data, shift, this.device)(rows, seed) : gatherRows(this.train, tensor(rows, { device: this.device }));
-    return { input, labels: Int32Array.from(rows, (row) => labels[row]!) };
+    if (shift === 0) return this.chosen(this.train, labels, rows);
+    return { input: shiftedBatches(this.data, shift, this.device)(rows, seed), labels: Int32Array.from(rows, (row) => labels[row]!) };
   }
 
   test(from: number, count: number): Batch {
-    const indices = Int32Array.from({ length: count }, (_, i) => from + i);
-    return {
-      input: gatherRows(this.tests, tensor(indices, { device: this.device })),
-      labels: this.data.test.labels.subarray(from, from + count),
-    };
+    return this.chosen(
+      this.tests,
+      this.data.test.labels,
+      Int32Array.from({ length: count }, (_, i) => from + i),
+    );
+  }
+
+  private chosen(inputs: Tensor, labels: Int32Array, rows: Int32Array): Batch {
+    const indices = tensor(rows, { device: this.device });
+    const input = gatherRows(inputs, indices);
+    indices.dispose();
+    return { input, labels: Int32Array.from(rows, (row) => labels[row]!) };
+  }
+
+  hash(): string {
+    return hashOf(this.data.train.pixels);
   }
 
   dispose(): void {

@@ -213,8 +213,7 @@ export type StatisticName = 'mean' | 'max' | 'min' | 'median' | 'deviation' | 'e
 
 /** A number of the run: of a stage, over its seeds; or a difference or ratio of two. */
 export type ValueSpec =
-  | number
-  | { stage: string; metric: string; level?: number; minus?: OtherValue; dividedBy?: OtherValue; statistic?: StatisticName };
+  number | { stage: string; metric: string; level?: number; minus?: OtherValue; dividedBy?: OtherValue; statistic?: StatisticName };
 
 /** What must hold at the end of a run: value `is` than · times + plus. */
 export interface CheckSpec {

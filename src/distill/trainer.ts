@@ -8,7 +8,7 @@ import { scale } from '../ops/index.js';
 import { shuffledOrder } from '../random.js';
 import { writeSafetensors, type readSafetensors, type StoredTensor } from '../safetensors.js';
 import { tensor, type Tensor } from '../tensor.js';
-import { output } from './model.js';
+import { output } from './build.js';
 import type { CurvePoint } from './results.js';
 import type { DataSource } from './source.js';
 import type { TrainingSpec } from './spec.js';
@@ -252,7 +252,9 @@ export class Trainer {
     this.students.forEach((student, i) => {
       const part = (name: string): Record<string, StoredTensor> => {
         const prefix = `${i}.${name}.`;
-        return Object.fromEntries([...saved.tensors].flatMap(([key, stored]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), stored]] : [])));
+        return Object.fromEntries(
+          [...saved.tensors].flatMap(([key, stored]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), stored]] : [])),
+        );
       };
       const { lossSum, lossCount, curve, offsets, words } = place.students[i]!;
       student.model.loadStateDict(part('model'));

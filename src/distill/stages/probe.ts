@@ -10,7 +10,10 @@ import { finishUnit } from './train.js';
 export function findProbe(spec: ProbeStage, at: string, what: string, custom: Readonly<Record<string, Probe>> = {}) {
   const all = { ...probes, ...custom };
   const probe = Object.hasOwn(all, spec.probe) ? all[spec.probe]! : undefined;
-  if (!probe) throw new TypeError(`Cannot use ${what}: ${at}.probe must name a probe: it is "${spec.probe}", ${suggestion(spec.probe, Object.keys(all))}`);
+  if (!probe)
+    throw new TypeError(
+      `Cannot use ${what}: ${at}.probe must name a probe: it is "${spec.probe}", ${suggestion(spec.probe, Object.keys(all))}`,
+    );
   const options = probeOptions(probe, spec.options, (text) => {
     throw new TypeError(`Cannot use ${what}: ${at}${text}`);
   });

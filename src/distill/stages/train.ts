@@ -12,14 +12,8 @@ import { maskTensors, readMasks, type RunContext, type UnitPlan } from '../conte
 import { evaluateModel, evaluatePoint } from '../evaluate.js';
 import { generationTarget, resultNames, wantsFeatures } from '../references.js';
 import type { ModelResult } from '../results.js';
-import {
-  stageLevels,
-  type AcceptSpec,
-  type PruningSpec,
-  type TargetSpec,
-  type TrainingSpec,
-  type TrainingStage,
-} from '../spec.js';
+import type { Batch } from '../source.js';
+import { stageLevels, type AcceptSpec, type PruningSpec, type TargetSpec, type TrainingSpec, type TrainingStage } from '../spec.js';
 import { stageLoss, type StageLoss, type StageLossEnvironment, type StudentOutput } from '../stage_loss/index.js';
 import { Trainer } from '../trainer.js';
 
@@ -43,14 +37,25 @@ function jobOf(context: RunContext, unit: UnitPlan, spec: TrainingStage): Job {
   const { seed, generation } = unit;
   const { target, training } = spec;
   const title = spec.title ?? spec.name;
-  const fresh = (name: string, ...part: (number | string)[]) => () => context.newModel(name, deriveSeed(seed, 'model', ...part));
+  const fresh =
+    (name: string, ...part: (number | string)[]) =>
+    () =>
+      context.newModel(name, deriveSeed(seed, 'model', ...part));
   const loaded = (result: ModelResult) => () => context.load(result);
   const accept = 'acceptIf' in spec && spec.acceptIf ? { acceptIf: spec.acceptIf } : {};
   switch (spec.kind) {
     case 'train': {
       const before = spec.from === undefined ? undefined : context.resultOf(spec.from, seed);
       const start = before ? loaded(before) : fresh(spec.model!);
-      return { students: [{ name: spec.name, title, start }], levels: [undefined], target, training, seeds: [], ...accept, ...(before ? { before } : {}) };
+      return {
+        students: [{ name: spec.name, title, start }],
+        levels: [undefined],
+        target,
+        training,
+        seeds: [],
+        ...accept,
+        ...(before ? { before } : {}),
+      };
     }
     case 'prune': {
       const before = context.resultOf(spec.from, seed);
@@ -168,7 +173,9 @@ function restoredModels(context: RunContext, unit: UnitPlan, saved: ReturnType<t
   const words = JSON.parse(saved.metadata['models']!) as Record<string, string>[];
   return words.map((metadata, i) => {
     const original = metadata['original'];
-    const masks = readMasks(new Map([...saved.tensors].flatMap(([name, stored]) => (name.startsWith(`${i}.mask.`) ? [[name.slice(2), stored] as const] : []))));
+    const masks = readMasks(
+      new Map([...saved.tensors].flatMap(([name, stored]) => (name.startsWith(`${i}.mask.`) ? [[name.slice(2), stored] as const] : []))),
+    );
     return {
       model: modelOf(path, metadata, context.recipe.models, context.environment),
       kept: {
@@ -205,7 +212,14 @@ async function trainLevel(
   while (!trainer.isDone) {
     const { rows, loss } = trainer.takeStep();
     const numbers = trainer.numbers();
-    context.listen({ type: 'step', index, step: before + trainer.step, rows, loss, ...(Object.keys(numbers).length > 0 ? { numbers } : {}) });
+    context.listen({
+      type: 'step',
+      index,
+      step: before + trainer.step,
+      rows,
+      loss,
+      ...(Object.keys(numbers).length > 0 ? { numbers } : {}),
+    });
     if (trainer.isAtPoint) {
       running.forEach(({ model }, i) => {
         const values = trainer.averaged(i, () => evaluatePoint(model, context.source));
@@ -234,15 +248,21 @@ async function trainLevel(
 }
 
 /** Takes away what matters least; the rest of the unit goes on with what is left. */
-function prune(context: RunContext, unit: UnitPlan, running: Running, share: number, { method, structure, calibrationRows }: PruningSpec): void {
+function prune(
+  context: RunContext,
+  unit: UnitPlan,
+  running: Running,
+  share: number,
+  { method, structure, calibrationRows }: PruningSpec,
+): void {
   const { source } = context;
   const count = Math.min(calibrationRows, source.trainRows);
   const rows = Int32Array.from({ length: count }, (_, i) => Math.floor((i * source.trainRows) / count));
   const batchRows = 64;
   const before = running.model;
-  const pruned = pruneStep(before, {
+  const pruned = pruneStep<Module, Batch>(before, {
     method,
-    ...(typeof structure === 'object' ? { structure: { kind: 'n_of_m' as const, ...structure } } : { structure, sparsity: share }),
+    ...(typeof structure === 'object' ? { structure } : { structure, sparsity: share }),
     earlier: running.kept.masks,
     ...(running.kept.original ? { original: running.kept.original } : {}),
     calibration: function* () {
@@ -252,8 +272,8 @@ function prune(context: RunContext, unit: UnitPlan, running: Running, share: num
         batch.input.dispose();
       }
     },
-    forward: (model: Module, { input }) => model.forward(input),
-    loss: (model: Module, { input, labels }) => crossEntropy(output(model, input, source.cols).logits, labels),
+    forward: (model, { input }) => model.forward(input),
+    loss: (model, { input, labels }) => crossEntropy(output(model, input, source.cols).logits, labels),
   });
   running.model = pruned.model;
   const isSmaller = Object.keys(pruned.report.original).length > 0;
@@ -325,7 +345,8 @@ function accepted(context: RunContext, job: Job, candidate: ModelResult, earlier
   if (!job.acceptIf) return candidate;
   const before = earlier.at(-1) ?? job.before!;
   const { models, captures, probes } = context.folder.state;
-  if (isAccepted(job.acceptIf, candidate, before, { models: [...models, ...earlier], captures, probes })) return { ...candidate, accepted: true };
+  if (isAccepted(job.acceptIf, candidate, before, { models: [...models, ...earlier], captures, probes }))
+    return { ...candidate, accepted: true };
   const { parameters, nonZero, sparsity, flops: total, flopsNonZero, evaluation, agreement, model, checkpoint } = before;
   return {
     ...candidate,
@@ -376,7 +397,9 @@ class Teachers {
         this.files.set(name, found);
         return found;
       },
-      ...(this.features ? { featureWidths: { student: this.widths(student), teacher: (name: string) => this.widths(this.model(name)) } } : {}),
+      ...(this.features
+        ? { featureWidths: { student: this.widths(student), teacher: (name: string) => this.widths(this.model(name)) } }
+        : {}),
       custom,
     };
   }
@@ -389,7 +412,9 @@ class Teachers {
       return tidy(() =>
         noGrad(() => {
           const { input } = this.context.source.batch(Int32Array.of(0), 0, 0);
-          return output(model, input, this.context.source.cols, true).features.map(({ shape }) => (shape.length === 4 ? shape[1]! : shape.at(-1)!));
+          return output(model, input, this.context.source.cols, true).features.map(({ shape }) =>
+            shape.length === 4 ? shape[1]! : shape.at(-1)!,
+          );
         }),
       );
     } finally {
