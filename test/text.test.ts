@@ -3,7 +3,6 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openData } from '../src/distill/data_source.js';
 import { openText, type TextSource } from '../src/distill/data_text.js';
 import { readVocabulary } from '../src/teachers/vocabulary.js';
 import { makeSequences, readCorpus, readTokenizer, splitCorpus, trainBpe, type CorpusFile } from '../src/text/index.js';
@@ -170,33 +169,33 @@ describe('text data', () => {
   });
 
   it('gives rows of tokens and what follows each', () => {
-    expect([source.trainRows, source.testRows, source.logitRows, source.classes]).toEqual([200, 100, 32, 512]);
-    const { input, labels } = source.trainBatches()(Int32Array.from([5, 0, 5]), 1);
+    expect([source.trainRows, source.testRows, source.rowsEach, source.cols]).toEqual([200, 100, 32, 512]);
+    const { input, labels } = source.batch([5, 0, 5]);
     expect(input.shape).toEqual([3, 32]);
     expect(input.dtype).toBe('int32');
     const ids = input.data as Int32Array;
     expect([...ids.subarray(1, 32)]).toEqual([...labels.subarray(0, 31)]);
     expect([...ids.subarray(0, 32)]).toEqual([...ids.subarray(64, 96)]);
-    expect([...ids.subarray(0, 32)]).toEqual([...(source.trainRowsFrom(5, 1).input.data as Int32Array)]);
-    expect(() => source.trainBatches()(Int32Array.from([200]), 1)).toThrow('rows must be in [0, 199]');
-    expect(() => source.trainBatches({ shift: 1 })).toThrow('shift must be 0');
+    expect([...ids.subarray(0, 32)]).toEqual([...(source.batch([5]).input.data as Int32Array)]);
+    expect(() => source.batch([200])).toThrow('rows must be in [0, 199]');
+    expect(() => source.batch([0], 1, 1)).toThrow('shift must be 0');
     input.dispose();
   });
 
   it('counts the bytes of the test labels', () => {
-    const { labels } = source.testRowsFrom(0, source.testRows);
-    expect(source.bytesPerToken).toBeCloseTo(source.tokenizer.decodeBytes(labels).length / labels.length, 12);
+    const { labels } = source.test(0, source.testRows);
+    expect(source.testBytes).toBe(source.tokenizer.decodeBytes(labels).length);
   });
 
   it('is the same again, and a sample of all domains', async () => {
-    const again = await openData(
+    const again = await openText(
       { format: 'text', corpus: 'typescript', vocabulary: 512, context: 32, trainTokens: 6400, testTokens: 3200 },
       { device: 'cpu' },
     );
-    expect(again.inputHash).toBe(source.inputHash);
-    const { names, train } = source.domains!;
-    expect(names).toEqual(['compiler', 'dom', 'es', 'node']);
-    for (const d of [0, 1, 2, 3]) expect(train.filter((domain) => domain === d).length).toBeGreaterThan(5);
+    expect(again.hash()).toBe(source.hash());
+    const { domains, train } = source;
+    expect(domains).toEqual(['compiler', 'dom', 'es', 'node']);
+    for (const d of [0, 1, 2, 3]) expect(train.domains.filter((domain) => domain === d).length).toBeGreaterThan(5);
     await source.save(folder);
     expect(readFileSync(join(folder, 'tokenizer.json'), 'utf8')).toBe(`${JSON.stringify(source.tokenizer)}\n`);
   });

@@ -1,15 +1,14 @@
 // Text as the data of a recipe: a tokenizer learned from the training part, and rows of tokens.
 import { dirname, join, resolve } from 'node:path';
 import type { Device } from '../device.js';
-import { kindError, phrase, valueError } from '../errors.js';
+import { phrase, valueError } from '../errors.js';
 import { checkWhole } from '../check.js';
 import { hashOf } from '../cache/index.js';
 import { makeSequences, type Sequences } from '../text/sequences.js';
 import { readCorpus, splitCorpus } from '../text/corpus.js';
 import { trainBpe } from '../text/train_bpe.js';
 import type { BpeTokenizer } from '../text/bpe.js';
-import { tensor } from '../tensor.js';
-import type { DataBatch, DataSource } from './data_source.js';
+import { tensor, type Tensor } from '../tensor.js';
 
 /** `data` of a recipe for language models. */
 export interface TextSpec {
@@ -29,11 +28,36 @@ export interface TextSpec {
   domains?: string[];
 }
 
-/** A source of text, with its tokenizer. */
-export interface TextSource extends DataSource {
+/** Rows of tokens in the order of a run's batches: what stages read, in the shape of a pipeline's data source. */
+export interface TextSource {
+  readonly kind: 'text';
+  /** Sequences. */
+  readonly trainRows: number;
+  readonly testRows: number;
+  /** Rows of logits of one sequence: the context. */
+  readonly rowsEach: number;
+  /** The vocabulary. */
+  readonly cols: number;
+  /** [context] */
+  readonly inputShape: readonly number[];
+  /** Bytes that all test labels together stand for: bits per byte = their summed NLL / (ln 2 · testBytes). */
+  readonly testBytes: number;
   readonly tokenizer: BpeTokenizer;
   readonly train: Sequences;
-  readonly test: Sequences;
+  readonly tests: Sequences;
+  /** Names of the domains; `train.domains` and `tests.domains` say which row belongs to which. */
+  readonly domains: readonly string[];
+  /** int32 [rows, context] and the token after each; the input is the caller's to dispose. A row's tokens never move: seed and shift (0) change nothing. */
+  batch(rows: ArrayLike<number>, seed?: number, shift?: number): { input: Tensor; labels: Int32Array };
+  /** Consecutive test rows. */
+  test(from: number, count: number): { input: Tensor; labels: Int32Array };
+  /** Fingerprint of the training rows, for files of targets. */
+  hash(): string;
+  /** Facts for a report: names and values. */
+  describe(): [string, string][];
+  /** Writes what belongs to a run beside its results: tokenizer.json. */
+  save(folder: string): Promise<void>;
+  dispose(): void;
 }
 
 // The order of rows is part of the data, not of a run: every seed sees the same rows.
@@ -73,13 +97,13 @@ export async function openText(spec: TextSpec, { device, recipePath }: { device:
 export function textSource(
   tokenizer: BpeTokenizer,
   train: Sequences,
-  test: Sequences,
+  tests: Sequences,
   domains: readonly string[],
   device: Device,
 ): TextSource {
   const { context } = train;
   let hash: string | undefined;
-  const batch = (from: Sequences, rows: ArrayLike<number>): DataBatch => {
+  const chosen = (from: Sequences, rows: ArrayLike<number>) => {
     const inputs = new Int32Array(rows.length * context);
     const labels = new Int32Array(rows.length * context);
     for (let i = 0; i < rows.length; i++) {
@@ -91,33 +115,35 @@ export function textSource(
     }
     return { input: tensor(inputs, { shape: [rows.length, context], device }), labels };
   };
-  const consecutive = (from: number, count: number) => Int32Array.from({ length: count }, (_, i) => from + i);
-  const bytesPerToken = test.labelBytes / (test.rows * context);
   const count = (n: number) => n.toLocaleString('en-US');
   return {
-    format: 'text',
+    kind: 'text',
+    trainRows: train.rows,
+    testRows: tests.rows,
+    rowsEach: context,
+    cols: tokenizer.size,
+    inputShape: [context],
+    testBytes: tests.labelBytes,
     tokenizer,
     train,
-    test,
-    trainRows: train.rows,
-    testRows: test.rows,
-    logitRows: context,
-    classes: tokenizer.size,
-    inputShape: [context],
-    bytesPerToken,
-    domains: { names: domains, train: train.domains, test: test.domains },
-    get inputHash() {
-      return (hash ??= hashOf(train.tokens));
+    tests,
+    domains,
+    batch: (rows, _seed, shift = 0) => {
+      if (shift !== 0) throw valueError('train on text', 'shift must be 0: it moves images', shift);
+      return chosen(train, rows);
     },
-    trainBatches: ({ shift = 0 } = {}) => {
-      if (shift !== 0) throw kindError('train on text', 'shift must be 0: it moves images', shift);
-      return (rows) => batch(train, rows);
-    },
-    trainRowsFrom: (from, rows) => batch(train, consecutive(from, rows)),
-    testRowsFrom: (from, rows) => batch(test, consecutive(from, rows)),
+    test: (from, rows) =>
+      chosen(
+        tests,
+        Int32Array.from({ length: rows }, (_, i) => from + i),
+      ),
+    hash: () => (hash ??= hashOf(train.tokens)),
     describe: () => [
-      ['Text', `${count(train.rows * context)} training and ${count(test.rows * context)} test tokens in rows of ${context}`],
-      ['Vocabulary', `${count(tokenizer.size)} byte-level BPE tokens; ${bytesPerToken.toFixed(2)} bytes a token in the test rows`],
+      ['Text', `${count(train.rows * context)} training and ${count(tests.rows * context)} test tokens in rows of ${context}`],
+      [
+        'Vocabulary',
+        `${count(tokenizer.size)} byte-level BPE tokens; ${(tests.labelBytes / (tests.rows * context)).toFixed(2)} bytes a token in the test rows`,
+      ],
       ['Domains', domains.join(', ')],
     ],
     save: (folder) => tokenizer.save(join(folder, 'tokenizer.json')),
