@@ -30,5 +30,6 @@ export { readSafetensors, writeSafetensors, type SafetensorsFile, type StoredTen
 export * as nn from './nn/index.js';
 export * as optim from './optim/index.js';
 export * as prune from './prune/index.js';
+export * as text from './text/index.js';
 export * as distill from './distill/index.js';
 export * as raw from './raw.js';

@@ -134,7 +134,7 @@ export type CodeList =
   | 'scan'
   | 'sample_method'
   | 'label_function'
-  | 'pool'
+  | 'pool_function'
   | 'divergence';
 
 export interface Native {

@@ -245,6 +245,47 @@ function matmulCase(m: number, n: number, k: number, transposeA: number, transpo
   };
 }
 
+/** Attention and its gradient; more queries than warps of the grid use shared memory again. */
+function attentionCase(batch: number, tokens: number, heads: number, head_width: number, causal: number): Case {
+  return {
+    name: `attention ${batch}x${tokens}, ${heads} heads of ${head_width}, causal ${causal}`,
+    run: () => {
+      const size = batch * tokens * heads * head_width;
+      const shape = { batch, tokens, heads, head_width, causal, scale: 0.7 };
+      const qkv = normals(12, 3 * size);
+      const [y, log_sums] = call('attention', { qkv, y: empty(size), log_sums: empty(batch * tokens * heads), ...shape }, [
+        'y',
+        'log_sums',
+      ]);
+      const given = { qkv, y: y!, log_sums: log_sums!, gradient_y: normals(13, size), gradient_qkv: empty(3 * size), ...shape };
+      return [y!, log_sums!, ...call('attention_backward', given, ['gradient_qkv'])];
+    },
+  };
+}
+
+/** Layer norm with and without a mean, and its gradient. */
+function normCase(rows: number, cols: number, isCentred: boolean): Case {
+  return {
+    name: `layer_norm ${rows}x${cols}, mean ${isCentred}`,
+    run: () => {
+      const [x, weight] = [normals(14, rows * cols), normals(15, cols)];
+      const forward = { x, weight, bias: null, y: empty(x.length), mean: isCentred ? empty(rows) : null, inverse_deviation: empty(rows) };
+      const outputs = isCentred ? ['y', 'inverse_deviation', 'mean'] : ['y', 'inverse_deviation'];
+      const [y, inverse_deviation, mean = null] = call('layer_norm', { ...forward, rows, cols, epsilon: 1e-5 }, outputs);
+      const gradients = { gradient_y: normals(16, x.length), gradient_x: empty(x.length), scaled: empty(x.length) };
+      const given = { x, weight, mean, inverse_deviation: inverse_deviation!, ...gradients, rows, cols };
+      return [y!, inverse_deviation!, ...call('layer_norm_backward', given, ['gradient_x', 'scaled'])];
+    },
+  };
+}
+
+function transposeCase(batch: number, rows: number, cols: number): Case {
+  return {
+    name: `transpose ${batch}x${rows}x${cols}`,
+    run: () => call('transpose', { x: normals(17, batch * rows * cols), y: empty(batch * rows * cols), batch, rows, cols }, ['y']),
+  };
+}
+
 /** Sorting, running results and their gradients, and adding into columns. */
 function columnsCase(rows: number, cols: number): Case {
   return {
@@ -323,6 +364,13 @@ const cases: Case[] = !isBuilt
       matmulCase(70, 65, 130, 0, 0),
       matmulCase(33, 40, 70, 0, 1),
       matmulCase(33, 40, 70, 1, 0),
+      attentionCase(2, 5, 2, 40, 1),
+      attentionCase(1, 70, 1, 3, 0),
+      attentionCase(30, 20, 2, 2, 1),
+      ...[7, 1030].flatMap((cols) => [normCase(9, cols, true), normCase(9, cols, false)]),
+      normCase(70, 1027, true),
+      transposeCase(2, 40, 33),
+      transposeCase(140, 3, 2),
     ];
 
 function same(a: Data[], b: Data[]): boolean {

@@ -329,13 +329,13 @@ describe('steps', () => {
 
   it('2:4 leaves layers whose inputs do not divide, and says so', () => {
     const model = perceptron(12, 6, 4);
-    const structure = { kind: 'n_of_m', n: 2, m: 4 } as const;
+    const structure = { n: 2, m: 4 };
     const { masks, report } = prune.pruneStep(model, { structure });
     expect(report.skipped).toEqual(['layers.2.weight']);
     expect(zeros(masks.get('layers.0.weight')!)).toBe(36);
     expect(report).toMatchObject({ before: 96, after: 60, nonZero: { before: 106, after: 70 } });
     expect(() => prune.pruneStep(model, { structure, sparsity: 0.5 })).toThrow(/sparsity must be left out/);
-    expect(() => prune.pruneStep(model, { structure: { kind: 'n_of_m', n: 2, m: 5 } })).toThrow(/a multiple of m = 5 inputs: none has/);
+    expect(() => prune.pruneStep(model, { structure: { n: 2, m: 5 } })).toThrow(/a multiple of m = 5 inputs: none has/);
   });
 
   it.each(['sgd', 'adamw'] as const)('pruned weights are exactly 0 through steps of %s, saved and resumed', (kind) => {

@@ -622,6 +622,24 @@ export interface UnaryReference {
   domain: [number, number];
 }
 
+/** The normal distribution's mass beyond z >= 0: a series of positive terms for small z, a continued fraction for large. */
+export function normalTail(z: number): number {
+  if (!(z >= 0)) return NaN;
+  const density = Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI);
+  if (z > 3.5) {
+    let fraction = z;
+    for (let n = 200; n > 0; n--) fraction = z + n / fraction;
+    return z === Infinity ? 0 : density / fraction;
+  }
+  let term = z;
+  let sum = z;
+  for (let n = 1; n < 100; n++) {
+    term *= (z * z) / (2 * n + 1);
+    sum += term;
+  }
+  return 0.5 - density * sum;
+}
+
 export const unary: Record<string, UnaryReference> = {
   copy: { forward: (x) => x, slope: () => 1, domain: [-5, 5] },
   neg: { forward: (x) => -x, slope: () => -1, domain: [-5, 5] },
@@ -645,6 +663,16 @@ export const unary: Record<string, UnaryReference> = {
     forward: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
     slope: (x) => 1 / (1 + Math.exp(-x)),
     domain: [-20, 20],
+  },
+  silu: {
+    forward: (x) => (x === -Infinity ? 0 : x / (1 + Math.exp(-x))),
+    slope: (x) => (1 + x * (1 - 1 / (1 + Math.exp(-x)))) / (1 + Math.exp(-x)),
+    domain: [-20, 20],
+  },
+  gelu: {
+    forward: (x) => (x < 0 ? (x === -Infinity ? 0 : x * normalTail(-x)) : x * (1 - normalTail(x))),
+    slope: (x) => (x < 0 ? normalTail(-x) : 1 - normalTail(x)) + (x * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI),
+    domain: [-12, 12],
   },
   finite_or_zero: { forward: (x) => (Number.isFinite(x) ? x : 0), slope: () => 1, domain: [-5, 5] },
 };

@@ -3,6 +3,7 @@ export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverri
 export { Interrupted, runRecipe, type RunOptions } from './run.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
+export { biasVariance, type BiasVariance } from './bias_variance.js';
 export {
   accuracy,
   agreement,
@@ -32,3 +33,12 @@ export { magnitudeMasks } from '../prune/masks.js';
 export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
 export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';
+export { openText, type TextSource, type TextSpec } from './data_text.js';
+export {
+  openRecording,
+  recordTargets,
+  type OpenRecording,
+  type Recording,
+  type RecordingOptions,
+  type RecordingSpec,
+} from './recording.js';

@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises';
 import type { ErrorObject, ValidateFunction } from 'ajv';
 import schema from '../../recipes/recipe.schema.json' with { type: 'json' };
 import { kindError, nearest } from '../errors.js';
+import { checkTarget } from './stage_loss/check.js';
+import type { TargetSpec } from './stage_loss/spec.js';
 
 export interface Recipe {
   name: string;
@@ -49,9 +51,7 @@ export interface TrainingSpec {
   shift: number;
 }
 
-export type TargetSpec =
-  | { kind: 'labels'; labelSmoothing: number }
-  | { kind: 'captured'; from: string; divergence: 'forward_kl'; residual: 'renormalize' | 'truncate' | 'tail_bucket'; hardWeight: number };
+export type { TargetSpec };
 
 export interface TrainStage {
   kind: 'train';
@@ -256,8 +256,9 @@ function plain({ keyword, params, message }: ErrorObject): string {
 }
 
 function tagValues(error: ErrorObject): string[] {
-  const branches = (error.parentSchema?.['oneOf'] ?? []) as { properties: { kind: { const: string } } }[];
-  return branches.map((branch) => branch.properties.kind.const);
+  const { tag } = error.params as { tag: string };
+  const branches = (error.parentSchema?.['oneOf'] ?? []) as { properties: Record<string, { const?: string; enum?: string[] }> }[];
+  return branches.flatMap(({ properties }) => properties[tag]!.enum ?? [properties[tag]!.const!]);
 }
 
 // What a JSON schema cannot say: names that must exist, and in which order.
@@ -301,7 +302,14 @@ function checkReferences(recipe: Recipe, what: string): void {
         `${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${stage.training.shift}`,
       );
     }
-    if (stage.kind !== 'capture' && stage.target.kind === 'captured') named('target.from', stage.target.from, ['capture']);
+    if (stage.kind !== 'capture') {
+      checkTarget(stage.target, {
+        at,
+        refuse,
+        teacher: (field, name) => void named(field, name, ['train', 'prune']),
+        capture: (field, name) => (named(field, name, ['capture']), { isSampled: false }),
+      });
+    }
     earlier.set(stage.name, stage);
   });
   for (const name of Object.keys(recipe.quick?.models ?? {})) {

@@ -2,7 +2,7 @@
 import type { KeptSpreads } from '../cache/summary.js';
 import type { Evaluation } from './metrics.js';
 import { meanAndDeviation } from './metrics.js';
-import type { Recipe } from './recipe.js';
+import type { Recipe, TargetSpec } from './recipe.js';
 
 /** One point of a learning curve, measured on the test rows. */
 export interface CurvePoint {
@@ -26,7 +26,7 @@ export interface ModelResult {
   seed: number;
   /** Whether the stage runs once or for each seed. */
   once: boolean;
-  target: 'labels' | 'captured';
+  target: TargetSpec['kind'];
   parameters: number;
   nonZero: number;
   /** Share of the weights (biases not counted) that is zero. */

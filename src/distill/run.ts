@@ -2,15 +2,14 @@
 import { readFile, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { devices, info, setDevice, type Device, type DeviceChoice } from '../device.js';
-import { kindError, LimbeckError } from '../errors.js';
+import { kindError, LimbeckError, notAvailable } from '../errors.js';
 import { noGrad, tidy } from '../autograd.js';
 import { packageVersion } from '../native.js';
 import { KeptCounter } from '../cache/summary.js';
-import { crossEntropy, kdLoss } from '../losses/index.js';
 import type { Sequential } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
 import { readSafetensors, writeSafetensors, type StoredTensor } from '../safetensors.js';
-import { captureTopK, loadTargets, saveTargets, SparseTarget, sparseTarget } from '../targets/index.js';
+import { captureTopK, loadTargets, saveTargets, sparseTarget, type DenseTarget, type SparseTarget } from '../targets/index.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { findings } from '../report/findings.js';
 import { reportPage } from '../report/report.js';
@@ -30,6 +29,7 @@ import {
   type TrainStage,
 } from './recipe.js';
 import { summarize, type CaptureResult, type Machine, type ModelResult, type Results } from './results.js';
+import { stageLoss, type CapturedTargets } from './stage_loss/index.js';
 import { Trainer, stepsPerEpoch, type BatchLoss } from './trainer.js';
 
 export interface RunOptions {
@@ -543,22 +543,36 @@ class Run {
 
   /** The loss that a stage trains by. */
   private batchLoss(spec: TargetSpec): { of: BatchLoss; dispose(): void } {
-    const { labels } = this.data.train;
-    const labelsOf = (rows: Int32Array) => Int32Array.from(rows, (row) => labels[row]!);
-    if (spec.kind === 'labels') {
-      const { labelSmoothing } = spec;
-      return { of: (logits, _, rows) => crossEntropy(logits, labelsOf(rows), { labelSmoothing }), dispose: () => undefined };
-    }
-    const capture = this.state.captures.find((each) => each.stage === spec.from)!;
-    const target = loadTargets(this.path(capture.file), { device: this.device });
-    if (!(target instanceof SparseTarget))
-      throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
-    const { residual, divergence, hardWeight } = spec;
-    const of: BatchLoss = (logits, batch, rows) => {
-      const hard = hardWeight > 0 ? { labels: labelsOf(rows), hardWeight } : {};
-      return kdLoss(logits, target.rows(batch), { divergence, residual, ...hard });
+    const { labels, rows: count } = this.data.train;
+    const files: (SparseTarget | DenseTarget)[] = [];
+    const captured = (name: string): CapturedTargets => {
+      const { file } = this.state.captures.find((each) => each.stage === name)!;
+      const target = loadTargets(this.path(file), { device: this.device });
+      files.push(target);
+      return { rows: (rows) => target.rows(rows) };
     };
-    return { of, dispose: () => target.dispose() };
+    const loss = stageLoss({ spec, device: this.device, seed: 0, rows: count, cols: this.data.classes, captured });
+    const of: BatchLoss = (logits, _, rows) =>
+      loss.of(
+        { logits, features: [] },
+        {
+          rows,
+          labels: Int32Array.from(rows, (row) => labels[row]!),
+          step: 0,
+          steps: 1,
+          epoch: 0,
+          seed: 0,
+          input: this.trainInputs,
+          teacher: (name) => {
+            throw notAvailable('train a stage', `the live teacher "${name}"`);
+          },
+        },
+      );
+    const dispose = () => {
+      loss.dispose();
+      for (const file of files) file.dispose();
+    };
+    return { of, dispose };
   }
 
   // ---- the end

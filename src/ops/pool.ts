@@ -27,7 +27,7 @@ function runPool(action: string, name: 'max' | 'mean', input: unknown, options: 
   const shape = [images, channels, Math.floor((height - size) / stride) + 1, Math.floor((width - size) / stride) + 1];
   const out = emptyLike(x, action, shape);
   const places = name === 'max' ? empty(shape, 'int32', ordinalOf(x, action), action) : null;
-  const extents = [images * channels, height, width, size, stride, findCode('pool', name)] as const;
+  const extents = [images * channels, height, width, size, stride, findCode('pool_function', name)] as const;
   if (out.size > 0) kernel('pool', action)(handleOf(x, action), handleOf(out, action), handleOrNull(places, action), ...extents);
   return {
     out,

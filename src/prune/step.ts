@@ -14,9 +14,9 @@ import { keepParts } from './remove.js';
 /** Options of {@link pruneStep}. */
 export interface PruneOptions<B = Tensor> extends ImportanceOptions<B> {
   /**
-   * `'unstructured'` (default) and n of every m neighbours give masks; the others take parts out, so that the model gets smaller.
+   * `'unstructured'` (default) and `{ n, m }`, n of every m neighbours, give masks; the others take parts out: the model gets smaller.
    */
-  structure?: 'unstructured' | ({ kind: 'n_of_m' } & NOfM) | Structure;
+  structure?: 'unstructured' | NOfM | Structure;
   /** Share of the weights, or of the parts, that is gone afterwards, in [0, 1). Not for n of m, which says it itself. */
   sparsity?: number;
   /** `'global'`: over all layers together, the default for weights; `'layer'`: the same share of each, the default for parts. */
@@ -75,11 +75,7 @@ export function pruneStep<M extends Module, B = Tensor>(model: M, options: Prune
   return pruneParts(model, structure, options);
 }
 
-function pruneWeights<M extends Module, B>(
-  model: M,
-  structure: 'unstructured' | ({ kind: 'n_of_m' } & NOfM),
-  options: PruneOptions<B>,
-): Pruned<M> {
+function pruneWeights<M extends Module, B>(model: M, structure: 'unstructured' | NOfM, options: PruneOptions<B>): Pruned<M> {
   const { scope = 'global', earlier, sparsity } = options;
   const layers = prunableLayers(model, options.parameters);
   const before = parameterCount(model);
@@ -88,8 +84,7 @@ function pruneWeights<M extends Module, B>(
   const previous = names.map((name, l) => earlier?.get(name) ?? new Float32Array(layers[l]!.weight.size).fill(1));
   let scored = layers;
   if (structure !== 'unstructured') {
-    if (structure === null || structure.kind !== 'n_of_m')
-      throw kindError(action, "structure must be a name or { kind: 'n_of_m', n, m }", structure);
+    if (structure === null) throw kindError(action, 'structure must be a name or { n, m }', structure);
     checkNOfM(structure);
     if (sparsity !== undefined) throw valueError(action, 'sparsity must be left out for n of m, which says it', sparsity);
     scored = layers.filter(({ name, weight }) => weight.shape[1]! % structure.m === 0 || (skipped.push(name), false));

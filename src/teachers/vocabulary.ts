@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { checkOneOf, checkOptions, checkWhole } from '../check.js';
 import { kindError, LimbeckError, phrase, valueError } from '../errors.js';
+import { bytesOfLetters } from '../text/letters.js';
 
 const encodings = ['text', 'byte_level', 'sentencepiece'] as const;
 
@@ -99,17 +100,6 @@ export function vocabulary(
   }
   return new Vocabulary(ids, keys, size ?? largest + 1, ambiguous);
 }
-
-/** GPT-2's letter for each byte, turned round. */
-const bytesOfLetters: ReadonlyMap<string, number> = (() => {
-  const map = new Map<string, number>();
-  let others = 256;
-  for (let byte = 0; byte < 256; byte++) {
-    const isShown = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    map.set(String.fromCharCode(isShown ? byte : others++), byte);
-  }
-  return map;
-})();
 
 function keyOf(token: string, encoding: TokenEncoding): string {
   if (encoding === 'byte_level') {

@@ -11,9 +11,17 @@ function run<A extends Float32Array | Int32Array>(subject: Subject, x: A, indice
   });
 }
 
+function addBack(subject: Subject, x: Float32Array, indices: Int32Array, rows: number, cols: number): Float32Array {
+  return withMemory(subject, (memory) => {
+    const y = memory.output(Float32Array, rows * cols);
+    kernel(subject, 'add_rows', memory.input(x), memory.input(indices), y, rows, cols, indices.length);
+    return memory.read(y);
+  });
+}
+
 export const gather_rows: CaseFile = {
   op: 'gather_rows',
-  kernels: ['gather_rows'],
+  kernels: ['gather_rows', 'add_rows'],
   checks: [
     {
       name: 'float32 and int32, every width, repeated rows',
@@ -45,6 +53,33 @@ export const gather_rows: CaseFile = {
             expectTrue('NaN where there is no row', Number.isNaN(y[2]) && Number.isNaN(y[3]) && Number.isFinite(y[4]));
           }
         }
+      },
+    },
+    {
+      name: 'added back by index, in order; rows that nothing names are 0',
+      run(subject) {
+        for (const [rows, cols, count] of [
+          [1, 1, 1],
+          [5, 3, 9],
+          [40, 33, 64],
+          [7, 300, 20],
+          [3, 4, 0],
+        ] as const) {
+          const x = normals(rows, count * cols);
+          const indices = integers(count, count, 0, rows);
+          const expected = new Float32Array(rows * cols);
+          indices.forEach((row, i) => {
+            for (let c = 0; c < cols; c++) expected[row * cols + c]! += x[i * cols + c] as number;
+          });
+          expectSameBits(`${rows}×${cols}, ${count}`, addBack(subject, x, indices, rows, cols), expected);
+        }
+        const call = (): Float32Array => addBack(subject, normals(1, 4), Int32Array.of(0, 7), 3, 2);
+        if (subject.device === 'cpu') expectThrows('outside', call, RangeError, /indices must be in \[0, 3\)/);
+        else
+          expectTrue(
+            'outside: added nowhere',
+            call().every((v, i) => (i < 2 ? v !== 0 : v === 0)),
+          );
       },
     },
     {

@@ -2,11 +2,13 @@
 import type { CaseFile } from '../subject.js';
 import { adamw } from './adamw.js';
 import { adaptive_kl } from './adaptive_kl.js';
+import { attention } from './attention.js';
 import { argsort } from './argsort.js';
 import { batch_losses } from './batch_losses.js';
 import { bild_loss } from './bild.js';
 import { binary } from './binary.js';
 import { capture_top_k } from './capture_top_k.js';
+import { convolution } from './convolution.js';
 import { dkd_loss } from './dkd.js';
 import { dropout } from './dropout.js';
 import { feature_losses } from './feature_losses.js';
@@ -18,6 +20,7 @@ import { half_types } from './half_types.js';
 import { jensen_shannon } from './jensen_shannon.js';
 import { kd_loss } from './kd_loss.js';
 import { label_target } from './label_target.js';
+import { layer_norm } from './layer_norm.js';
 import { linear_kd_loss } from './linear_kd_loss.js';
 import { logit_losses } from './logit_losses.js';
 import { matmul } from './matmul.js';
@@ -63,6 +66,9 @@ export const cases: CaseFile[] = [
   reduce,
   dropout,
   gather_rows,
+  layer_norm,
+  attention,
+  convolution,
   fill,
   sgd,
   adamw,
