@@ -1,23 +1,29 @@
-// The layers of a perceptron: Linear, ReLU, Dropout, Sequential.
-import { keep } from '../autograd.js';
-import { checkBoolean, checkOptions, checkWhole } from '../check.js';
+// The layers that most models are made of: Linear, Embedding, Dropout, and those without parameters.
+import { checkBoolean, checkOptions, checkPositive, checkRows, checkTensor, checkWhole } from '../check.js';
 import type { Device } from '../device.js';
-import { kindError, phrase, valueError } from '../errors.js';
-import { fillUniform, freshSeed } from '../random.js';
-import { tensor, type Tensor } from '../tensor.js';
-import { dropout, linear, relu } from '../ops/index.js';
+import { kindError, phrase, shapeText, valueError } from '../errors.js';
+import { freshSeed } from '../random.js';
+import type { Tensor } from '../tensor.js';
+import { add, dropout, embedding, gelu, linear, relu, silu, tanh } from '../ops/index.js';
 import { Module } from './module.js';
+import { constantParameter, normalParameter, uniformParameter } from './parameters.js';
 import { deriveSeed } from './seed.js';
 
+/** Options of {@link Linear}. */
 export interface LinearOptions {
   /** Default true. */
   bias?: boolean;
+  /** Weights from N(0, deviation²) and a bias of 0. Default: Kaiming-uniform weights. */
+  deviation?: number;
   /** Same seed, same weights, on every device. Default: a fresh one. */
   seed?: number;
   device?: Device;
 }
 
-/** y = x·Wᵀ + b, W [outputs, inputs]; Kaiming-uniform weights: U(−√(6/inputs), √(6/inputs)), b = U(−1/√inputs, 1/√inputs). */
+/**
+ * y = x·Wᵀ + b over the last dimension: x [..., inputs], W [outputs, inputs], y [..., outputs]. Weights begin Kaiming-uniform:
+ * W = U(−√(6/inputs), √(6/inputs)), b = U(−1/√inputs, 1/√inputs).
+ */
 export class Linear extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor | null;
@@ -25,12 +31,19 @@ export class Linear extends Module {
   constructor(inputs: number, outputs: number, options?: LinearOptions) {
     super();
     const action = 'make a Linear';
-    const { bias = true, seed = freshSeed(), device } = checkOptions(action, options, ['bias', 'seed', 'device']);
+    const { bias = true, deviation, seed = freshSeed(), device } = checkOptions(action, options, ['bias', 'deviation', 'seed', 'device']);
     checkWhole(action, 'inputs', inputs, 1, 2 ** 31);
     checkWhole(action, 'outputs', outputs, 1, 2 ** 31);
     checkBoolean(action, 'bias', bias);
-    this.weight = uniformParameter([outputs, inputs], Math.sqrt(6 / inputs), deriveSeed(seed, 'weight'), device);
-    this.bias = bias ? uniformParameter([outputs], 1 / Math.sqrt(inputs), deriveSeed(seed, 'bias'), device) : null;
+    const shape = [outputs, inputs];
+    if (deviation !== undefined) {
+      checkPositive(action, 'deviation', deviation);
+      this.weight = normalParameter(shape, deviation, deriveSeed(seed, 'weight'), device);
+      this.bias = bias ? constantParameter([outputs], 0, device) : null;
+    } else {
+      this.weight = uniformParameter(shape, Math.sqrt(6 / inputs), deriveSeed(seed, 'weight'), device);
+      this.bias = bias ? uniformParameter([outputs], 1 / Math.sqrt(inputs), deriveSeed(seed, 'bias'), device) : null;
+    }
   }
 
   override forward(x: Tensor): Tensor {
@@ -38,17 +51,59 @@ export class Linear extends Module {
   }
 }
 
-function uniformParameter(shape: readonly number[], bound: number, seed: number, device: Device | undefined): Tensor {
-  const values = new Float32Array(shape.reduce((product, extent) => product * extent, 1));
-  fillUniform(values, seed);
-  for (let i = 0; i < values.length; i++) values[i] = (2 * values[i]! - 1) * bound;
-  return keep(tensor(values, { shape, device, requiresGrad: true }));
+/** Options of {@link Embedding}. */
+export interface EmbeddingOptions {
+  /** Standard deviation of the weights at the beginning. Default 0.02. */
+  deviation?: number;
+  /** Same seed, same weights, on every device. Default: a fresh one. */
+  seed?: number;
+  device?: Device;
+}
+
+/** Row W[id] for each id: ids int32 of any shape with values in [0, count), W [count, width], result [...ids, width]. W begins as N(0, 0.02²). */
+export class Embedding extends Module {
+  readonly weight: Tensor;
+
+  constructor(count: number, width: number, options?: EmbeddingOptions) {
+    super();
+    const action = 'make an Embedding';
+    const { deviation = 0.02, seed = freshSeed(), device } = checkOptions(action, options, ['deviation', 'seed', 'device']);
+    checkWhole(action, 'count', count, 1, 2 ** 31);
+    checkWhole(action, 'width', width, 1, 2 ** 31);
+    checkPositive(action, 'deviation', deviation);
+    this.weight = normalParameter([count, width], deviation, deriveSeed(seed, 'weight'), device);
+  }
+
+  override forward(ids: Tensor): Tensor {
+    return embedding(this.weight, ids);
+  }
 }
 
 /** max(x, 0). */
 export class ReLU extends Module {
   override forward(x: Tensor): Tensor {
     return relu(x);
+  }
+}
+
+/** x·Φ(x), the exact form: see {@link gelu}. */
+export class GELU extends Module {
+  override forward(x: Tensor): Tensor {
+    return gelu(x);
+  }
+}
+
+/** x·σ(x): see {@link silu}. */
+export class SiLU extends Module {
+  override forward(x: Tensor): Tensor {
+    return silu(x);
+  }
+}
+
+/** Hyperbolic tangent. */
+export class Tanh extends Module {
+  override forward(x: Tensor): Tensor {
+    return tanh(x);
   }
 }
 
@@ -78,19 +133,66 @@ export class Dropout extends Module {
   }
 }
 
+/** All dimensions but the first as one: [n, ...] to [n, product of the rest]. */
+export class Flatten extends Module {
+  override forward(x: Tensor): Tensor {
+    const action = 'compute a Flatten';
+    checkTensor(action, 'x', x);
+    if (x.shape.length < 2) throw valueError(action, 'x must have at least two dimensions', phrase(`its shape is ${shapeText(x.shape)}`));
+    return x.reshape([x.shape[0]!, x.shape.slice(1).reduce((product, extent) => product * extent, 1)]);
+  }
+}
+
 /** Modules one after the other. */
 export class Sequential extends Module {
   readonly layers: readonly Module[];
 
   constructor(...layers: Module[]) {
     super();
-    layers.forEach((layer, i) => {
-      if (!(layer instanceof Module)) throw kindError('make a Sequential', `layer ${i} must be a Module`, phrase('it is not'));
-    });
-    this.layers = layers;
+    this.layers = layers.map((layer, i) => checkModule('make a Sequential', `layer ${i}`, layer));
   }
 
   override forward(x: Tensor): Tensor {
     return this.layers.reduce((value, layer) => layer.forward(value), x);
   }
+}
+
+/** x + inner(x), or shortcut(x) + inner(x) where the shapes differ: He et al., "Deep Residual Learning", eq. 1 and 2. */
+export class Residual extends Module {
+  readonly inner: Module;
+  readonly shortcut: Module | null;
+
+  constructor(inner: Module, options?: { shortcut?: Module }) {
+    super();
+    const action = 'make a Residual';
+    const { shortcut } = checkOptions(action, options, ['shortcut']);
+    this.inner = checkModule(action, 'inner', inner);
+    this.shortcut = shortcut === undefined ? null : checkModule(action, 'shortcut', shortcut);
+  }
+
+  override forward(x: Tensor): Tensor {
+    const changed = this.inner.forward(x);
+    const kept = this.shortcut === null ? x : this.shortcut.forward(x);
+    if (shapeText(changed.shape) !== shapeText(kept.shape)) {
+      throw valueError(
+        'compute a Residual',
+        `the inner module must keep the shape ${shapeText(kept.shape)}`,
+        phrase(`it gives ${shapeText(changed.shape)}`),
+      );
+    }
+    return add(kept, changed);
+  }
+}
+
+export function checkModule(action: string, name: string, value: unknown): Module {
+  if (!(value instanceof Module)) throw kindError(action, `${name} must be a Module`, value);
+  return value;
+}
+
+/** The extent of the last dimension, where it is the one that a layer was made for. */
+export function checkWidth(action: string, x: unknown, width: number): Tensor {
+  const tensor = checkTensor(action, 'x', x);
+  const { cols } = checkRows(action, 'x', tensor);
+  if (cols !== width) throw valueError(action, `x must have ${width} columns`, phrase(`its shape is ${shapeText(tensor.shape)}`));
+  return tensor;
 }
