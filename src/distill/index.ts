@@ -39,3 +39,11 @@ export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
 export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';
 export { openText, type TextSource, type TextSpec } from './data_text.js';
+export {
+  openRecording,
+  recordTargets,
+  type OpenRecording,
+  type Recording,
+  type RecordingOptions,
+  type RecordingSpec,
+} from './recording.js';
