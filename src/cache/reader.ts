@@ -16,6 +16,7 @@ import {
   finishedName,
   openFile,
   readBytes,
+  readBytesSync,
   readHeader,
   readIndex,
   scanBlocks,
@@ -370,12 +371,49 @@ export class TargetCache {
   // ---- rows
 
   async #read(rowIds: ArrayLike<number>, options: CacheRowsOptions | undefined): Promise<SparseTarget> {
+    const ordinal = this.#ordinal(options);
+    const wanted = this.#wanted(rowIds);
+    const out = emptyRows(this.#settings, rowIds.length);
+    for (const [shard, blocks] of wanted) {
+      const order = [...blocks.keys()].sort((a, b) => a - b);
+      for (let at = 0; at < order.length;) {
+        const together = this.#together(shard, order, at);
+        decodeAll(shard, together, await this.#load(shard, together), blocks, out);
+        at += together.length;
+      }
+    }
+    return this.#target(out, rowIds.length, ordinal);
+  }
+
+  /** @internal As {@link gather}, on the spot: for loops that may not wait between two steps. */
+  gatherSync(rowIds: ArrayLike<number>, options?: CacheRowsOptions): SparseTarget {
+    const ordinal = this.#ordinal(options);
+    const wanted = this.#wanted(rowIds);
+    const out = emptyRows(this.#settings, rowIds.length);
+    for (const [shard, blocks] of wanted) {
+      const order = [...blocks.keys()].sort((a, b) => a - b);
+      for (let at = 0; at < order.length;) {
+        const together = this.#together(shard, order, at);
+        const held = this.#held(shard, together);
+        const { start, length } = extentOf(shard, together);
+        const loaded = held ?? this.#blocksOf(shard, together, readBytesSync(shard.path, shard.file, start, length));
+        decodeAll(shard, together, loaded, blocks, out);
+        at += together.length;
+      }
+    }
+    return this.#target(out, rowIds.length, ordinal);
+  }
+
+  #ordinal(options: CacheRowsOptions | undefined): number {
     this.#checkOpen();
     const { device } = checkOptions(action, options, ['device']);
-    const ordinal = parseDevice(action, device);
-    const count = rowIds.length;
-    const wanted = new Map<Shard, Map<number, { row: number; to: number }[]>>();
-    for (let i = 0; i < count; i++) {
+    return parseDevice(action, device);
+  }
+
+  /** Which rows of which blocks go where. */
+  #wanted(rowIds: ArrayLike<number>): Map<Shard, Wanted> {
+    const wanted = new Map<Shard, Wanted>();
+    for (let i = 0; i < rowIds.length; i++) {
       const { shard, block, row } = this.#find(rowIds[i], i);
       let blocks = wanted.get(shard);
       if (blocks === undefined) wanted.set(shard, (blocks = new Map()));
@@ -383,19 +421,11 @@ export class TargetCache {
       if (rows === undefined) blocks.set(block, [{ row, to: i }]);
       else rows.push({ row, to: i });
     }
+    return wanted;
+  }
+
+  #target(out: RowsOut, count: number, ordinal: number): SparseTarget {
     const settings = this.#settings;
-    const out = emptyRows(settings, count);
-    for (const [shard, blocks] of wanted) {
-      const order = [...blocks.keys()].sort((a, b) => a - b);
-      for (let at = 0; at < order.length;) {
-        const together = this.#together(shard, order, at);
-        const loaded = await this.#load(shard, together);
-        together.forEach((index, i) => {
-          for (const { row, to } of blocks.get(index)!) decode(shard, loaded[i]!, shard.places[index]!, row, out, to);
-        });
-        at += together.length;
-      }
-    }
     const made = (array: Float32Array, shape: number[]) => fromArray(array, 'float32', Object.freeze(shape), ordinal, action);
     const { k, kind } = settings;
     const values = made(out.values, [count, k]);
@@ -443,19 +473,24 @@ export class TargetCache {
 
   /** Blocks that lie side by side, from memory or the file. */
   async #load(shard: Shard, indices: readonly number[]): Promise<Block[]> {
-    if (indices.length === 1) {
-      const key = keyOf(shard, indices[0]!);
-      const held = this.#blocks.get(key);
-      if (held !== undefined) {
-        this.#blocks.delete(key);
-        this.#blocks.set(key, held);
-        return [held];
-      }
-    }
+    const held = this.#held(shard, indices);
+    if (held !== null) return held;
+    const { start, length } = extentOf(shard, indices);
+    return this.#blocksOf(shard, indices, await readBytes(shard.path, shard.file, start, length));
+  }
+
+  #held(shard: Shard, indices: readonly number[]): Block[] | null {
+    const key = keyOf(shard, indices[0]!);
+    const held = indices.length === 1 ? this.#blocks.get(key) : undefined;
+    if (held === undefined) return null;
+    this.#blocks.delete(key);
+    this.#blocks.set(key, held);
+    return [held];
+  }
+
+  #blocksOf(shard: Shard, indices: readonly number[], bytes: Buffer): Block[] {
     const places = indices.map((index) => shard.places[index]!);
     const start = places[0]!.offset;
-    const last = places[places.length - 1]!;
-    const bytes = await readBytes(shard.path, shard.file, start, last.offset + blockHeadBytes + last.bytes - start);
     return places.map((place, i) => {
       const from = place.offset - start;
       const contents = checkBlock(shard.path, place, bytes.subarray(from, from + blockHeadBytes + place.bytes));
@@ -480,6 +515,22 @@ export class TargetCache {
     this.#heldBytes -= costOf(this.#blocks.get(key)!);
     this.#blocks.delete(key);
   }
+}
+
+/** By block: its rows, and where they go. */
+type Wanted = Map<number, { row: number; to: number }[]>;
+
+/** Where blocks that lie side by side begin, and their bytes. */
+function extentOf(shard: Shard, indices: readonly number[]): { start: number; length: number } {
+  const start = shard.places[indices[0]!]!.offset;
+  const last = shard.places[indices[indices.length - 1]!]!;
+  return { start, length: last.offset + blockHeadBytes + last.bytes - start };
+}
+
+function decodeAll(shard: Shard, indices: readonly number[], loaded: readonly Block[], wanted: Wanted, out: RowsOut): void {
+  indices.forEach((index, i) => {
+    for (const { row, to } of wanted.get(index)!) decode(shard, loaded[i]!, shard.places[index]!, row, out, to);
+  });
 }
 
 const keyOf = (shard: Shard, block: number): string => `${shard.name} ${block}`;

@@ -1,4 +1,5 @@
 // A shard file: a header, blocks that each carry their checksum, and at the end an index of them. Nothing of it is believed before it is checked.
+import { readSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { LimbeckError } from '../errors.js';
@@ -110,6 +111,22 @@ export async function readBytes(path: string, file: FileHandle, position: number
   try {
     for (let done = 0; done < length;) {
       const { bytesRead } = await file.read(buffer, done, length - done, position + done);
+      if (bytesRead === 0)
+        throw badFile(path, `it must reach to byte ${position + length}`, `it ends at ${position + done}; it is truncated`);
+      done += bytesRead;
+    }
+  } catch (error) {
+    throw error instanceof LimbeckError ? error : fileError('read', path, 'the file must be readable', error);
+  }
+  return buffer;
+}
+
+/** As {@link readBytes}, on the spot. */
+export function readBytesSync(path: string, file: FileHandle, position: number, length: number): Buffer {
+  const buffer = Buffer.allocUnsafeSlow(length);
+  try {
+    for (let done = 0; done < length;) {
+      const bytesRead = readSync(file.fd, buffer, done, length - done, position + done);
       if (bytesRead === 0)
         throw badFile(path, `it must reach to byte ${position + length}`, `it ends at ${position + done}; it is truncated`);
       done += bytesRead;

@@ -1,8 +1,13 @@
 // Distillation pipelines: recipes, runs, metrics, pruning, and pages to look at.
-export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverrides, type StageSpec } from './recipe.js';
-export { Interrupted, runRecipe, type RunOptions } from './run.js';
+export { checkRecipe, loadRecipe, overrideRecipe, type RecipeOverrides } from './recipe.js';
+export type * from './spec.js';
+export { Interrupted, runRecipe, type CustomParts, type RecipeData, type RunOptions } from './run.js';
+export type { ModelMaker } from './build.js';
+export type { Batch, DataSource } from './source.js';
+export type { CapturedTargets, CustomTargets, StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './stage_loss/index.js';
+export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeSeries } from './probes/index.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
-export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
+export type { CaptureResult, CheckResult, CurvePoint, ModelResult, ProbeResult, Results, TableRow } from './results.js';
 export { biasVariance, type BiasVariance } from './bias_variance.js';
 export {
   accuracy,
@@ -34,3 +39,11 @@ export { readIdx, type IdxArray } from './idx.js';
 export { compareTokens, type Choice, type TokenComparison, type TokenRow } from '../report/tokens.js';
 export { textReport, type TextReportOptions, type TextReportWords } from '../report/text.js';
 export { openText, type TextSource, type TextSpec } from './data_text.js';
+export {
+  openRecording,
+  recordTargets,
+  type OpenRecording,
+  type Recording,
+  type RecordingOptions,
+  type RecordingSpec,
+} from './recording.js';
