@@ -176,12 +176,13 @@ async function methods(words: string[], flags: MethodsFlags): Promise<void> {
 }
 
 async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
-  const [{ loadRecipe, overrideRecipe }, { runRecipe, Interrupted }, { tableText }, { Progress }] = await Promise.all([
-    import('../distill/recipe.js'),
-    import('../distill/run.js'),
-    import('../distill/results.js'),
-    import('./progress.js'),
-  ]);
+  const [{ loadRecipe, overrideRecipe }, { runRecipe, Interrupted }, { checksText, tableText, valuesText }, { Progress }] =
+    await Promise.all([
+      import('../distill/recipe.js'),
+      import('../distill/run.js'),
+      import('../distill/results.js'),
+      import('./progress.js'),
+    ]);
   const recipe = overrideRecipe(await loadRecipe(recipePath), flags);
   if (flags.threads !== undefined) (await import('../device.js')).setThreads(flags.threads);
   const progress = new Progress(process.stderr);
@@ -205,8 +206,12 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
     };
     const { results, report } = await runRecipe(recipe, options);
     progress.clear();
-    process.stdout.write(`\n${tableText(results.table)}\n\n`);
+    if (results.table.length > 0) process.stdout.write(`\n${tableText(results.table)}\n\n`);
     for (const text of results.findings) process.stdout.write(`• ${text}\n`);
+    for (const { title, values } of results.probes ?? []) process.stdout.write(`${title}\n${valuesText(values)}\n`);
+    const checks = results.checks ?? [];
+    if (checks.length > 0) process.stdout.write(`\n${checksText(checks)}\n`);
+    if (checks.some(({ passed }) => !passed)) process.exitCode = 1;
     process.stdout.write(`\n${results.seconds.toFixed(0)} s in all. Report: ${shortPath(report)}\n`);
   } catch (error) {
     progress.clear();

@@ -6,10 +6,10 @@ import { deriveSeed } from '../nn/seed.js';
 import { gatherRows } from '../ops/index.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { magnitudeMasks } from '../prune/masks.js';
-import type { ModelSpec } from './recipe.js';
+import type { MlpSpec } from './recipe.js';
 
 /** A perceptron; the same spec, sizes and seed give the same weights. */
-export function buildModel(spec: ModelSpec, inputs: number, classes: number, seed: number, device: Device): Sequential {
+export function buildModel(spec: Omit<MlpSpec, 'kind'>, inputs: number, classes: number, seed: number, device: Device): Sequential {
   const layers: Module[] = [];
   const dropout = (probability: number) => {
     if (probability > 0) layers.push(new Dropout(probability, { seed: deriveSeed(seed, 'dropout', layers.length) }));
