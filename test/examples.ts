@@ -37,6 +37,7 @@ const modules: Record<string, () => object | Promise<object>> = {
   'limbeck/raw': () => raw,
   'limbeck/teachers': () => import('../src/teachers/index.js'),
   'limbeck/teachers/onnx': () => import('../src/teachers/onnx.js'),
+  'limbeck/onnx': () => import('../src/onnx/index.js'),
   'limbeck/tfjs': () => import('../src/adapters/tfjs.js'),
   'limbeck/jax': () => import('../src/adapters/jax.js'),
 };

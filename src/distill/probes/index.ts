@@ -1,12 +1,19 @@
 // The probes by name, and the check of their options.
 import { nearest } from '../../errors.js';
 import { hintonGradient } from './hinton_gradient.js';
+import { kernelToy } from './kernel_toy.js';
+import { recursionExact } from './recursion_exact.js';
+import { sampledUnbiased } from './sampled_unbiased.js';
+import { softeningAxioms } from './softening_axioms.js';
+import { softeningEquivalence } from './softening_equivalence.js';
 import type { Probe, ProbeContext, ProbeOptions, ProbeResult } from './types.js';
 
 export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeResult, ProbeSeries } from './types.js';
 
 /** All probes there are, by name. */
-export const probes: Readonly<Record<string, Probe>> = Object.fromEntries([hintonGradient].map((probe) => [probe.name, probe]));
+export const probes: Readonly<Record<string, Probe>> = Object.fromEntries(
+  [hintonGradient, kernelToy, recursionExact, sampledUnbiased, softeningAxioms, softeningEquivalence].map((probe) => [probe.name, probe]),
+);
 
 /**
  * A probe's options with its defaults filled in.
