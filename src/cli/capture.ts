@@ -8,7 +8,6 @@ import { TargetCacheWriter } from '../cache/writer.js';
 import { setDevice, type Device } from '../device.js';
 import { loadModel, output } from '../distill/build.js';
 import { shortPath } from '../distill/files.js';
-import { rowsFrom } from '../distill/model.js';
 import { openSource } from '../distill/open_source.js';
 import { checkRecipe, loadRecipe, type CaptureStage, type Recipe } from '../distill/recipe.js';
 import { count, type ModelResult } from '../distill/results.js';
@@ -17,7 +16,8 @@ import { badFile, fileError } from '../safetensors.js';
 import { captureTopK } from '../targets/capture.js';
 import { sampleTarget, type SampleMethod } from '../targets/sample.js';
 import type { SparseTarget } from '../targets/target.js';
-import type { Tensor } from '../tensor.js';
+import { gatherRows } from '../ops/index.js';
+import { tensor, type Tensor } from '../tensor.js';
 import { openLogits, type LogitsSource } from './logits.js';
 import { RowProgress } from './row-progress.js';
 
@@ -166,7 +166,15 @@ async function openTeacher(recipePath: string, flags: CaptureFlags): Promise<Sou
     const first = Math.floor(begin / rowsEach);
     const rows = Int32Array.from({ length: Math.ceil(end / rowsEach) - first }, (_, i) => first + i);
     const { logits } = output(model, source.batch(rows, 0, 0).input, cols);
-    return rowsEach === 1 ? logits : rowsFrom(logits, begin - first * rowsEach, end - begin);
+    return rowsEach === 1
+      ? logits
+      : gatherRows(
+          logits,
+          tensor(
+            Int32Array.from({ length: end - begin }, (_, i) => begin - first * rowsEach + i),
+            { device },
+          ),
+        );
   };
   return {
     rows: source.trainRows * rowsEach,

@@ -1,10 +1,10 @@
 // Makes the models of a recipe, keeps their shape beside their weights, and runs them.
 import type { Device } from '../device.js';
-import { LimbeckError } from '../errors.js';
-import type { Module } from '../nn/index.js';
+import { build, type ModelConfig } from '../nn/build.js';
+import { configKey, Model } from '../nn/model.js';
+import type { Module } from '../nn/module.js';
 import { badFile, readSafetensors, writeSafetensors } from '../safetensors.js';
 import { hostCopy, type Tensor } from '../tensor.js';
-import { buildModel } from './model.js';
 import type { DataSource } from './source.js';
 import type { ModelSpec } from './spec.js';
 import type { StudentOutput } from './stage_loss/index.js';
@@ -21,29 +21,62 @@ export interface BuildEnvironment {
 
 /** A model of the recipe; the same spec, data sizes and seed give the same weights. */
 export function makeModel(spec: ModelSpec, seed: number, { source, device, models = {} }: BuildEnvironment): Module {
+  if (spec.kind === 'custom') {
+    const make = models[spec.name];
+    if (!make)
+      throw new TypeError(
+        `Cannot make a model: custom.models must hold "${spec.name}": it holds ${Object.keys(models).join(', ') || 'none'}`,
+      );
+    return make({ source, seed, device, options: spec.options ?? {} });
+  }
+  const { exits, dualHead = false } = spec;
+  const one = configOf(spec, source);
+  const config: ModelConfig = dualHead
+    ? { kind: 'dual_head', model: one }
+    : exits === undefined
+      ? one
+      : { kind: 'multi_exit', model: one, exits: [...exits].sort((a, b) => a - b) };
+  return build(config, { seed, device });
+}
+
+/** The shape of a model with one head. */
+function configOf(spec: Exclude<ModelSpec, { kind: 'custom' }>, source: DataSource): ModelConfig {
+  const refuse = (what: string): never => {
+    throw new RangeError(`Cannot make a model: kind "${spec.kind}" must be given ${what}: the data are ${source.kind}`);
+  };
   switch (spec.kind) {
-    case 'mlp':
-      return buildModel(spec, source.inputShape[0]!, source.cols, seed, device);
-    case 'custom': {
-      const make = models[spec.name];
-      if (!make)
-        throw new TypeError(
-          `Cannot make a model: custom.models must hold "${spec.name}": it holds ${Object.keys(models).join(', ') || 'none'}`,
-        );
-      return make({ source, seed, device, options: spec.options ?? {} });
+    case 'mlp': {
+      const { hidden, dropout, inputDropout } = spec;
+      if (source.kind === 'text') return refuse('rows of numbers');
+      const inputs = source.inputShape.reduce((product, extent) => product * extent, 1);
+      return { kind: 'mlp', inputs, hidden, outputs: source.cols, dropout, inputDropout };
     }
-    default:
-      throw new LimbeckError('not_available', `Cannot make a model: kind "${spec.kind}" is not available yet`);
+    case 'cnn': {
+      const { channels, hidden, dropout } = spec;
+      const { imageShape } = source;
+      if (!imageShape) return refuse('images');
+      return { kind: 'cnn', inputShape: [...imageShape], channels, hidden, classes: source.cols, dropout };
+    }
+    case 'gpt': {
+      const { layers, heads, width, mlpWidth, dropout } = spec;
+      if (source.kind === 'images') return refuse('tokens');
+      const sizes = { vocabulary: source.cols, context: source.inputShape[0]! };
+      return { kind: 'gpt', ...sizes, layers, heads, width, dropout, ...(mlpWidth === undefined ? {} : { mlpWidth }) };
+    }
   }
 }
 
 /** What a model says of an input, a row of logits for each label. */
 export function output(model: Module, input: Tensor, cols: number, features = false): StudentOutput {
-  const withFeatures = model as Module & { forwardWithFeatures?: (x: Tensor) => StudentOutput };
   const rows = (logits: Tensor): Tensor => (logits.shape.length === 2 ? logits : logits.reshape([logits.size / cols, cols]));
-  if (typeof withFeatures.forwardWithFeatures !== 'function' || !features) return { logits: rows(model.forward(input)), features: [] };
-  const { logits, features: inner, exits } = withFeatures.forwardWithFeatures(input);
+  if (!features || !hasFeatures(model)) return { logits: rows(model.forward(input)), features: [] };
+  const { logits, features: inner, exits } = model.forwardWithFeatures(input);
   return { logits: rows(logits), features: inner, ...(exits ? { exits: exits.map(rows) } : {}) };
+}
+
+// Models that a caller brings may have features without being ready ones.
+function hasFeatures(model: Module): model is Module & Pick<Model, 'forwardWithFeatures'> {
+  return typeof (model as Partial<Model>).forwardWithFeatures === 'function';
 }
 
 /** What is known of a model beside its weights. */
@@ -62,13 +95,12 @@ export function saveModel(path: string, model: Module, kept: Kept, words: Record
   writeSafetensors(path, model.stateDict(), { ...words, ...describeModel(model, kept) });
 }
 
-/** A model's shape and what was pruned of it, as words of a file. */
+/** A model's shape and what was pruned of it, as words of a file; `nn.load` reads such a file too. */
 export function describeModel(model: Module, { name, seed, masks, original }: Kept): Record<string, string> {
-  const { config } = model as { config?: unknown };
   return {
     model: name,
     modelSeed: String(seed),
-    ...(config === undefined || original === undefined ? {} : { config: JSON.stringify(config) }),
+    ...(model instanceof Model ? { [configKey]: JSON.stringify(model.config) } : {}),
     ...(masks ? { masked: JSON.stringify([...masks.keys()]) } : {}),
     ...(original ? { original: JSON.stringify(original) } : {}),
   };
@@ -81,10 +113,25 @@ export function modelOf(
   specs: Readonly<Record<string, ModelSpec>>,
   environment: BuildEnvironment,
 ): Module {
+  const seed = Number(metadata['modelSeed'] ?? 0);
+  const config = metadata[configKey];
+  if (config !== undefined) return build(JSON.parse(config) as ModelConfig, { seed, device: environment.device });
   const name = metadata['model'] ?? '';
   const spec = specs[name];
   if (!spec) throw badFile(path, 'it must be a checkpoint of this recipe', `its model is "${name}"`);
-  return makeModel(spec, Number(metadata['modelSeed'] ?? 0), environment);
+  return makeModel(spec, seed, environment);
+}
+
+/**
+ * The same model, made the way {@link modelOf} makes it from a file: a run that goes on from one and a run that never stopped
+ * then draw the same numbers for dropout.
+ */
+export function asFromFile(model: Module, { seed }: Kept, device: Device): Module {
+  if (!(model instanceof Model)) return model;
+  const again = build(model.config as ModelConfig, { seed, device });
+  again.loadStateDict(model.stateDict());
+  model.dispose();
+  return again;
 }
 
 /** A model from its checkpoint. */

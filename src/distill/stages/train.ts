@@ -6,7 +6,7 @@ import type { Module } from '../../nn/index.js';
 import { deriveSeed } from '../../nn/seed.js';
 import { flops, parameterCount, pruneStep } from '../../prune/index.js';
 import type { readSafetensors } from '../../safetensors.js';
-import { describeModel, modelOf, output, saveModel, type Kept } from '../build.js';
+import { asFromFile, describeModel, modelOf, output, saveModel, type Kept } from '../build.js';
 import { isAccepted } from '../checks.js';
 import { maskTensors, readMasks, type RunContext, type UnitPlan } from '../context.js';
 import { evaluateModel, evaluatePoint } from '../evaluate.js';
@@ -275,14 +275,16 @@ function prune(
     forward: (model, { input }) => model.forward(input),
     loss: (model, { input, labels }) => crossEntropy(output(model, input, source.cols).logits, labels),
   });
-  running.model = pruned.model;
   const isSmaller = Object.keys(pruned.report.original).length > 0;
   running.kept = {
     ...running.kept,
     masks: isSmaller && pruned.masks.size === 0 ? null : pruned.masks,
     ...(isSmaller ? { original: pruned.report.original } : {}),
   };
-  if (pruned.model !== before) before.dispose();
+  running.model = before;
+  if (pruned.model === before) return;
+  before.dispose();
+  running.model = asFromFile(pruned.model, running.kept, context.device);
 }
 
 function measure(
