@@ -267,7 +267,7 @@ export class GPT extends Model {
   }
 
   /** Hugging Face's names of GPT-2, `transformer.` before them or not; its Conv1D weights are [in, out]. Buffers of its masks are no weights. */
-  protected override pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
+  override pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
     const known = name.replace(/^transformer\./, '');
     const [, block, part, kind] = /^h\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(known) ?? [];
     const ours = part === undefined ? undefined : gpt2Parts[part];

@@ -145,7 +145,7 @@ export abstract class Module {
   }
 
   /** What a subclass knows of the names and layouts that others give its parameters. */
-  protected pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
+  pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
     return [name, stored];
   }
 
