@@ -46,6 +46,7 @@ const torch = (level, threads) => ({
 });
 // Its threads wait for each other by spinning: on a machine with other work, one alone is faster than two.
 const PEERS = {
+  'limbeck, one thread': { command: process.execPath, args: [ours, 'serve', folder], env: { LIMBECK_THREADS: '1' } },
   'PyTorch avx512': torch('avx512', 2),
   'PyTorch avx512, one thread': torch('avx512', 1),
   'PyTorch avx2': torch('avx2', 2),
@@ -66,22 +67,28 @@ async function contest(task, us, peers) {
   for (const peer of peers) {
     for (const [variant, { losses }] of Object.entries(await peer.measure({ task }))) {
       const differs = disagreement(losses, first.losses);
-      if (differs === undefined) contenders.push({ peer, variant, times: [] });
+      if (differs === undefined) contenders.push({ peer, variant, times: [], cpu: [] });
       else console.log(`${peer.name}: ${task}, ${variant}: ${differs}: left out`);
     }
   }
   const times = [];
+  const cpu = [];
   for (let round = 0; round < rounds; round += 1) {
-    times.push((await us.measure({ task })).step.ms);
+    const own = (await us.measure({ task })).step;
+    times.push(own.ms);
+    cpu.push(own.cpu);
     for (const peer of new Set(contenders.map((contender) => contender.peer))) {
       const mine = contenders.filter((contender) => contender.peer === peer);
       const timed = await peer.measure({ task, only: mine.map(({ variant }) => variant) });
-      for (const contender of mine) contender.times.push(timed[contender.variant]?.ms ?? Infinity);
+      for (const contender of mine) {
+        contender.times.push(timed[contender.variant]?.ms ?? Infinity);
+        contender.cpu.push(timed[contender.variant]?.cpu ?? Infinity);
+      }
     }
   }
-  const table = contenders.map(({ peer, variant, times: own }) => {
+  const table = contenders.map(({ peer, variant, times: own, cpu: spent }) => {
     const ratios = own.map((ms, round) => ms / times[round]);
-    return { peer: peer.name, variant, ms: median(own), least: Math.min(...own), ratio: median(ratios), ratios };
+    return { peer: peer.name, variant, ms: median(own), cpu: median(spent), least: Math.min(...own), ratio: median(ratios), ratios };
   });
   table.sort((a, b) => a.ms - b.ms);
   return {
@@ -90,6 +97,7 @@ async function contest(task, us, peers) {
     firstLoss: first.losses[0],
     lastLoss: first.losses.at(-1),
     ms: median(times),
+    cpu: median(cpu),
     least: Math.min(...times),
     peers: table,
   };
@@ -116,11 +124,11 @@ for (const name of names) {
     continue;
   }
   console.log(
-    `\n| | ms, median | least | times ours |\n|---|---|---|---|\n| limbeck | ${digits(result.ms)} | ${digits(result.least)} | 1 |`,
+    `\n| | ms, median | least | processor ms | times ours |\n|---|---|---|---|---|\n| limbeck | ${digits(result.ms)} | ${digits(result.least)} | ${digits(result.cpu)} | 1 |`,
   );
-  for (const { peer, variant, ms, least, ratio, ratios } of result.peers) {
+  for (const { peer, variant, ms, cpu, least, ratio, ratios } of result.peers) {
     const spread = ` (${digits(Math.min(...ratios))} to ${digits(Math.max(...ratios))})`;
-    console.log(`| ${peer}, ${variant} | ${digits(ms)} | ${digits(least)} | ${digits(ratio)}${spread} |`);
+    console.log(`| ${peer}, ${variant} | ${digits(ms)} | ${digits(least)} | ${digits(cpu)} | ${digits(ratio)}${spread} |`);
   }
   const best = Math.min(...result.peers.filter(({ peer }) => peer.startsWith('PyTorch')).map(({ ratio }) => ratio));
   if (best < Infinity)

@@ -93,9 +93,12 @@ createInterface({ input: process.stdin }).on('line', (line) => {
     else {
       const task = (tasks[name] ??= makers[name]());
       task.reset();
+      const cpu = process.cpuUsage();
       const begin = performance.now();
       const losses = task.run();
-      reply = { variants: { ops: { ms: performance.now() - begin, losses } } };
+      const ms = performance.now() - begin;
+      const { user, system } = process.cpuUsage(cpu);
+      reply = { variants: { ops: { ms, cpu: (user + system) / 1000, losses } } };
     }
   } catch (error) {
     reply = { error: String(error?.message ?? error).split('\n')[0] };
