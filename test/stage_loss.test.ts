@@ -713,7 +713,10 @@ describe('what a loss remembers', () => {
 describe('a target that cannot be', () => {
   const teacher = { kind: 'teacher', from: 'big' };
   const wrong: [object, string][] = [
-    [{ ...teacher, from: 'bgi' }, 'stages[5].target.from must name an earlier train, prune, recursion or mutual stage: it is "bgi", did you mean "big"?'],
+    [
+      { ...teacher, from: 'bgi' },
+      'stages[5].target.from must name an earlier train, prune, recursion or mutual stage: it is "bgi", did you mean "big"?',
+    ],
     [{ ...teacher, divergence: 'forward_lk' }, 'stages[5].target.divergence must be one of'],
     [{ ...teacher, divergence: { kind: 'jensen_shanon' } }, 'did you mean "jensen_shannon"?'],
     [{ ...teacher, los: 'pld' }, 'stages[5].target has no field "los": did you mean "loss"?'],
