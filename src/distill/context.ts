@@ -11,6 +11,7 @@ import { TestTeacher } from './evaluate.js';
 import type { RunEvent, RunListener, Unit } from './events.js';
 import type { RunFolder } from './folder.js';
 import type { Probe } from './probes/index.js';
+import { openRecording, type OpenRecording } from './recording.js';
 import { teacherStage } from './references.js';
 import type { ModelResult } from './results.js';
 import type { DataSource } from './source.js';
@@ -63,6 +64,8 @@ export class RunContext {
   readonly folder: RunFolder;
   readonly custom: CustomParts;
   private readonly testTeachers = new Map<string, TestTeacher>();
+  /** By file: open from the first unit after the capture on, to the end of the run. */
+  private readonly recordings = new Map<string, OpenRecording>();
   private lastYield = 0;
   private sittingStarted = performance.now();
 
@@ -146,6 +149,8 @@ export class RunContext {
   captured(stage: string, seed: number): CapturedTargets & { dispose(): void } {
     const capture = this.folder.state.captures.find((each) => each.stage === stage && (each.once !== false || each.seed === seed));
     if (!capture) throw new LimbeckError('bad_file', `Cannot go on: stage "${stage}" must be done for seed ${seed}: it is not`);
+    const recording = this.recordings.get(capture.file);
+    if (recording) return { rows: (rows) => recording.rows(rows), dispose: () => undefined };
     const target = loadTargets(this.folder.file(capture.file), { device: this.device });
     if (!(target instanceof SparseTarget))
       throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
@@ -164,14 +169,30 @@ export class RunContext {
     };
   }
 
+  /** Opens the folders of targets there are: losses read from them without waiting. */
+  async openRecordings(): Promise<void> {
+    const { source, device } = this;
+    if (source.rowsEach === 1) return;
+    for (const { file } of this.folder.state.captures) {
+      if (this.recordings.has(file)) continue;
+      const hash = source.hash?.();
+      this.recordings.set(
+        file,
+        await openRecording(this.folder.file(file), { rowsEach: source.rowsEach, device, ...(hash === undefined ? {} : { hash }) }),
+      );
+    }
+  }
+
   /** Makes the folders that units write to. */
   async prepare(): Promise<void> {
     for (const name of ['checkpoints', 'targets']) await mkdir(this.folder.file(name), { recursive: true });
   }
 
-  dispose(): void {
+  async dispose(): Promise<void> {
     for (const teacher of this.testTeachers.values()) teacher.dispose();
     this.testTeachers.clear();
+    for (const recording of this.recordings.values()) await recording.close();
+    this.recordings.clear();
   }
 }
 

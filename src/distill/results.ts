@@ -91,9 +91,11 @@ export interface CheckResult {
 export interface CaptureResult {
   stage: string;
   from: string;
-  /** Relative to the run's folder. */
+  /** Relative to the run's folder. A folder with a target cache, where the data are text. */
   file: string;
   bytes: number;
+  /** Of text: bytes of a position. */
+  bytesPerRow?: number;
   /** For a stage that runs for each seed. Absent in runs of earlier versions. */
   seed?: number;
   once?: boolean;

@@ -176,11 +176,14 @@ async function runOn(recipe: Recipe, source: DataSource, choice: DeviceChoice, o
       const { spec } = unit;
       if (spec.kind === 'capture') await captureUnit(context, index, unit, spec);
       else if (spec.kind === 'probe') await probeUnit(context, index, unit, spec);
-      else await trainUnit(context, index, unit, spec);
+      else {
+        await context.openRecordings();
+        await trainUnit(context, index, unit, spec);
+      }
     }
     return await conclude(context, choice, listen);
   } finally {
-    context.dispose();
+    await context.dispose();
   }
 }
 

@@ -9,6 +9,7 @@ import { output } from '../build.js';
 import type { RunContext, UnitPlan } from '../context.js';
 import type { CaptureResult } from '../results.js';
 import type { CaptureStage } from '../spec.js';
+import { recordingRows, recordTargets } from '../recording.js';
 import { finishUnit } from './train.js';
 
 // Rows of logits that are looked at together, in elements.
@@ -17,7 +18,7 @@ const MOST_ROWS = 1000;
 
 /** Batches of a capture. */
 export function captureSteps(rows: number, rowsEach: number, cols: number): number {
-  return Math.ceil(rows / rowsAtOnce(rowsEach, cols));
+  return Math.ceil(rows / (rowsEach === 1 ? rowsAtOnce(rowsEach, cols) : recordingRows(rowsEach, cols)));
 }
 
 function rowsAtOnce(rowsEach: number, cols: number): number {
@@ -37,6 +38,7 @@ export async function captureUnit(context: RunContext, index: number, unit: Unit
   const started = performance.now();
   const { source, folder } = context;
   const { cols, rowsEach, trainRows } = source;
+  if (rowsEach > 1) return recordUnit(context, index, unit, spec);
   const { model } = context.load(context.resultOf(spec.from, unit.seed));
   const seed = deriveSeed(unit.seed, 'capture', spec.name);
   const rows = trainRows * rowsEach;
@@ -113,5 +115,72 @@ export async function captureUnit(context: RunContext, index: number, unit: Unit
   };
   folder.state.captures.push(result);
   context.listen({ type: 'capture', index, result });
+  await finishUnit(context, unit);
+}
+
+/** Rows of several logits each are many: they are streamed to a folder, and a stopped stage goes on behind what is there. */
+async function recordUnit(context: RunContext, index: number, unit: UnitPlan, spec: CaptureStage): Promise<void> {
+  const started = performance.now();
+  const { source, folder } = context;
+  const { cols, rowsEach, trainRows } = source;
+  const { k, sample, access, temperature } = spec;
+  const { model } = context.load(context.resultOf(spec.from, unit.seed));
+  const file = `targets/${unit.key}`;
+  let done = 0;
+  let number = 0;
+  try {
+    model.eval();
+    const recording = await recordTargets(folder.file(file), {
+      rows: trainRows,
+      rowsEach,
+      cols,
+      access,
+      temperature,
+      ...(k === undefined ? {} : { k }),
+      // Text is what a teacher writes: one outcome, drawn.
+      ...(access === 'text' ? { sample: { draws: 1 } } : sample === undefined ? {} : { sample }),
+      ...(source.hash ? { hash: source.hash() } : {}),
+      seed: deriveSeed(unit.seed, 'capture', spec.name),
+      logits: (from, count) =>
+        output(
+          model,
+          source.batch(
+            Int32Array.from({ length: count }, (_, i) => from + i),
+            0,
+            0,
+          ).input,
+          cols,
+        ).logits,
+      onRows: (rows) => {
+        number++;
+        context.listen({ type: 'step', index, step: number, rows: rows - done });
+        done = rows;
+      },
+      isStopped: () => context.isStopped(),
+    });
+    if (recording === null) return await context.interrupt();
+    const result: CaptureResult = {
+      stage: spec.name,
+      from: spec.from,
+      file,
+      bytes: recording.bytes,
+      bytesPerRow: recording.bytesPerRow,
+      seed: unit.seed,
+      once: unit.once,
+      rows: recording.rows,
+      cols,
+      k: recording.k,
+      ...(recording.kind === 'log_probs' ? {} : { sample: sample?.method ?? 'with_replacement' }),
+      access,
+      temperature,
+      meanTail: recording.meanTail,
+      kept: recording.kept,
+      seconds: (performance.now() - started) / 1000,
+    };
+    folder.state.captures.push(result);
+    context.listen({ type: 'capture', index, result });
+  } finally {
+    model.dispose();
+  }
   await finishUnit(context, unit);
 }
