@@ -27,6 +27,7 @@ export default defineConfig([
       raw: 'src/raw.ts',
       tfjs: 'src/adapters/tfjs.ts',
       jax: 'src/adapters/jax.ts',
+      onnx: 'src/onnx/index.ts',
       'teachers/index': 'src/teachers/index.ts',
       'teachers/onnx': 'src/teachers/onnx.ts',
     },

@@ -113,13 +113,23 @@ function checkEntry(path: string, entry: unknown): void {
  * @throws LimbeckError `bad_file` naming the path where it is missing, truncated or not safetensors
  */
 export function readSafetensors(path: string): SafetensorsFile {
+  return readFile(path);
+}
+
+/** The same for files of others: tensors of a dtype that there is none of here (whole numbers of 64 bits, truth values) are named alone. */
+export function readForeignSafetensors(path: string): SafetensorsFile & { skipped: string[] } {
+  const skipped: string[] = [];
+  return { ...readFile(path, skipped), skipped };
+}
+
+function readFile(path: string, skipped?: string[]): SafetensorsFile {
   if (typeof path !== 'string' || path === '') throw kindError('read a safetensors file', 'path must be a string', path);
   let file: number | undefined;
   try {
     file = openSync(path, 'r');
     const info = fstatSync(file);
     if (!info.isFile()) throw badFile(path, 'it must be a regular file', 'it is not');
-    return readOpen(path, file, info.size);
+    return readOpen(path, file, info.size, skipped);
   } catch (error) {
     if (error instanceof LimbeckError) throw error;
     throw fileError('read', path, 'the file must be readable', error);
@@ -138,11 +148,15 @@ export interface TensorPlace {
   end: number;
 }
 
-/** What a file's header says, checked against the file's size: nothing in it points outside. */
+/**
+ * What a file's header says, checked against the file's size: nothing in it points outside. Tensors of a dtype that there is
+ * none of here are an error, or left out and named in `skipped`.
+ */
 export function readSafetensorsHeader(
   path: string,
   file: number,
   fileBytes: number,
+  skipped?: string[],
 ): { places: TensorPlace[]; metadata: Record<string, string> } {
   if (fileBytes < 10) throw badFile(path, 'it must be a whole safetensors file', `it has ${fileBytes} bytes`);
   const prefix = new Uint8Array(8);
@@ -170,6 +184,7 @@ export function readSafetensorsHeader(
   const dataBytes = fileBytes - dataStart;
   const metadata: Record<string, string> = {};
   const found: TensorPlace[] = [];
+  const foreign: { name: string; start: number; end: number }[] = [];
   for (const [name, entry] of Object.entries(header as Record<string, unknown>)) {
     if (typeof entry !== 'object' || entry === null || Array.isArray(entry))
       throw badFile(path, `entry '${name}' must be an object`, 'it is not');
@@ -182,7 +197,7 @@ export function readSafetensorsHeader(
     }
     const { dtype: dtypeName, shape, data_offsets: offsets } = entry as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
     const dtype = dtypeOfName.get(String(dtypeName));
-    if (dtype === undefined)
+    if (dtype === undefined && skipped === undefined)
       throw badFile(
         path,
         `tensor '${name}' must be of a dtype limbeck knows (${[...dtypeOfName.keys()].join(', ')})`,
@@ -194,6 +209,11 @@ export function readSafetensorsHeader(
     const [start, end] = offsets as [number, number];
     if (end > dataBytes)
       throw badFile(path, `tensor '${name}' must lie inside the file`, `it ends ${end - dataBytes} bytes past it; the file is truncated`);
+    if (dtype === undefined) {
+      if (end < start) throw badFile(path, `tensor '${name}' must end where it starts or after`, `it ends at ${end}`);
+      foreign.push({ name, start, end });
+      continue;
+    }
     if (!Number.isSafeInteger(size) || end - start !== size * bytesPerElement(dtype)) {
       throw badFile(path, `tensor '${name}' must hold as many bytes as its shape says`, `it holds ${end - start}`);
     }
@@ -201,18 +221,19 @@ export function readSafetensorsHeader(
   }
   // The format asks for tensors without holes or overlaps; that also makes the last end the end of the file.
   let expected = 0;
-  for (const { name, start, end } of [...found].sort((a, b) => a.start - b.start || a.end - b.end)) {
+  for (const { name, start, end } of [...found, ...foreign].sort((a, b) => a.start - b.start || a.end - b.end)) {
     if (start !== expected)
       throw badFile(path, `tensor '${name}' must start where the one before it ends (${expected})`, `it starts at ${start}`);
     expected = end;
   }
   if (expected !== dataBytes) throw badFile(path, `its tensors must fill the file's ${dataBytes} bytes of data`, `they fill ${expected}`);
+  skipped?.push(...foreign.map(({ name }) => name));
   const places = found.map((place) => ({ ...place, start: dataStart + place.start, end: dataStart + place.end }));
   return { places, metadata };
 }
 
-function readOpen(path: string, file: number, fileBytes: number): SafetensorsFile {
-  const { places, metadata } = readSafetensorsHeader(path, file, fileBytes);
+function readOpen(path: string, file: number, fileBytes: number, skipped?: string[]): SafetensorsFile {
+  const { places, metadata } = readSafetensorsHeader(path, file, fileBytes, skipped);
   const tensors = new Map<string, StoredTensor>();
   for (const { name, dtype, shape, size, start } of places) {
     const data = new arrayOf[dtype](size);

@@ -192,7 +192,7 @@ describe('broken recipes', () => {
     [
       'a stage that is not there',
       (r: { stages: { from: string }[] }) => (r.stages[1]!.from = 'techer'),
-      'stages[1].from must name an earlier train or prune stage: it is "techer", did you mean "teacher"?',
+      'stages[1].from must name an earlier train, prune, recursion or mutual stage: it is "techer", did you mean "teacher"?',
     ],
     [
       'a number out of range',

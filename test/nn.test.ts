@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { linear, nn, randn, softmax, tensor, tidy, writeSafetensors, type Tensor } from '../src/index.js';
-import { buildModel } from '../src/distill/model.js';
+import { deriveSeed } from '../src/nn/seed.js';
 import { expectGradients, expectModuleGradients, toFloat64 } from './finite_differences.js';
 
 let folder: string;
@@ -113,7 +113,9 @@ describe('gradients against float64 finite differences', () => {
 describe('MLP', () => {
   it('has the weights, names and dropped elements of the perceptrons that recipes have built so far', () => {
     const spec = { hidden: [6, 5], dropout: 0.25, inputDropout: 0.1 };
-    const before = buildModel(spec as never, 4, 3, 7, 'cpu');
+    const linear = (i: number, from: number, to: number) => new nn.Linear(from, to, { seed: deriveSeed(7, 'linear', i) });
+    const drop = (at: number, share: number) => new nn.Dropout(share, { seed: deriveSeed(7, 'dropout', at) });
+    const before = new nn.Sequential(drop(0, 0.1), linear(0, 4, 6), new nn.ReLU(), drop(3, 0.25), linear(1, 6, 5), new nn.ReLU(), drop(6, 0.25), linear(2, 5, 3)); // prettier-ignore
     const model = new nn.MLP({ inputs: 4, outputs: 3, ...spec, seed: 7 });
     expect(weights(model)).toEqual(weights(before));
     const x = randn([8, 4], { seed: 1 });

@@ -189,6 +189,16 @@ console.log('alive');`,
       expect(node(file, source)).toMatchObject({ status: 0, stdout: '1\nmissing_package true\n', stderr: '' });
   });
 
+  it('exports to ONNX with the same classes from ESM and CommonJS, and says which package that needs', () => {
+    const body = `exportOnnx(new nn.ReLU(), 'x.onnx', { inputShape: [1] }).catch(({ code, message }) =>
+      console.log(code, message.includes('npm install onnx-proto')));`;
+    for (const [file, source] of [
+      ['onnx.mjs', `import { nn } from 'limbeck';\nimport { exportOnnx } from 'limbeck/onnx';\n${body}`],
+      ['onnx.cjs', `const { nn } = require('limbeck');\nconst { exportOnnx } = require('limbeck/onnx');\n${body}`],
+    ] as const)
+      expect(node(file, source)).toMatchObject({ status: 0, stdout: 'missing_package true\n', stderr: '' });
+  });
+
   it('has a working command', () => {
     const result = run(process.execPath, [path.join(project, 'node_modules', '.bin', 'limbeck'), 'info', '--json']);
     expect(result.status, result.stderr).toBe(0);

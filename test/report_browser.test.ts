@@ -34,8 +34,7 @@ function words(): { tokens: string[]; vocabulary: string[] } {
 async function writePages(): Promise<void> {
   const recipe = overrideRecipe(await loadRecipe(resolve('recipes/digits.json')), { quick: true, epochs: 3 });
   recipe.repeats = 2;
-  recipe.data.trainRows = 600;
-  recipe.data.testRows = 300;
+  Object.assign(recipe.data, { trainRows: 600, testRows: 300 });
   const { report } = await runRecipe(recipe, { folder: join(folder, 'run'), recipePath: resolve('recipes/digits.json') });
   writeFileSync(pageOf('run'), readFileSync(report));
 

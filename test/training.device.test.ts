@@ -3,13 +3,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { crossEntropy, memory, tensor, tidy, type Device, type Tensor } from '../src/index.js';
+import { crossEntropy, gatherRows, memory, tensor, tidy, type Device, type Tensor } from '../src/index.js';
 import { AdamW, clipGradNorm, gradNorm, SGD, type Optimizer } from '../src/optim/index.js';
 import type { Module } from '../src/nn/index.js';
 import { Dropout, Linear, ReLU, Sequential } from '../src/nn/index.js';
 import { magnitudeMasks } from '../src/prune/masks.js';
 import { loadRecipe, overrideRecipe } from '../src/distill/recipe.js';
 import { runRecipe } from '../src/distill/run.js';
+import type { DataSource } from '../src/distill/source.js';
+import type { MlpSpec } from '../src/distill/spec.js';
+import { stageLoss } from '../src/distill/stage_loss/index.js';
 import { Trainer } from '../src/distill/trainer.js';
 import { readSafetensors } from '../src/safetensors.js';
 
@@ -172,6 +175,21 @@ describe(`training on ${device}`, () => {
       { shape: [rows, 2], device },
     );
     const labels = Int32Array.from({ length: rows }, (_, i) => (Math.sin(i * 2 * 12.9898) > 0 ? 1 : 0));
+    const of = (rows: Int32Array) => ({
+      input: gatherRows(inputs, tensor(rows, { device })),
+      labels: Int32Array.from(rows, (row) => labels[row]!),
+    });
+    const source: DataSource = {
+      kind: 'custom',
+      trainRows: rows,
+      testRows: rows,
+      rowsEach: 1,
+      cols: 2,
+      inputShape: [2],
+      batch: of,
+      test: (from, count) => of(Int32Array.from({ length: count }, (_, i) => from + i)),
+      dispose: () => undefined,
+    };
     const start = () => {
       const model = new Sequential(
         new Linear(2, 8, { seed: 1, device }),
@@ -179,17 +197,16 @@ describe(`training on ${device}`, () => {
         new Dropout(0.3, { seed: 2 }),
         new Linear(8, 2, { seed: 3, device }),
       );
+      const spec = { kind: 'labels', labelSmoothing: 0 } as const;
+      const loss = stageLoss({ spec, device, seed: 1, rows, cols: 2, captured: () => ({ rows: () => expect.fail('there is no file') }) });
       const trainer = new Trainer({
-        model,
-        inputs,
-        loss: (logits, _, batch) =>
-          crossEntropy(
-            logits,
-            Int32Array.from(batch, (row) => labels[row]!),
-          ),
+        students: [{ name: 'student', model, loss }],
+        source,
         training: {
           epochs: 4,
           batchSize: 24,
+          accumulate: 1,
+          points: 10,
           optimizer: { kind: 'adamw', learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 },
           schedule: { kind: 'cosine', warmup: 0.1, floor: 0 },
           clipNorm: 1,
@@ -228,10 +245,9 @@ describe(`training on ${device}`, () => {
   it('a whole recipe runs, and leaves nothing behind', async () => {
     const recipe = overrideRecipe(await loadRecipe('recipes/digits.json'), { quick: true, epochs: 1 });
     recipe.repeats = 1;
-    recipe.data.trainRows = 128;
-    recipe.data.testRows = 40;
+    Object.assign(recipe.data, { trainRows: 128, testRows: 40 });
     recipe.models = Object.fromEntries(
-      Object.entries(recipe.models).map(([name, model]) => [name, { ...model, hidden: model.hidden.map(() => 8) }]),
+      Object.entries(recipe.models).map(([name, model]) => [name, { ...(model as MlpSpec), hidden: [8] }]),
     );
     const before = memory()[device]!;
     const { results } = await runRecipe(recipe, { device, folder: join(folder, 'run'), recipePath: 'recipes/digits.json' });

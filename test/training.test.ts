@@ -28,8 +28,7 @@ const digits = resolve('recipes/digits.json');
 async function smallRecipe(): Promise<Recipe> {
   const recipe = overrideRecipe(await loadRecipe(digits), { quick: true, epochs: 2 });
   recipe.repeats = 2;
-  recipe.data.trainRows = 600;
-  recipe.data.testRows = 300;
+  Object.assign(recipe.data, { trainRows: 600, testRows: 300 });
   return recipe;
 }
 
@@ -155,11 +154,16 @@ describe('recipes', () => {
   it('overrides seed and epochs', async () => {
     const recipe = overrideRecipe(await loadRecipe(digits), { seed: 7, epochs: 3 });
     expect(recipe.seed).toBe(7);
-    expect(recipe.stages.filter((s) => s.kind !== 'capture').every((s) => s.training.epochs === 3)).toBe(true);
+    expect(recipe.stages.every((s) => !('training' in s) || s.training.epochs === 3)).toBe(true);
   });
 
   const broken: [string, (recipe: Recipe) => unknown, string][] = [
-    ['no models', (r) => delete (r as Partial<Recipe>).models, 'models must be given: it is absent'],
+    ['no stages', (r) => delete (r as Partial<Recipe>).stages, 'stages must be given: it is absent'],
+    [
+      'no models',
+      (r) => delete (r as Partial<Recipe>).models,
+      'stages[0].model must name one of the models: it is "teacher", there are none',
+    ],
     ['an unknown field', (r) => Object.assign(r, { sed: 1 }), 'the recipe has no field "sed": did you mean "seed"?'],
     ['a name that is a path', (r) => (r.name = '../x'), 'name must hold a name'],
     [
@@ -175,8 +179,8 @@ describe('recipes', () => {
     ],
     ['falling sparsity', (r) => Object.assign(r.stages[4]!, { sparsity: [0.5, 0.4] }), 'stages[4].sparsity must rise'],
     [
-      'targets from a student of each seed',
-      (r) => Object.assign(r.stages[0]!, { once: false }),
+      'targets made once from a student of each seed',
+      (r) => [Object.assign(r.stages[0]!, { once: false }), Object.assign(r.stages[1]!, { once: true })],
       'stages[1].from must name a stage that runs once',
     ],
     [

@@ -4,19 +4,20 @@ import { readFile, stat } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { noGrad, tidy } from '../autograd.js';
-import { hashOf } from '../cache/hash.js';
 import { TargetCacheWriter } from '../cache/writer.js';
 import { setDevice, type Device } from '../device.js';
-import { inputTensor, loadData } from '../distill/data.js';
+import { loadModel, output } from '../distill/build.js';
 import { shortPath } from '../distill/files.js';
-import { buildModel, rowsFrom } from '../distill/model.js';
+import { openSource } from '../distill/open_source.js';
 import { checkRecipe, loadRecipe, type CaptureStage, type Recipe } from '../distill/recipe.js';
 import { count, type ModelResult } from '../distill/results.js';
 import { LimbeckError } from '../errors.js';
-import { badFile, fileError, readSafetensors } from '../safetensors.js';
+import { badFile, fileError } from '../safetensors.js';
 import { captureTopK } from '../targets/capture.js';
 import { sampleTarget, type SampleMethod } from '../targets/sample.js';
 import type { SparseTarget } from '../targets/target.js';
+import { gatherRows } from '../ops/index.js';
+import { tensor, type Tensor } from '../tensor.js';
 import { openLogits, type LogitsSource } from './logits.js';
 import { RowProgress } from './row-progress.js';
 
@@ -149,29 +150,42 @@ async function openTeacher(recipePath: string, flags: CaptureFlags): Promise<Sou
     throw new RangeError(
       `Cannot capture from ${recipePath}: it must have a capture stage${flags.stage === undefined ? '' : ` '${flags.stage}'`}: its capture stages are ${captures.map((each) => each.name).join(', ') || 'none'}`,
     );
-  const from = recipe.stages.find((each) => each.name === stage.from)!;
   const trained = models.filter((model) => model.stage === stage.from).at(-1);
-  if (trained === undefined || from.kind !== 'train')
+  if (trained === undefined)
     throw new LimbeckError(
       'not_trained',
       `Cannot capture from ${recipePath}: stage '${stage.from}' must be a model that is trained in ${shortPath(run)}: it is not (limbeck distill trains it)`,
     );
   const { device } = setDevice(flags.device as Device);
-  const data = await loadData(recipe.data, recipePath);
-  const model = buildModel(recipe.models[from.model]!, data.inputs, data.classes, 0, device);
-  model.loadStateDict(Object.fromEntries(readSafetensors(join(run, trained.checkpoint)).tensors));
+  const source = await openSource(recipe, device, { recipePath });
+  const { rowsEach, cols } = source;
+  const { model } = loadModel(join(run, trained.checkpoint), recipe.models, { source, device });
   model.eval();
-  const inputs = inputTensor(data, data.train, device);
+  const read = (begin: number, end: number): Tensor => {
+    // Rows of logits: those of a text begin and end within its sequences.
+    const first = Math.floor(begin / rowsEach);
+    const rows = Int32Array.from({ length: Math.ceil(end / rowsEach) - first }, (_, i) => first + i);
+    const { logits } = output(model, source.batch(rows, 0, 0).input, cols);
+    return rowsEach === 1
+      ? logits
+      : gatherRows(
+          logits,
+          tensor(
+            Int32Array.from({ length: end - begin }, (_, i) => begin - first * rowsEach + i),
+            { device },
+          ),
+        );
+  };
   return {
-    rows: data.train.rows,
-    cols: data.classes,
-    read: (begin, end) => model.forward(rowsFrom(inputs, begin, end - begin)),
+    rows: source.trainRows * rowsEach,
+    cols,
+    read,
     close: () => {
-      inputs.dispose();
+      source.dispose();
       model.dispose();
     },
-    inputHash: hashOf(data.train.pixels),
-    k: stage.k,
+    ...(source.hash ? { inputHash: source.hash() } : {}),
+    k: stage.k ?? defaultK,
     temperature: stage.temperature,
   };
 }

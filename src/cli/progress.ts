@@ -64,25 +64,32 @@ export class Progress {
         if (this.live && this.now() - this.drawn > REDRAW_MS) this.draw();
         break;
       case 'epoch':
-        this.epochText = `epoch ${event.epoch}/${event.epochs}  accuracy ${percent(event.accuracy)}`;
+        this.epochText = `${event.by ?? 'epoch'} ${event.epoch}/${event.epochs}  accuracy ${percent(event.accuracy)}`;
         if (!this.live)
           this.line(
-            `${this.place()}   epoch ${event.epoch}/${event.epochs}  loss ${event.loss.toFixed(4)}  accuracy ${percent(event.accuracy)}  NLL ${event.nll.toFixed(4)}  ${this.rate()}  ${this.remaining()} left`,
+            `${this.place()}   ${event.by ?? 'epoch'} ${event.epoch}/${event.epochs}  loss ${event.loss.toFixed(4)}  accuracy ${percent(event.accuracy)}  NLL ${event.nll.toFixed(4)}  ${this.rate()}  ${this.remaining()} left`,
           );
         break;
       case 'model': {
         const { title, once, seed, evaluation, agreement, seconds } = event.result;
+        const kept = event.result.accepted === false ? ', not accepted: the student before it stays' : '';
         const agrees = agreement === undefined ? '' : `, agrees with the teacher on ${percent(agreement)}`;
         this.line(
-          `${this.place()} ${title}${once ? '' : `, seed ${seed}`}: accuracy ${percent(evaluation.accuracy)}, NLL ${evaluation.nll.toFixed(4)}, ECE ${percent(evaluation.ece)}${agrees}  (${seconds.toFixed(1)} s)`,
+          `${this.place()} ${title}${once ? '' : `, seed ${seed}`}: accuracy ${percent(evaluation.accuracy)}, NLL ${evaluation.nll.toFixed(4)}, ECE ${percent(evaluation.ece)}${agrees}${kept}  (${seconds.toFixed(1)} s)`,
         );
         break;
       }
       case 'capture': {
-        const { rows, k, temperature, file, bytes, seconds } = event.result;
+        const { rows, k, sample, temperature, file, bytes, seconds } = event.result;
+        const what = sample === undefined ? `the ${k} best` : `${k} draws (${sample})`;
         this.line(
-          `${this.place()} Targets: ${count(rows)} rows, the ${k} best of ${event.result.cols} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`,
+          `${this.place()} Targets: ${count(rows)} rows, ${what} of ${event.result.cols} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`,
         );
+        break;
+      }
+      case 'probe': {
+        const { title, values, seconds } = event.result;
+        this.line(`${this.place()} ${title}: ${Object.keys(values).length} values  (${seconds.toFixed(1)} s)`);
         break;
       }
       case 'end':

@@ -8,7 +8,7 @@ import { LimbeckError } from '../errors.js';
 import { fillUniform } from '../random.js';
 import { tensor, type Tensor } from '../tensor.js';
 import { readIdx } from './idx.js';
-import type { DataSpec } from './recipe.js';
+import type { ImageDataSpec } from './recipe.js';
 
 /** Labelled rows as they are in the files. */
 export interface Split {
@@ -37,7 +37,7 @@ const FILES = {
 } as const;
 
 /** Reads the data set that a recipe names; relative folders count from the recipe's own. */
-export async function loadData(spec: DataSpec, recipePath?: string): Promise<Data> {
+export async function loadData(spec: ImageDataSpec, recipePath?: string): Promise<Data> {
   const base = recipePath ? dirname(resolve(recipePath)) : process.cwd();
   const folder = spec.directory === undefined ? packageFolder(base) : resolve(base, spec.directory);
   const [train, test] = await Promise.all([readSplit(folder, FILES.train, spec.trainRows), readSplit(folder, FILES.test, spec.testRows)]);

@@ -1,6 +1,6 @@
 // What a run tells while it goes: the plan, each step, each pass over the data, each stage's end.
-import type { Recipe } from './recipe.js';
-import type { CaptureResult, ModelResult, Results } from './results.js';
+import type { CaptureResult, ModelResult, ProbeResult, Results } from './results.js';
+import type { Recipe } from './spec.js';
 
 /** One piece of work: a stage for one seed. */
 export interface Unit {
@@ -8,7 +8,7 @@ export interface Unit {
   key: string;
   title: string;
   seed: number;
-  /** Optimiser steps (batches, for a capture). */
+  /** Optimiser steps (batches, for a capture; 1 for a probe). */
   steps: number;
 }
 
@@ -25,10 +25,12 @@ export type RunEvent =
       testRows: number;
     }
   | { type: 'unit'; index: number; unit: Unit; step: number }
-  | { type: 'step'; index: number; step: number; rows: number; loss?: number }
-  | { type: 'epoch'; index: number; epoch: number; epochs: number; loss: number; accuracy: number; nll: number }
+  | { type: 'step'; index: number; step: number; rows: number; loss?: number; numbers?: Record<string, number> }
+  /** A point of the learning curve: after an epoch, or after a share of the steps (`by` is 'step', epoch and epochs are steps then). */
+  | { type: 'epoch'; index: number; epoch: number; epochs: number; by?: 'epoch' | 'step'; loss: number; accuracy: number; nll: number }
   | { type: 'model'; index: number; result: ModelResult }
   | { type: 'capture'; index: number; result: CaptureResult }
+  | { type: 'probe'; index: number; result: ProbeResult }
   | { type: 'end'; results: Results; report: string };
 
 export type RunListener = (event: RunEvent) => void;

@@ -1,9 +1,16 @@
 // Distillation pipelines: recipes, runs, metrics, pruning, and pages to look at.
-export { checkRecipe, loadRecipe, overrideRecipe, type Recipe, type RecipeOverrides, type StageSpec } from './recipe.js';
-export { Interrupted, runRecipe, type RunOptions } from './run.js';
+export { checkRecipe, loadRecipe, overrideRecipe, type RecipeOverrides } from './recipe.js';
+export type * from './spec.js';
+export { Interrupted, runRecipe, type CustomParts, type RecipeData, type RunOptions } from './run.js';
+export type { ModelMaker } from './build.js';
+export type { Batch, DataSource } from './source.js';
+export type { CapturedTargets, CustomTargets, StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './stage_loss/index.js';
+export { probes, runProbe } from './probes/index.js';
+export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeSeries } from './probes/index.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
-export type { CaptureResult, ModelResult, Results, TableRow } from './results.js';
+export type { CaptureResult, CheckResult, CurvePoint, ModelResult, ProbeResult, Results, TableRow } from './results.js';
 export { biasVariance, type BiasVariance } from './bias_variance.js';
+export type { SpreadResult } from './spread.js';
 export {
   accuracy,
   agreement,

@@ -65,6 +65,12 @@ export interface Recording {
 const BATCH_BYTES = 64 * 2 ** 20;
 const BLOCK_ROWS = 128;
 
+/** Rows that are recorded at once where nobody says: their logits stay below 64 MiB, and they fill whole blocks. */
+export function recordingRows(rowsEach: number, cols: number): number {
+  const perBlock = Math.ceil(BLOCK_ROWS / rowsEach);
+  return Math.max(1, Math.floor(BATCH_BYTES / (4 * cols * rowsEach) / perBlock)) * perBlock;
+}
+
 const names = [
   'access',
   'k',
@@ -97,9 +103,11 @@ export async function recordTargets(folder: string, options: RecordingOptions): 
   checkWhole(action, 'rowsEach', rowsEach, 1);
   checkWhole(action, 'seed', seed);
   const perBlock = Math.ceil(BLOCK_ROWS / rowsEach);
-  const fitting = Math.floor((given.rowsAtOnce ?? BATCH_BYTES / (4 * cols * rowsEach)) / perBlock);
   // Batches are whole blocks: what was written before a stop is what would have been written without one.
-  const atOnce = Math.max(1, fitting) * perBlock;
+  const atOnce =
+    given.rowsAtOnce === undefined
+      ? recordingRows(rowsEach, cols)
+      : Math.max(1, Math.floor(checkWhole(action, 'rowsAtOnce', given.rowsAtOnce, 1) / perBlock)) * perBlock;
   const isCounts = sample !== undefined && (sample.method ?? 'with_replacement') === 'with_replacement';
   const writer = await TargetCacheWriter.open(folder, {
     ...(hash === undefined ? {} : { inputHash: hash }),

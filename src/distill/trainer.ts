@@ -1,83 +1,91 @@
-// Trains one model step by step, in a state that can be written down between any two steps.
-import { tidy } from '../autograd.js';
+// Trains one or more students step by step on the same batches, in a state that can be written down between any two steps.
+import { noGrad, tidy } from '../autograd.js';
 import { phrase, valueError } from '../errors.js';
 import { Dropout, type Module } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
 import { AdamW, clipGradNorm, schedule, SGD, type Optimizer } from '../optim/index.js';
-import { gatherRows } from '../ops/index.js';
+import { scale } from '../ops/index.js';
 import { shuffledOrder } from '../random.js';
-import type { readSafetensors } from '../safetensors.js';
-import { writeSafetensors, type StoredTensor } from '../safetensors.js';
+import { writeSafetensors, type readSafetensors, type StoredTensor } from '../safetensors.js';
 import { tensor, type Tensor } from '../tensor.js';
-import type { TrainingSpec } from './recipe.js';
+import { output } from './build.js';
 import type { CurvePoint } from './results.js';
+import type { DataSource } from './source.js';
+import type { TrainingSpec } from './spec.js';
+import type { StageLoss, StudentOutput } from './stage_loss/index.js';
 
-/** The loss of a batch: logits, and which training rows they belong to (as a tensor and as numbers). */
-export type BatchLoss = (logits: Tensor, indices: Tensor, rows: Int32Array) => Tensor;
-
-export interface TrainerOptions {
+/** One model in training. */
+export interface Student {
+  /** Under which the other students of a mutual stage know it. */
+  name: string;
   model: Module;
-  /** Training rows, [rows, inputs]. */
-  inputs: Tensor;
-  loss: BatchLoss;
-  /** Makes the inputs of a batch where they are not the rows as they are. */
-  batch?: (rows: Int32Array, seed: number) => Tensor;
-  training: TrainingSpec;
-  /** Steps to take in all; by default those of the training's epochs. */
-  steps: number;
-  /** Orders the data. */
-  seed: number;
+  loss: StageLoss;
   /** By parameter name: 0 holds the weight at zero. */
   masks?: ReadonlyMap<string, Float32Array>;
 }
 
-/** Batches in one pass over the data. */
-export function stepsPerEpoch(rows: number, training: TrainingSpec): number {
-  return Math.ceil(rows / training.batchSize);
+export interface TrainerOptions {
+  students: readonly Student[];
+  source: DataSource;
+  training: TrainingSpec;
+  /** Steps of the optimiser to take in all. */
+  steps: number;
+  /** Orders the data. */
+  seed: number;
+  /** What an earlier stage's model says of an input; called in the batch's tidy() and without gradients. */
+  teacher?: (name: string, input: Tensor) => StudentOutput;
+  /** Whether the losses look at inner values. */
+  features?: boolean;
 }
 
-/** Trains a model for a fixed number of steps. */
+/** Steps of the optimiser in one pass over the data. */
+export function stepsPerEpoch(rows: number, training: Pick<TrainingSpec, 'batchSize' | 'accumulate'>): number {
+  return Math.ceil(Math.ceil(rows / training.batchSize) / training.accumulate);
+}
+
+interface Running extends Student {
+  optimizer: Optimizer;
+  lossSum: number;
+  lossCount: number;
+  curve: CurvePoint[];
+}
+
+/** Trains for a fixed number of steps. */
 export class Trainer {
-  readonly curve: CurvePoint[] = [];
   readonly stepsPerEpoch: number;
   step = 0;
-  private readonly optimizer: Optimizer;
+  private readonly students: Running[];
   private readonly factor: (step: number) => number;
   private readonly rows: number;
   private order: Int32Array | null = null;
   private orderEpoch = -1;
-  private lossSum = 0;
-  private lossCount = 0;
 
   constructor(private readonly options: TrainerOptions) {
-    const { model, inputs, training, steps, masks } = options;
-    this.rows = inputs.shape[0]!;
+    const { students, source, training, steps } = options;
+    this.rows = source.trainRows;
     this.stepsPerEpoch = stepsPerEpoch(this.rows, training);
-    const { kind, ...settings } = training.optimizer;
-    const parameters = model.parameters();
-    this.optimizer =
-      kind === 'sgd'
-        ? new SGD(parameters, settings as ConstructorParameters<typeof SGD>[1])
-        : new AdamW(parameters, settings as ConstructorParameters<typeof AdamW>[1]);
-    for (const [name, parameter] of model.namedParameters()) {
-      const mask = masks?.get(name);
-      if (mask) {
-        const values = tensor(mask, { shape: parameter.shape, device: parameter.device });
-        this.optimizer.setMask(parameter, values);
-        values.dispose();
-      }
-    }
-    const { kind: shape, warmup, floor } = training.schedule ?? { kind: 'constant', warmup: 0, floor: 0 };
-    this.factor = schedule(shape, { steps: Math.max(1, steps), warmupSteps: Math.floor(warmup * steps), floor });
+    this.students = students.map((student) => ({
+      ...student,
+      optimizer: makeOptimizer(student, training),
+      lossSum: 0,
+      lossCount: 0,
+      curve: [],
+    }));
+    const { kind, warmup, floor } = training.schedule ?? { kind: 'constant', warmup: 0, floor: 0 };
+    this.factor = schedule(kind, { steps: Math.max(1, steps), warmupSteps: Math.floor(warmup * steps), floor });
   }
 
   get isDone(): boolean {
     return this.step >= this.options.steps;
   }
 
-  /** Whether the step just taken ended a pass over the data, or all of it. */
-  get isAtEpochEnd(): boolean {
-    return this.step % this.stepsPerEpoch === 0 || this.isDone;
+  /** Whether the step just taken ended a pass over the data, a share of a training by steps, or all of it. */
+  get isAtPoint(): boolean {
+    const { training, steps } = this.options;
+    if (this.isDone) return true;
+    if (training.epochs !== undefined) return this.step % this.stepsPerEpoch === 0;
+    const points = Math.min(training.points, steps);
+    return Math.floor((this.step * points) / steps) > Math.floor(((this.step - 1) * points) / steps);
   }
 
   /** Passes over the data so far. */
@@ -85,88 +93,208 @@ export class Trainer {
     return this.step / this.stepsPerEpoch;
   }
 
-  /** Takes one step; returns the rows of the batch and its loss. */
+  /** The learning curve of a student. */
+  curve(student = 0): CurvePoint[] {
+    return this.students[student]!.curve;
+  }
+
+  /** What the students' losses tell of their last batch. */
+  numbers(): Record<string, number> {
+    const all: Record<string, number> = {};
+    for (const { name, loss } of this.students) {
+      for (const [key, value] of Object.entries(loss.numbers())) all[this.students.length > 1 ? `${name}.${key}` : key] = value;
+    }
+    return all;
+  }
+
+  /** Takes one step of every student; returns the rows it saw and the first student's loss (of several: their mean). */
   takeStep(): { rows: number; loss: number } {
-    const { model, inputs, loss: lossOf, batch, training, seed } = this.options;
-    const rows = this.nextRows();
-    const loss = tidy(() => {
-      const indices = tensor(rows, { device: inputs.device });
-      const x = batch ? batch(rows, deriveSeed(seed, 'batch', this.step)) : gatherRows(inputs, indices);
-      const batchLoss = lossOf(model.forward(x), indices, rows);
-      batchLoss.backward();
-      return batchLoss.item();
+    const { training } = this.options;
+    const batches = this.nextBatches();
+    const rows = batches.reduce((sum, each) => sum + each.length, 0);
+    const losses = this.students.map(() => 0);
+    batches.forEach((batch, micro) => {
+      const share = batch.length / rows;
+      this.backward(batch, micro, batches.length > 1 ? share : 1).forEach((loss, i) => (losses[i]! += loss * share));
     });
-    if (!Number.isFinite(loss)) {
+    losses.forEach((loss) => {
+      if (Number.isFinite(loss)) return;
       throw valueError(
         `train step ${this.step + 1}`,
         'the loss must be a finite number (a smaller learning rate may help)',
         phrase(`it is ${loss}`),
       );
-    }
-    if (training.clipNorm !== undefined) clipGradNorm(model.parameters(), training.clipNorm);
-    this.optimizer.learningRate = training.optimizer.learningRate * this.factor(this.step);
-    this.optimizer.step();
-    this.optimizer.zeroGrad();
+    });
+    this.students.forEach((student, i) => {
+      const { model, loss, optimizer } = student;
+      if (training.clipNorm !== undefined) clipGradNorm([...model.parameters(), ...loss.parameters()], training.clipNorm);
+      optimizer.learningRate = training.optimizer.learningRate * this.factor(this.step);
+      optimizer.step();
+      optimizer.zeroGrad();
+      student.lossSum += losses[i]! * rows;
+      student.lossCount += rows;
+    });
     this.step++;
-    this.lossSum += loss * rows.length;
-    this.lossCount += rows.length;
-    return { rows: rows.length, loss };
+    return { rows, loss: losses.reduce((sum, loss) => sum + loss, 0) / losses.length };
   }
 
-  /** Notes a point of the learning curve and starts the next mean of the loss. */
-  addPoint(accuracy: number, nll: number): CurvePoint {
-    const point = { epoch: this.epoch, loss: this.lossSum / Math.max(1, this.lossCount), accuracy, nll };
-    this.curve.push(point);
-    this.lossSum = this.lossCount = 0;
+  /** One batch forward and backward through every student; gradients times `share` are added up. */
+  private backward(rows: Int32Array, micro: number, share: number): number[] {
+    const { source, training, seed, steps, teacher, features = false } = this.options;
+    const parts = micro === 0 ? [this.step] : [this.step, micro];
+    return tidy(() => {
+      const { input, labels } = source.batch(rows, deriveSeed(seed, 'batch', ...parts), training.shift);
+      const seen = new Map<string, StudentOutput>();
+      const outputs = this.students.map(({ model }) => output(model, input, source.cols, features));
+      const detached = new Map<string, StudentOutput>();
+      const losses = this.students.map(({ name, loss }, i) => {
+        const batchLoss = loss.of(outputs[i]!, {
+          rows,
+          labels,
+          step: this.step,
+          steps,
+          epoch: this.epoch,
+          seed: deriveSeed(seed, 'draw', ...parts),
+          input,
+          teacher: (from) => {
+            if (!teacher) throw valueError('learn from a stage', 'the trainer must know how to run it', from);
+            const found = seen.get(from) ?? noGrad(() => teacher(from, input));
+            seen.set(from, found);
+            return found;
+          },
+          ...(this.students.length > 1
+            ? {
+                peers: this.students.filter((other) => other.name !== name).map((other) => other.name),
+                student: (other: string): StudentOutput => {
+                  const index = this.students.findIndex((each) => each.name === other);
+                  const found = detached.get(other) ?? withoutGradient(outputs[index]!);
+                  detached.set(other, found);
+                  return found;
+                },
+              }
+            : {}),
+        });
+        return [batchLoss, share === 1 ? batchLoss : scale(batchLoss, share)] as const;
+      });
+      // Every student's loss is there before any backward(): no student sees another after its step.
+      return losses.map(([plain, scaled]) => {
+        scaled.backward();
+        return plain.item();
+      });
+    });
+  }
+
+  /** What is measured of a student as it would be handed on: with its averaged weights, where it has some. */
+  averaged<T>(_student: number, measure: () => T): T {
+    return measure();
+  }
+
+  /** Gives the students the weights that they are handed on with. */
+  finish(): void {
+    return;
+  }
+
+  /** Notes a point of a student's learning curve and starts the next mean of its loss. */
+  addPoint(student: number, values: Omit<CurvePoint, 'epoch' | 'loss' | 'step'>): CurvePoint {
+    const running = this.students[student]!;
+    const point = { epoch: this.epoch, step: this.step, loss: running.lossSum / Math.max(1, running.lossCount), ...values };
+    running.curve.push(point);
+    running.lossSum = running.lossCount = 0;
     return point;
   }
 
-  private nextRows(): Int32Array {
+  private nextBatches(): Int32Array[] {
     const epoch = Math.floor(this.epoch);
     if (this.order === null || this.orderEpoch !== epoch) {
       this.order = shuffledOrder(this.rows, deriveSeed(this.options.seed, 'order', epoch));
       this.orderEpoch = epoch;
     }
-    const from = (this.step % this.stepsPerEpoch) * this.options.training.batchSize;
-    return this.order.slice(from, from + this.options.training.batchSize);
+    const { batchSize, accumulate } = this.options.training;
+    const from = (this.step % this.stepsPerEpoch) * batchSize * accumulate;
+    const batches: Int32Array[] = [];
+    for (let b = 0; b < accumulate; b++) {
+      const batch = this.order.slice(from + b * batchSize, from + (b + 1) * batchSize);
+      if (batch.length > 0) batches.push(batch);
+    }
+    return batches;
   }
 
-  /** Writes model, optimiser and place to a file, with `extra` words to come back with. */
+  /** Writes models, optimisers, losses and the place to a file, with `extra` words to come back with. */
   save(path: string, extra: Record<string, string>, extraTensors: Record<string, StoredTensor> = {}): void {
     const tensors: Record<string, StoredTensor> = { ...extraTensors };
-    for (const [name, stored] of Object.entries(this.options.model.stateDict())) tensors[`model.${name}`] = stored;
-    for (const [name, stored] of Object.entries(this.optimizer.stateDict())) tensors[`optimizer.${name}`] = stored;
-    const offsets: Record<string, number> = {};
-    for (const [name, module] of this.options.model.modules()) if (module instanceof Dropout) offsets[name] = module.offset;
-    const place = { step: this.step, lossSum: this.lossSum, lossCount: this.lossCount, curve: this.curve, offsets };
-    writeSafetensors(path, tensors, { ...extra, place: JSON.stringify(place) });
+    const places = this.students.map(({ model, optimizer, loss, lossSum, lossCount, curve }, i) => {
+      const put = (part: string, state: Record<string, StoredTensor>): void => {
+        for (const [name, stored] of Object.entries(state)) tensors[`${i}.${part}.${name}`] = stored;
+      };
+      put('model', model.stateDict());
+      put('optimizer', optimizer.stateDict());
+      put('loss', loss.state());
+      const offsets: Record<string, number> = {};
+      for (const [name, module] of model.modules()) if (module instanceof Dropout) offsets[name] = module.offset;
+      return { lossSum, lossCount, curve, offsets, words: loss.words() };
+    });
+    writeSafetensors(path, tensors, { ...extra, place: JSON.stringify({ step: this.step, students: places }) });
   }
 
   /** Goes on from what {@link save} wrote. */
   restore(saved: ReturnType<typeof readSafetensors>): void {
-    const part = (prefix: string) => {
-      const found: Record<string, StoredTensor> = {};
-      for (const [name, stored] of saved.tensors) if (name.startsWith(prefix)) found[name.slice(prefix.length)] = stored;
-      return found;
-    };
-    this.options.model.loadStateDict(part('model.'));
-    this.optimizer.loadStateDict(part('optimizer.'));
     const place = JSON.parse(saved.metadata['place']!) as {
       step: number;
-      lossSum: number;
-      lossCount: number;
-      curve: CurvePoint[];
-      offsets: Record<string, number>;
+      students: {
+        lossSum: number;
+        lossCount: number;
+        curve: CurvePoint[];
+        offsets: Record<string, number>;
+        words: Record<string, unknown>;
+      }[];
     };
     this.step = place.step;
-    this.lossSum = place.lossSum;
-    this.lossCount = place.lossCount;
-    this.curve.push(...place.curve);
-    for (const [name, module] of this.options.model.modules()) if (module instanceof Dropout) module.offset = place.offsets[name] ?? 0;
+    this.students.forEach((student, i) => {
+      const part = (name: string): Record<string, StoredTensor> => {
+        const prefix = `${i}.${name}.`;
+        return Object.fromEntries(
+          [...saved.tensors].flatMap(([key, stored]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), stored]] : [])),
+        );
+      };
+      const { lossSum, lossCount, curve, offsets, words } = place.students[i]!;
+      student.model.loadStateDict(part('model'));
+      student.optimizer.loadStateDict(part('optimizer'));
+      student.loss.restore(part('loss'));
+      student.loss.restoreWords(words);
+      student.lossSum = lossSum;
+      student.lossCount = lossCount;
+      student.curve.push(...curve);
+      for (const [name, module] of student.model.modules()) if (module instanceof Dropout) module.offset = offsets[name] ?? 0;
+    });
   }
 
-  /** Gives back the optimiser's memory; the model stays. */
+  /** Gives back the optimisers' memory; models and losses stay. */
   dispose(): void {
-    this.optimizer.dispose();
+    for (const { optimizer } of this.students) optimizer.dispose();
   }
+}
+
+function makeOptimizer({ model, loss, masks }: Student, training: TrainingSpec): Optimizer {
+  const { kind, ...settings } = training.optimizer;
+  const parameters = [...model.parameters(), ...loss.parameters()];
+  const optimizer =
+    kind === 'sgd'
+      ? new SGD(parameters, settings as ConstructorParameters<typeof SGD>[1])
+      : new AdamW(parameters, settings as ConstructorParameters<typeof AdamW>[1]);
+  for (const [name, parameter] of model.namedParameters()) {
+    const mask = masks?.get(name);
+    if (!mask) continue;
+    const values = tensor(mask, { shape: parameter.shape, device: parameter.device });
+    optimizer.setMask(parameter, values);
+    values.dispose();
+  }
+  return optimizer;
+}
+
+function withoutGradient({ logits, features, exits }: StudentOutput): StudentOutput {
+  return {
+    logits: logits.detach(),
+    features: features.map((each) => each.detach()),
+    ...(exits ? { exits: exits.map((each) => each.detach()) } : {}),
+  };
 }

@@ -17,6 +17,7 @@ export {
 export { distLoss, type DistOptions } from './dist.js';
 export { gradedBceLoss, marginMseLoss, type MarginMseOptions } from './ranking.js';
 export { infoNceLoss, type InfoNceOptions } from './info_nce.js';
+export * from './features/index.js';
 export {
   adaptiveTemperatures,
   AdaptiveFraction,

@@ -1,14 +1,15 @@
 // Contrastive distillation of features: each row's own teacher against everyone else's.
 import { tidy } from '../autograd.js';
 import { checkOptions, checkPositive } from '../check.js';
-import { add, mul, silenced } from '../ops/binary.js';
+import { add, silenced } from '../ops/binary.js';
 import { matmul } from '../ops/matmul.js';
 import { normalize } from '../ops/normalize.js';
-import { applyReduce, sum } from '../ops/reduce.js';
-import { addScalar, applyUnary, log, scale } from '../ops/unary.js';
+import { sum } from '../ops/reduce.js';
+import { log, scale } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
+import { countedRows } from './features/pairs.js';
 import { crossEntropy } from './kd_loss.js';
-import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, constants, isNotZero, type ComposedLossOptions } from './row_loss.js';
+import { checkRowsOf, checkTeacher, composedNames, composeRowLoss, constants, type ComposedLossOptions } from './row_loss.js';
 
 /** Options of {@link infoNceLoss}. */
 export interface InfoNceOptions extends ComposedLossOptions {
@@ -35,15 +36,11 @@ export function infoNceLoss(student: Tensor, teacher: Tensor, options?: InfoNceO
     const temperature = checkPositive(action, 'temperature', given.temperature ?? 0.07);
     const part = checkRowsOf(action, 'student', student);
     const features = checkTeacher(action, teacher, part);
-    const { rows, cols } = part;
+    const { rows } = part;
     return composeRowLoss(action, part, given, null, (z, { weights }) => {
       if (rows === 0) return sum(z, { axis: -1 });
       const { fault, others, absent } = constants(() => {
-        const squares = (x: Tensor): Tensor => applyReduce(action, 'sum_squares', x, rows, cols, 1, [rows]);
-        const either = add(squares(z.detach()), squares(features));
-        const broken = mul(either, 0);
-        const sound = applyUnary(action, 'finite_or_zero', addScalar(broken, 1));
-        const counts = weights === null ? sound : silenced(sound, isNotZero(action, weights));
+        const { counts, fault: broken } = countedRows(action, z, features, weights);
         return { fault: broken, others: silenced(normalize(features), counts.reshape([rows, 1])), absent: log(counts) };
       });
       // −∞ at the columns of rows that are nobody's negative.

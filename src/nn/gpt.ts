@@ -5,6 +5,7 @@ import type { Device } from '../device.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed, philox } from '../random.js';
 import { add, embedding, gatherRows, gelu, linear } from '../ops/index.js';
+import type { StoredTensor } from '../safetensors.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { CausalSelfAttention } from './attention.js';
 import { Dropout, Embedding, Linear } from './layers.js';
@@ -12,6 +13,7 @@ import { placementNames } from './mlp.js';
 import { Model, type ModelOutput } from './model.js';
 import { Module } from './module.js';
 import { LayerNorm } from './norm.js';
+import { transposed, type PyTorchEntry } from './pytorch.js';
 import { deriveSeed } from './seed.js';
 
 /** The shape of one block. */
@@ -264,6 +266,21 @@ export class GPT extends Model {
     return { hidden: this.norm.forward(x), features, qkv: all };
   }
 
+  /** Hugging Face's names of GPT-2, `transformer.` before them or not; its Conv1D weights are [in, out]. Buffers of its masks are no weights. */
+  override pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
+    const known = name.replace(/^transformer\./, '');
+    const [, block, part, kind] = /^h\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(known) ?? [];
+    const ours = part === undefined ? undefined : gpt2Parts[part];
+    if (ours !== undefined) {
+      const isConv1D = kind === 'weight' && /c_\w+$/.test(part!) && stored.shape.length === 2;
+      return [`blocks.${block}.${ours}.${kind}`, isConv1D ? transposed(stored) : stored];
+    }
+    if (/^h\.\d+\.attn\.(bias|masked_bias)$/.test(known)) return null;
+    if (known === 'lm_head.weight' && this.head === null) return null;
+    const top = gpt2Names[known];
+    return [top ?? name, stored];
+  }
+
   /**
    * Continues a text token by token, each drawn from softmax(logits/temperature) given the last `context` tokens, in evaluation
    * mode. What has been computed for earlier tokens is computed again.
@@ -312,6 +329,23 @@ export class GPT extends Model {
     );
   }
 }
+
+const gpt2Names: Readonly<Record<string, string>> = {
+  'wte.weight': 'tokens.weight',
+  'wpe.weight': 'positions.weight',
+  'ln_f.weight': 'norm.weight',
+  'ln_f.bias': 'norm.bias',
+  'lm_head.weight': 'head.weight',
+};
+
+const gpt2Parts: Readonly<Record<string, string>> = {
+  ln_1: 'norm1',
+  'attn.c_attn': 'attention.qkv',
+  'attn.c_proj': 'attention.projection',
+  ln_2: 'norm2',
+  'mlp.c_fc': 'up',
+  'mlp.c_proj': 'down',
+};
 
 function blockShapes(action: string, options: GPTOptions): BlockShape[] {
   const { width, layers, heads, headWidth, mlpWidth, blocks } = options;

@@ -1,5 +1,6 @@
 // Modules, layers and ready models.
 export { Module } from './module.js';
+export type { PyTorchEntry, PyTorchLoaded, PyTorchOptions } from './pytorch.js';
 export {
   Dropout,
   Embedding,

@@ -3,6 +3,7 @@ import { copyInto } from '../arithmetic.js';
 import { checkBoolean } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { badFile, readSafetensors, writeSafetensors, type SafetensorsFile, type StoredTensor } from '../safetensors.js';
+import { loadPyTorch, type PyTorchEntry, type PyTorchLoaded, type PyTorchOptions } from './pytorch.js';
 import { hostCopy, stateOf, Tensor, tensor } from '../tensor.js';
 
 /**
@@ -126,6 +127,26 @@ export abstract class Module {
       if (!(error instanceof RangeError)) throw error;
       throw badFile(path, 'its tensors must fit the model', error.message, error);
     }
+  }
+
+  /**
+   * Reads the parameters from a safetensors file of PyTorch's, under its names. Layouts are the same (Linear [out, in], Conv2d
+   * [out, in, height, width]); half types are widened. For a {@link GPT}, the names and transposed weights of Hugging Face's GPT-2
+   * are known.
+   *
+   * @param options.rename from the file's names to the model's: whole names or what they begin with (`{ fc1: 'layers.0' }`), or a
+   *   function, which gives null for what is to be left out
+   * @param options.strict every parameter must be in the file, and every tensor of the file used. Default true
+   * @returns parameters the file does not have and tensors the model does not, both empty where strict
+   * @throws LimbeckError `bad_file` that lists what is missing, left over or of another shape; nothing is changed then
+   */
+  loadPyTorch(path: string, options?: PyTorchOptions): PyTorchLoaded {
+    return loadPyTorch(this, (name, stored) => this.pyTorchEntry(name, stored), path, options);
+  }
+
+  /** What a subclass knows of the names and layouts that others give its parameters. */
+  pyTorchEntry(name: string, stored: StoredTensor): PyTorchEntry {
+    return [name, stored];
   }
 
   /** Gives back the memory of all parameters. */

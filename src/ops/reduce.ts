@@ -3,9 +3,9 @@ import { defineOp, type Computed } from '../autograd.js';
 import { checkBoolean, checkComputed, checkOptions, checkRows, checkWhole } from '../check.js';
 import { phrase, shapeText, valueError } from '../errors.js';
 import { findCode, kernel } from '../native.js';
-import { emptyLike, handleOf, stateOf, uniformLike, type Tensor } from '../tensor.js';
+import { emptyLike, handleOf, stateOf, type Tensor } from '../tensor.js';
 import { spread } from './binary.js';
-import { scaled } from './unary.js';
+import { scaled, uniformProduct } from './unary.js';
 
 /** Options of {@link sum} and {@link mean}. */
 export interface ReduceOptions {
@@ -68,7 +68,7 @@ function runReduce(action: string, name: 'sum' | 'mean', input: unknown, options
     backward: (gradient) => {
       const factor = name === 'sum' ? 1 : 1 / (axis === 0 ? rows : cols);
       const { uniform } = stateOf(gradient);
-      if (uniform !== null) return [uniformLike(x, Math.fround(uniform * factor), action)];
+      if (uniform !== null) return [uniformProduct(action, x, uniform, factor)];
       if (factor === 1) return [spread(action, gradient, x.shape, rows, cols, how)];
       const small = scaled(action, gradient, factor);
       const large = spread(action, small, x.shape, rows, cols, how);

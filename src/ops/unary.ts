@@ -107,5 +107,11 @@ export const addScalar = defineOp({
 /** gradient · factor; a gradient known to be uniform stays known. */
 export function scaled(action: string, gradient: Tensor, factor: number): Tensor {
   const { uniform } = stateOf(gradient);
-  return uniform === null ? applyUnary(action, 'scale', gradient, factor) : uniformLike(gradient, Math.fround(uniform * factor), action);
+  return uniform === null ? applyUnary(action, 'scale', gradient, factor) : uniformProduct(action, gradient, uniform, factor);
+}
+
+/** A tensor like another whose elements are all value · factor, rounded as its dtype does. */
+export function uniformProduct(action: string, like: Tensor, value: number, factor: number): Tensor {
+  const product = value * factor;
+  return uniformLike(like, like.dtype === 'float64' ? product : Math.fround(product), action);
 }

@@ -2,7 +2,7 @@
 import { noGrad, tidy } from '../autograd.js';
 import { checkShape } from '../check.js';
 import { kindError } from '../errors.js';
-import { Linear, Module } from '../nn/index.js';
+import { Conv2d, GPT, Linear, Model, Module, CausalSelfAttention } from '../nn/index.js';
 import { hostCopy, zeros, type Tensor } from '../tensor.js';
 import { observing, type Observer } from './observe.js';
 
@@ -54,15 +54,17 @@ export interface FlopCount {
 }
 
 /**
- * Floating-point operations of a forward pass: 2 × the multiply–adds of Linear layers. Biases, activations and norms are not counted.
- * The model runs once, on zeros, in evaluation mode.
+ * Floating-point operations of a forward pass: 2 × the multiply–adds of Linear and Conv2d layers, of attention (the products that
+ * the causal mask leaves) and of a GPT's output layer. Biases, activations and norms are not counted. The model runs once, on zeros,
+ * in evaluation mode.
  *
- * @param inputShape with the batch: [1, inputs] gives the cost of one row
+ * @param inputShape with the batch: [1, inputs] gives the cost of one row. Default: one example of a ready model
  */
-export function flops(model: Module, inputShape: readonly number[]): FlopCount {
+export function flops(model: Module, inputShape?: readonly number[]): FlopCount {
   const action = 'count operations';
   if (!(model instanceof Module)) throw kindError(action, 'model must be a Module', model);
-  const shape = checkShape(action, inputShape);
+  if (inputShape === undefined && !(model instanceof Model)) throw kindError(action, 'inputShape must be given for this model', inputShape);
+  const shape = checkShape(action, inputShape ?? [1, ...(model as Model).inputShape]);
   const count: FlopCount = { total: 0, nonZero: 0, byLayer: {} };
   const add = (name: string, total: number, nonZero: number): void => {
     const layer = (count.byLayer[name] ??= { total: 0, nonZero: 0 });
@@ -72,20 +74,43 @@ export function flops(model: Module, inputShape: readonly number[]): FlopCount {
     count.nonZero += nonZero;
   };
   const watched = new Map<Module, Observer>();
+  const watch = (module: Module, observer: Observer): void => {
+    const before = watched.get(module);
+    watched.set(module, (input, output) => {
+      before?.(input, output);
+      observer(input, output);
+    });
+  };
+  const product = (name: string, weight: Tensor): ((uses: number) => void) => {
+    const nonZero = nonZeroOf(weight);
+    return (uses) => add(name, 2 * uses * weight.size, 2 * uses * nonZero);
+  };
   for (const [name, module] of model.modules()) {
+    const inside = name === '' ? '' : `${name}.`;
     if (module instanceof Linear) {
-      const nonZero = nonZeroOf(module.weight);
-      watched.set(module, (input) => {
-        const rows = input.size / module.weight.shape[1]!;
-        add(name, 2 * rows * module.weight.size, 2 * rows * nonZero);
+      const used = product(name, module.weight);
+      watch(module, (input) => used(input.size / module.weight.shape[1]!));
+    } else if (module instanceof Conv2d) {
+      // Every weight is used once for each place of the result.
+      const used = product(name, module.weight);
+      watch(module, (_, output) => used(output.size / module.weight.shape[0]!));
+    } else if (module instanceof CausalSelfAttention) {
+      // Token t looks at t + 1 tokens: scores and sums of values, headWidth multiply–adds each, for every head.
+      watch(module.projection, ({ shape: [batch, tokens, inner] }) => {
+        const operations = 2 * batch! * tokens! * (tokens! + 1) * inner!;
+        add(name, operations, operations);
       });
+    } else if (module instanceof GPT) {
+      const used = product(`${inside}head`, module.outputWeight);
+      watch(module.norm, (input) => used(input.size / module.hiddenWidth));
     }
   }
   const wasTraining = model.training;
   model.eval();
   try {
     const device = model.parameters()[0]?.device;
-    observing(watched, () => tidy(() => noGrad(() => void model.forward(zeros(shape, { device })))));
+    const dtype = model instanceof Model && model.takesIds ? 'int32' : 'float32';
+    observing(watched, () => tidy(() => noGrad(() => void model.forward(zeros(shape, { device, dtype })))));
   } finally {
     model.train(wasTraining);
   }

@@ -1,10 +1,11 @@
 // How much each weight, and each part of a model, matters: by size, by activations, or by the loss's gradient.
 import { checkOneOf } from '../check.js';
 import { kindError, phrase, valueError } from '../errors.js';
-import { Linear, Module } from '../nn/index.js';
+import { Conv2d, GPT, Linear, Module } from '../nn/index.js';
 import { gradientOf, Tensor } from '../tensor.js';
 import { numbersOf, observing, overBatches, type Observer } from './observe.js';
-import { indicesOf, partGroups, type PartGroup, type Structure } from './parts.js';
+import { partGroups } from './groups.js';
+import { placesOf, type PartGroup, type Seen, type Structure } from './parts.js';
 
 /** What scores are made of. */
 export type ImportanceMethod = 'magnitude' | 'activation' | 'gradient';
@@ -32,15 +33,18 @@ const action = 'score importance';
 export interface PrunableLayer {
   /** The parameter's name. */
   name: string;
-  module: Linear;
+  module: Linear | Conv2d;
   weight: Tensor;
 }
 
-/** The weights that pruning acts on: those of Linear layers, not biases, norms or embeddings. */
+/** The weights that pruning acts on: those of Linear and Conv2d layers, not biases, norms or embeddings, nor a GPT's output layer. */
 export function prunableLayers(model: Module, only?: readonly string[]): PrunableLayer[] {
   const layers: PrunableLayer[] = [];
+  const outputs = new Set<Module>();
   for (const [path, module] of model.modules()) {
-    if (module instanceof Linear) layers.push({ name: `${path === '' ? '' : `${path}.`}weight`, module, weight: module.weight });
+    if (module instanceof GPT && module.head !== null) outputs.add(module.head);
+    if ((module instanceof Linear || module instanceof Conv2d) && !outputs.has(module))
+      layers.push({ name: `${path === '' ? '' : `${path}.`}weight`, module, weight: module.weight });
   }
   for (const name of only ?? []) {
     if (!layers.some((layer) => layer.name === name)) {
@@ -60,7 +64,7 @@ export function prunableLayers(model: Module, only?: readonly string[]): Prunabl
  * - `'gradient'`: |w · ∂L/∂w|, L the mean loss over the batches: how much L changes, to first order, when w becomes 0
  *   (Molchanov et al. 2017, arXiv:1611.06440, eq. 7).
  *
- * @param options.parameters names of the weights to score; default: those of all Linear layers
+ * @param options.parameters names of the weights to score; default: those of all Linear and Conv2d layers
  * @throws RangeError where calibration has no batch, TypeError where a method's option is missing
  */
 export function weightScores<B = Tensor>(
@@ -162,14 +166,19 @@ function activationWeightScores<B>(
   const watched = new Map(
     [...squares].map(([module, sums]): [Module, Observer] => [
       module,
-      (input) => numbersOf(input).forEach((x, i) => (sums[i % sums.length]! += x * x)),
+      (input) => {
+        // Images have height·width values for each channel.
+        const inner = module instanceof Conv2d ? input.shape[2]! * input.shape[3]! : 1;
+        numbersOf(input).forEach((x, i) => (sums[Math.floor(i / inner) % sums.length]! += x * x));
+      },
     ]),
   );
   observe(model, watched, options);
   return new Map(
     layers.map(({ name, module, weight }) => {
       const norms = squares.get(module)!.map(Math.sqrt);
-      return [name, Float64Array.from(numbersOf(weight), (w, i) => Math.abs(w) * norms[i % norms.length]!)];
+      const inner = weight.size / (weight.shape[0]! * weight.shape[1]!);
+      return [name, Float64Array.from(numbersOf(weight), (w, i) => Math.abs(w) * norms[Math.floor(i / inner) % norms.length]!)];
     }),
   );
 }
@@ -200,14 +209,9 @@ export function partScores<B = Tensor>(model: Module, structure: Structure, opti
         const { shape } = parameters.get(slice.parameter)!;
         const weights = numbersOf(parameters.get(slice.parameter)!);
         const gradient = gradients?.get(slice.parameter);
-        const stride = shape.slice(slice.axis + 1).reduce((product, extent) => product * extent, 1);
-        const step = stride * shape[slice.axis]!;
         for (let part = 0; part < group.count; part++) {
-          for (const index of indicesOf(slice, [part])) {
-            for (let from = index * stride; from < weights.length; from += step) {
-              for (let i = from; i < from + stride; i++)
-                scores[part]! += weights[i]! * (gradient === undefined ? weights[i]! : gradient[i]!);
-            }
+          for (const [from, to] of placesOf(slice, [part], shape)) {
+            for (let i = from; i < to; i++) scores[part]! += weights[i]! * (gradient === undefined ? weights[i]! : gradient[i]!);
           }
         }
       }
@@ -221,23 +225,54 @@ function activationPartScores<B>(model: Module, groups: readonly PartGroup[], op
   const rows = new Map(groups.map((group) => [group.name, 0]));
   const watched = new Map<Module, Observer>();
   for (const group of groups) {
-    const sum = sums.get(group.name)!;
-    for (const { module, at, axis, size } of group.seen) {
-      watched.set(module, (input, output) => {
-        const seen = at === 'input' ? input : output;
-        const values = numbersOf(seen);
-        const inner = axis === 'last' ? 1 : seen.shape.slice(2).reduce((product, extent) => product * extent, 1);
-        const row = group.count * size * inner;
-        rows.set(group.name, rows.get(group.name)! + values.length / row);
-        for (let from = 0, part = 0; from < values.length; from += size * inner, part = (part + 1) % group.count) {
-          sum[part]! += group.structure === 'heads' ? norm(values, from, size) : meanSize(values, from, size * inner);
-        }
-      });
+    const count = (added: number): void => void rows.set(group.name, rows.get(group.name)! + added);
+    for (const seen of group.seen) {
+      if (seen.kind === 'values') watched.set(seen.module, valuesObserver(group, seen, sums.get(group.name)!, count));
+      else for (const [module, observer] of betweenObservers(seen.modules, sums.get(group.name)!, count)) watched.set(module, observer);
     }
   }
   observe(model, watched, options);
   for (const [name, sum] of sums) for (let i = 0; i < sum.length; i++) sum[i]! /= rows.get(name)!;
   return sums;
+}
+
+function valuesObserver(
+  group: PartGroup,
+  { at, axis, size }: Extract<Seen, { kind: 'values' }>,
+  sum: Float64Array,
+  count: (rows: number) => void,
+): Observer {
+  return (input, output) => {
+    const seen = at === 'input' ? input : output;
+    const values = numbersOf(seen);
+    const wide = axis === 'last' ? size : size * seen.shape[2]! * seen.shape[3]!;
+    count(values.length / (group.count * wide));
+    for (let from = 0, part = 0; from < values.length; from += wide, part = (part + 1) % group.count) {
+      sum[part]! += group.structure === 'heads' ? norm(values, from, wide) : meanSize(values, from, wide);
+    }
+  };
+}
+
+/** 1 − cosine of what goes into a layer and what comes out of it, row by row: between the inputs of one module and the next. */
+function betweenObservers(modules: readonly Module[], sum: Float64Array, count: (rows: number) => void): [Module, Observer][] {
+  let before: Float32Array | null = null;
+  return modules.map((module, m) => [
+    module,
+    (input) => {
+      const values = numbersOf(input).slice();
+      const cols = input.shape[input.shape.length - 1]!;
+      if (m === 0) count(values.length / cols);
+      else for (let from = 0; from < values.length; from += cols) sum[m - 1]! += 1 - cosine(before!, values, from, cols);
+      before = values;
+    },
+  ]);
+}
+
+function cosine(a: Float32Array, b: Float32Array, from: number, count: number): number {
+  let product = 0;
+  for (let i = from; i < from + count; i++) product += a[i]! * b[i]!;
+  const size = norm(a, from, count) * norm(b, from, count);
+  return size > 0 ? product / size : 0;
 }
 
 function norm(values: Float32Array, from: number, count: number): number {

@@ -1,10 +1,8 @@
-// Which parts of a model can be taken out, and where the weights of each lie.
+// Parts of a model that can be taken out, and where the weights of each lie.
 import type { TypedArray } from '../dtypes.js';
-import { kindError, phrase, valueError } from '../errors.js';
-import { Dropout, Linear, Module, ReLU, Sequential } from '../nn/index.js';
-import { keep } from '../autograd.js';
-import { Tensor, tensor } from '../tensor.js';
-import type { StoredTensor } from '../safetensors.js';
+import { phrase, valueError } from '../errors.js';
+import type { Module } from '../nn/index.js';
+import type * as nn from '../nn/index.js';
 
 /** What structured pruning can take out of a model. */
 export type Structure = 'units' | 'heads' | 'channels' | 'layers' | 'width';
@@ -12,15 +10,20 @@ export type Structure = 'units' | 'heads' | 'channels' | 'layers' | 'width';
 /** The names of {@link Structure}. */
 export const structures: readonly Structure[] = ['units', 'heads', 'channels', 'layers', 'width'];
 
-/** Where the weights of a group's parts lie in one parameter: part u has the indices o + u·size … o + (u+1)·size − 1 for each offset o. */
-export interface Slice {
-  parameter: string;
-  axis: number;
-  /** `'makes'`: these weights compute the part; `'reads'`: these take it in. */
-  role: 'makes' | 'reads';
-  offsets: readonly number[];
-  size: number;
-}
+/**
+ * Weights of a group's parts in one parameter. `'makes'`: they compute the part; `'reads'`: they take it in. Either the parameter
+ * belongs to one part as a whole, or part u has the indices o + u·size … o + (u+1)·size − 1 along the axis, for each offset o.
+ */
+export type Slice = { parameter: string; role: 'makes' | 'reads' } & (
+  { part: number } | { axis: number; offsets: readonly number[]; size: number }
+);
+
+/** Where the activations of a group's parts are seen. */
+export type Seen =
+  /** In what a module is given or gives: along the last dimension or the channels of images, each part `size` wide. */
+  | { kind: 'values'; module: Module; at: 'input' | 'output'; axis: 'last' | 'channels'; size: number }
+  /** Part u is what lies between the inputs of modules u and u + 1. */
+  | { kind: 'between'; modules: readonly Module[] };
 
 /** Parts that are taken out one by one, with all the weights that belong to each: the units of a hidden layer, the heads of a block. */
 export interface PartGroup {
@@ -29,76 +32,39 @@ export interface PartGroup {
   structure: Structure;
   count: number;
   slices: readonly Slice[];
-  /** The modules whose input (or output) shows the parts' activations, along `axis`, each part `size` wide. */
-  seen: readonly { module: Module; at: 'input' | 'output'; axis: 'last' | 'channels'; size: number }[];
+  seen: readonly Seen[];
+  /** Puts the parts that stay into the config of a ready model. */
+  resize: (config: nn.ModelConfig, parts: readonly number[]) => void;
+  /** The name of a parameter in the smaller model, null where it goes. Default: all names stay. */
+  renamed?: (parameter: string, parts: readonly number[]) => string | null;
 }
 
 /** Which parts of each group stay, in order. */
 export type Kept = ReadonlyMap<string, readonly number[]>;
 
-/** All indices along a slice's axis that belong to the given parts, in order. */
-export function indicesOf(slice: Slice, parts: readonly number[]): number[] {
-  return slice.offsets.flatMap((offset) =>
-    parts.flatMap((part) => Array.from({ length: slice.size }, (_, i) => offset + part * slice.size + i)),
-  );
-}
+/** The numbers 0 … count − 1. */
+export const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-const action = 'prune';
-
-/** The groups of parts of a model. @throws TypeError for a model that has no such parts */
-export function partGroups(model: Module, structure: Structure): PartGroup[] {
-  const groups = model instanceof Sequential ? chainGroups(model) : [];
-  const found = groups.filter((group) => group.structure === structure);
-  if (found.length > 0) return found;
-  throw kindError(
-    action,
-    `the model must have ${structure} that can be taken out (nn.Sequential of Linear layers)`,
-    phrase(`it is a ${model.constructor.name.replace(/^_/, '')}${groups.length > 0 ? `, which has ${groups[0]!.structure}` : ''}`),
-  );
-}
-
-// ---- Sequential: what one layer makes, the next one reads, with only element-wise modules between
-
-/** The modules of nested Sequentials one after the other, with their names. */
-function chainOf(model: Sequential, prefix = ''): [string, Module][] {
-  return model.layers.flatMap((layer, i): [string, Module][] => {
-    const name = `${prefix}layers.${i}`;
-    return layer instanceof Sequential ? chainOf(layer, `${name}.`) : [[name, layer]];
-  });
-}
-
-function chainGroups(model: Sequential): PartGroup[] {
-  const groups: PartGroup[] = [];
-  let maker: { name: string; layer: Linear } | null = null;
-  for (const [name, layer] of chainOf(model)) {
-    if (layer instanceof Linear) {
-      if (maker !== null) groups.push(unitGroup(maker.name, maker.layer, name, layer));
-      maker = { name, layer };
-    } else if (!(layer instanceof ReLU || layer instanceof Dropout)) maker = null;
+/** Places in a parameter's memory that belong to some parts of a slice: each range [from, to). */
+export function* placesOf(slice: Slice, parts: readonly number[], shape: readonly number[]): Generator<[number, number]> {
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  if ('part' in slice) {
+    if (parts.includes(slice.part)) yield [0, size];
+    return;
   }
-  return groups;
+  const stride = shape.slice(slice.axis + 1).reduce((product, extent) => product * extent, 1);
+  const step = stride * shape[slice.axis]!;
+  for (const part of parts) {
+    for (const offset of slice.offsets) {
+      const first = (offset + part * slice.size) * stride;
+      for (let from = first; from < size; from += step) yield [from, from + slice.size * stride];
+    }
+  }
 }
-
-function unitGroup(makerName: string, maker: Linear, readerName: string, reader: Linear): PartGroup {
-  const own = { role: 'makes', axis: 0, offsets: [0], size: 1 } as const;
-  return {
-    name: makerName,
-    structure: 'units',
-    count: maker.weight.shape[0]!,
-    slices: [
-      { parameter: `${makerName}.weight`, ...own },
-      ...(maker.bias === null ? [] : [{ parameter: `${makerName}.bias`, ...own }]),
-      { parameter: `${readerName}.weight`, role: 'reads', axis: 1, offsets: [0], size: 1 },
-    ],
-    seen: [{ module: reader, at: 'input', axis: 'last', size: 1 }],
-  };
-}
-
-// ---- a smaller model
 
 /** Those of an array's elements that have a kept index along every axis; null keeps all. */
 export function narrowed<T extends TypedArray>(values: T, shape: readonly number[], kept: readonly (readonly number[] | null)[]): T {
-  const axes = shape.map((extent, axis) => kept[axis] ?? Array.from({ length: extent }, (_, i) => i));
+  const axes = shape.map((extent, axis) => kept[axis] ?? range(extent));
   const out = new (values.constructor as new (size: number) => T)(axes.reduce((product, indices) => product * indices.length, 1));
   let at = 0;
   const walk = (axis: number, base: number): void => {
@@ -120,19 +86,15 @@ export function keptIndices(model: Module, groups: readonly PartGroup[], kept: K
   for (const group of groups) {
     const parts = kept.get(group.name);
     if (parts === undefined) continue;
+    const gone = range(group.count).filter((part) => !parts.includes(part));
     for (const slice of group.slices) {
+      if ('part' in slice) continue;
       const shape = shapes.get(slice.parameter)!;
       const all = indices.get(slice.parameter) ?? shape.map(() => null);
-      const own = new Set(indicesOf(slice, parts));
-      // Indices that belong to no part (there are none of them today) stay.
-      const theirs = new Set(
-        indicesOf(
-          slice,
-          Array.from({ length: group.count }, (_, i) => i),
-        ),
+      const without = new Set(
+        slice.offsets.flatMap((offset) => gone.flatMap((part) => range(slice.size).map((i) => offset + part * slice.size + i))),
       );
-      const before = all[slice.axis] ?? Array.from({ length: shape[slice.axis]! }, (_, i) => i);
-      all[slice.axis] = before.filter((i) => own.has(i) || !theirs.has(i));
+      all[slice.axis] = (all[slice.axis] ?? range(shape[slice.axis]!)).filter((i) => !without.has(i));
       indices.set(slice.parameter, all);
     }
   }
@@ -141,13 +103,13 @@ export function keptIndices(model: Module, groups: readonly PartGroup[], kept: K
 
 /** Checks which parts stay: groups that are there, at least one part each, in order. */
 export function checkKept(groups: readonly PartGroup[], kept: Kept): void {
+  const action = 'prune';
   for (const [name, parts] of kept) {
     const group = groups.find((each) => each.name === name);
     if (group === undefined) throw valueError(action, `groups must be among ${groups.map((each) => each.name).join(', ')}`, name);
-    const isSorted = parts.every(
-      (part, i) => Number.isInteger(part) && part >= 0 && part < group.count && (i === 0 || part > parts[i - 1]!),
-    );
-    if (!isSorted || parts.length === 0) {
+    const fits = (part: number, i: number): boolean =>
+      Number.isInteger(part) && part >= 0 && part < group.count && (i === 0 || part > parts[i - 1]!);
+    if (parts.length === 0 || !parts.every(fits)) {
       throw valueError(
         action,
         `the parts that stay of ${name} must be whole numbers below ${group.count}, rising, at least one`,
@@ -155,19 +117,4 @@ export function checkKept(groups: readonly PartGroup[], kept: Kept): void {
       );
     }
   }
-}
-
-/** A copy of a module and all inside it, its parameters those of the state, whatever their shapes. What else its fields hold is shared. */
-export function copyWith<M extends Module>(module: M, state: Record<string, StoredTensor>, prefix = ''): M {
-  const copy = Object.create(Object.getPrototypeOf(module) as object) as M;
-  const renewed = (name: string, value: unknown): unknown => {
-    if (value instanceof Module) return copyWith(value, state, `${name}.`);
-    if (Array.isArray(value)) return value.map((entry: unknown, i) => renewed(`${name}.${i}`, entry));
-    const stored = value instanceof Tensor ? state[name] : undefined;
-    if (stored === undefined) return value;
-    const { device } = value as Tensor;
-    return keep(tensor(stored.data, { shape: stored.shape, dtype: stored.dtype, device, requiresGrad: true }));
-  };
-  for (const [name, value] of Object.entries(module)) Object.assign(copy, { [name]: renewed(prefix + name, value) });
-  return copy;
 }

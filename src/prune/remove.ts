@@ -1,10 +1,13 @@
 // Takes parts out of a model: a new, smaller model with the weights that are left.
+import { keep } from '../autograd.js';
 import { checkOptions } from '../check.js';
 import { kindError, valueError, phrase } from '../errors.js';
-import { Module } from '../nn/index.js';
+import { build, Dropout, Model, Module, type ModelConfig } from '../nn/index.js';
 import type { StoredTensor } from '../safetensors.js';
+import { Tensor, tensor } from '../tensor.js';
+import { partGroups } from './groups.js';
 import type { Masks } from './masks.js';
-import { checkKept, copyWith, indicesOf, keptIndices, narrowed, partGroups, type Kept, type PartGroup, type Structure } from './parts.js';
+import { checkKept, keptIndices, narrowed, placesOf, range, type Kept, type PartGroup, type Structure } from './parts.js';
 
 const action = 'remove parts';
 
@@ -17,9 +20,11 @@ export interface Smaller<M extends Module> {
 }
 
 /**
- * A new model of the same class with only the given parts (units of hidden layers, ...) and their weights.
+ * A new model of the same class with only the given parts and their weights: units of hidden layers, channels of convolutions, and of
+ * a GPT heads, layers and the width of the residual stream.
  *
- * Where a removed part contributed 0 the outputs stay the same: removal is what {@link partMasks} does, and smaller.
+ * Where a removed part contributed 0 the outputs stay the same: removal is what {@link partMasks} does, and smaller. Width is the
+ * exception: normalisation takes its mean over the channels that are left.
  *
  * @param kept which parts of each group stay, in order; groups that are not named stay whole
  * @param options.masks masks of weights that go along, by the model's parameter names
@@ -32,13 +37,51 @@ export function keepParts<M extends Module>(model: M, structure: Structure, kept
   const state: Record<string, StoredTensor> = {};
   const cut = new Map<string, Float32Array>();
   for (const [name, { dtype, shape, data }] of Object.entries(model.stateDict())) {
+    const left = groups.reduce<string | null>((now, { name: group, renamed }) => {
+      const parts = kept.get(group);
+      return now === null || parts === undefined || renamed === undefined ? now : renamed(now, parts);
+    }, name);
+    if (left === null) continue;
     const along = indices.get(name) ?? [];
     const mask = masks.get(name);
-    if (mask !== undefined) cut.set(name, narrowed(mask, shape, along));
-    const left = shape.map((extent, axis) => along[axis]?.length ?? extent);
-    state[name] = { dtype, shape: left, data: narrowed(data, shape, along) };
+    if (mask !== undefined) cut.set(left, narrowed(mask, shape, along));
+    state[left] = { dtype, shape: shape.map((extent, axis) => along[axis]?.length ?? extent), data: narrowed(data, shape, along) };
   }
-  return { model: copyWith(model, state), masks: cut };
+  return { model: model instanceof Model ? rebuilt(model, groups, kept, state) : copyWith(model, state), masks: cut };
+}
+
+/** A ready model of the shapes that are left. */
+function rebuilt<M extends Model>(model: M, groups: readonly PartGroup[], kept: Kept, state: Record<string, StoredTensor>): M {
+  const config = structuredClone(model.config) as ModelConfig;
+  for (const group of groups) {
+    const parts = kept.get(group.name);
+    if (parts !== undefined) group.resize(config, parts);
+  }
+  const device = model.parameters()[0]!.device;
+  const smaller = build(config, { seed: dropoutSeed(model), device });
+  smaller.loadStateDict(state);
+  return smaller.train(model.training) as M;
+}
+
+/** A seed for the smaller model's dropout that goes with the model's own: same model, same smaller one. */
+function dropoutSeed(model: Module): number {
+  for (const [, module] of model.modules()) if (module instanceof Dropout) return module.seed;
+  return 0;
+}
+
+/** A copy of a module and all inside it, its parameters those of the state, whatever their shapes. What else its fields hold is shared. */
+function copyWith<M extends Module>(module: M, state: Record<string, StoredTensor>, prefix = ''): M {
+  const copy = Object.create(Object.getPrototypeOf(module) as object) as M;
+  const renewed = (name: string, value: unknown): unknown => {
+    if (value instanceof Module) return copyWith(value, state, `${name}.`);
+    if (Array.isArray(value)) return value.map((entry: unknown, i) => renewed(`${name}.${i}`, entry));
+    const stored = value instanceof Tensor ? state[name] : undefined;
+    if (stored === undefined) return value;
+    const { device } = value as Tensor;
+    return keep(tensor(stored.data, { shape: stored.shape, dtype: stored.dtype, device, requiresGrad: true }));
+  };
+  for (const [name, value] of Object.entries(module)) Object.assign(copy, { [name]: renewed(prefix + name, value) });
+  return copy;
 }
 
 /** Masks that hold at zero all weights of the parts that do not stay, in a model of full size. */
@@ -49,15 +92,11 @@ export function partMasks(model: Module, structure: Structure, kept: Kept): Mask
   for (const group of groups) {
     const parts = kept.get(group.name);
     if (parts === undefined) continue;
-    const gone = Array.from({ length: group.count }, (_, i) => i).filter((i) => !parts.includes(i));
+    const gone = range(group.count).filter((part) => !parts.includes(part));
     for (const slice of group.slices) {
       const shape = shapes.get(slice.parameter)!;
       const mask = masks.get(slice.parameter) ?? new Float32Array(shape.reduce((product, extent) => product * extent, 1)).fill(1);
-      const stride = shape.slice(slice.axis + 1).reduce((product, extent) => product * extent, 1);
-      const step = stride * shape[slice.axis]!;
-      for (const index of indicesOf(slice, gone)) {
-        for (let from = index * stride; from < mask.length; from += step) mask.fill(0, from, from + stride);
-      }
+      for (const [from, to] of placesOf(slice, gone, shape)) mask.fill(0, from, to);
       masks.set(slice.parameter, mask);
     }
   }

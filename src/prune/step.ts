@@ -8,7 +8,8 @@ import { parameterCount } from './counts.js';
 import { partScores, prunableLayers, weightScores, type ImportanceOptions } from './importance.js';
 import { checkNOfM, checkSparsity, nOfMMask, scoreMasks, type Masks, type NOfM } from './masks.js';
 import { numbersOf } from './observe.js';
-import { partGroups, structures, type Structure } from './parts.js';
+import { partGroups } from './groups.js';
+import { structures, type Structure } from './parts.js';
 import { keepParts } from './remove.js';
 
 /** Options of {@link pruneStep}. */
@@ -21,7 +22,7 @@ export interface PruneOptions<B = Tensor> extends ImportanceOptions<B> {
   sparsity?: number;
   /** `'global'`: over all layers together, the default for weights; `'layer'`: the same share of each, the default for parts. */
   scope?: 'global' | 'layer';
-  /** Names of the weights to prune; default: those of all Linear layers. Not for parts. */
+  /** Names of the weights to prune; default: those of all Linear and Conv2d layers. Not for parts. */
   parameters?: readonly string[];
   /** Masks of an earlier step: what they prune stays pruned. */
   earlier?: Masks | null;

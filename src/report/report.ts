@@ -128,9 +128,10 @@ function curveTable(of: string, marks: readonly CurveMark[], digits: number): st
 }
 
 function tableHtml(results: Results): string {
-  const head = tableColumns.map((c) => `<th scope="col">${escape(c.title)}</th>`).join('');
+  const columns = tableColumns(results.table);
+  const head = columns.map((c) => `<th scope="col">${escape(c.title)}</th>`).join('');
   const body = results.table.map((row) => {
-    const cells = tableColumns.map((c, i) => {
+    const cells = columns.map((c, i) => {
       const text = escape(c.text(row)) || '—';
       return i === 0 ? `<th scope="row">${text}</th>` : `<td data-label="${escape(c.title)}">${text}</td>`;
     });

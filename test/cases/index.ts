@@ -11,6 +11,7 @@ import { capture_top_k } from './capture_top_k.js';
 import { convolution } from './convolution.js';
 import { dkd_loss } from './dkd.js';
 import { dropout } from './dropout.js';
+import { feature_losses } from './feature_losses.js';
 import { fill } from './fill.js';
 import { forward_kl } from './forward_kl.js';
 import { gather_cols } from './gather_cols.js';
@@ -83,5 +84,6 @@ export const cases: CaseFile[] = [
   bild_loss,
   logit_losses,
   batch_losses,
+  feature_losses,
   selection,
 ];

@@ -1,12 +1,40 @@
 // The probes by name, and the check of their options.
 import { nearest } from '../../errors.js';
+import { adakdTemperatures } from './adakd_temperatures.js';
+import { amidIdentities } from './amid_identities.js';
+import { bildIdentities } from './bild_identities.js';
 import { hintonGradient } from './hinton_gradient.js';
+import { kernelToy } from './kernel_toy.js';
+import { pldIdentities } from './pld_identities.js';
+import { recursionExact } from './recursion_exact.js';
+import { sampledUnbiased } from './sampled_unbiased.js';
+import { selectionRules } from './selection_rules.js';
+import { softeningAxioms } from './softening_axioms.js';
+import { softeningEquivalence } from './softening_equivalence.js';
+import { taidProperties } from './taid_properties.js';
+import { tinyvitTarget } from './tinyvit_target.js';
 import type { Probe, ProbeContext, ProbeOptions, ProbeResult } from './types.js';
 
 export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeResult, ProbeSeries } from './types.js';
 
 /** All probes there are, by name. */
-export const probes: Readonly<Record<string, Probe>> = Object.fromEntries([hintonGradient].map((probe) => [probe.name, probe]));
+export const probes: Readonly<Record<string, Probe>> = Object.fromEntries(
+  [
+    adakdTemperatures,
+    amidIdentities,
+    bildIdentities,
+    hintonGradient,
+    kernelToy,
+    pldIdentities,
+    recursionExact,
+    sampledUnbiased,
+    selectionRules,
+    softeningAxioms,
+    softeningEquivalence,
+    taidProperties,
+    tinyvitTarget,
+  ].map((probe) => [probe.name, probe]),
+);
 
 /**
  * A probe's options with its defaults filled in.

@@ -90,3 +90,8 @@ export function lossAndGradient(student: Tensor, loss: (student: Tensor) => Tens
     return { loss: value.item(), gradient: numbersOf(own.grad!) };
   });
 }
+
+/** The widest type a device computes in. */
+export function widest(device: Device): 'float64' | 'float32' {
+  return device === 'cpu' ? 'float64' : 'float32';
+}

@@ -12,10 +12,10 @@ export function capturedLoss({ captured }: StageLossEnvironment, spec: CapturedT
   return memoryless(({ logits }, { rows, labels, step, steps }) => {
     return kdLoss(logits, targets.rows(rows), {
       divergence,
-      temperatureSquared,
       labels,
       labelSmoothing,
       hardWeight: scheduledValue(spec.hardWeight, step, steps),
+      ...(temperatureSquared === undefined ? {} : { temperatureSquared }),
       ...(residual === undefined ? {} : { residual }),
       ...(assistant === undefined ? {} : { assistant }),
       ...(temperature === undefined ? {} : { temperature: scheduledValue(temperature, step, steps) }),

@@ -134,7 +134,7 @@ function checkTeacherTarget(target: TeacherTarget, references: TargetReferences,
   const { refuse } = references;
   const { from, access, divergence, temperature, soften, select, anchor, taid, assistant, groundTruth } = target;
   const loss = lossName(target.loss);
-  const isOne = temperature === 1;
+  const isOne = temperature === undefined || temperature === 1;
   const isRule = typeof temperature === 'object' && 'rule' in temperature;
   const needs = (isThere: unknown, name: string, why: string): void => {
     if (isThere === undefined) refuse(`${at}.${name} must be given with ${why}: it is absent`);
@@ -180,7 +180,7 @@ function checkTeacherTarget(target: TeacherTarget, references: TargetReferences,
     if (loss !== 'divergence') refuse(`${at}.loss must be "divergence" ${why}: it is "${loss}"`);
     if (names.length > 1 || from === 'peers') refuse(`${at}.from must be a single teacher ${why}: it is not`);
     for (const name of ['anchor', 'soften', 'labelCorrection', 'groundTruth', 'taid'] as const) forbids(target[name], name, why);
-    if (isRule && access !== 'topk') refuse(`${at}.temperature must be a number ${why}: it is a rule`);
+    if (isRule) refuse(`${at}.temperature must be a number ${why}: it is a rule`);
     if (access === 'text') {
       for (const name of ['assistant', 'select'] as const) forbids(target[name], name, why);
       if (!isOne) refuse(`${at}.temperature must be 1 ${why}: it is ${JSON.stringify(temperature)}`);

@@ -1,8 +1,13 @@
 // What a stage learns from: a recipe's `target` made into a loss.
-import { notAvailable } from '../../errors.js';
+import { deriveSeed } from '../../nn/seed.js';
 import { crossEntropy } from '../../losses/index.js';
 import { memoryless } from './base.js';
 import { capturedLoss } from './captured.js';
+import { customLoss } from './custom.js';
+import { FeaturesLoss } from './features.js';
+import type { TargetSpec } from './spec.js';
+import { HeadsLoss, SumLoss } from './sum.js';
+import { TeacherLoss } from './teacher.js';
 import type { StageLoss, StageLossEnvironment } from './types.js';
 
 export { checkTarget, targetNeeds, type TargetNeeds, type TargetReferences } from './check.js';
@@ -20,7 +25,19 @@ export function stageLoss(environment: StageLossEnvironment): StageLoss {
     }
     case 'captured':
       return capturedLoss(environment, spec);
-    default:
-      throw notAvailable('learn from a target', `kind "${spec.kind}"`);
+    case 'teacher':
+      return new TeacherLoss(environment, spec);
+    case 'sum':
+      return new SumLoss(spec, parts(environment, spec.parts));
+    case 'heads':
+      return new HeadsLoss(spec, parts(environment, spec.heads));
+    case 'custom':
+      return customLoss(environment, spec);
+    case 'features':
+      return new FeaturesLoss(environment, spec);
   }
+}
+
+function parts(environment: StageLossEnvironment, of: readonly { target: TargetSpec }[]): StageLoss[] {
+  return of.map(({ target }, i) => stageLoss({ ...environment, spec: target, seed: deriveSeed(environment.seed, 'part', i) }));
 }

@@ -26,7 +26,8 @@ export interface CapturedTarget {
   labelSmoothing: number;
   /** Default: what the target was captured at. */
   temperature?: Scheduled;
-  temperatureSquared: boolean;
+  /** Default: the loss's own. */
+  temperatureSquared?: boolean;
   assistant?: Assistant;
 }
 
@@ -98,8 +99,10 @@ export interface TeacherTarget {
   loss: LossSpec;
   divergence: Divergence;
   assistant?: Assistant;
-  temperature: Scheduled | AdaKdRule;
-  temperatureSquared: boolean;
+  /** Default: the loss's own (1 for divergences). */
+  temperature?: Scheduled | AdaKdRule;
+  /** Default: the loss's own. */
+  temperatureSquared?: boolean;
   hardWeight: Scheduled;
   labelSmoothing: number;
   mix: 'arithmetic' | 'geometric';
