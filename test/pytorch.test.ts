@@ -146,8 +146,47 @@ describe('loadPyTorch', () => {
   });
 });
 
-const python = '/usr/bin/python3';
-const hasTorch = spawnSync(python, ['-c', 'import torch, numpy'], { stdio: 'ignore' }).status === 0;
+/** The first Python that has the modules. */
+const pythonWith = (modules: string): string | undefined =>
+  ['python3', '/usr/bin/python3'].find((each) => spawnSync(each, ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0);
+
+const withSafetensors = pythonWith('safetensors.numpy, numpy');
+
+describe.skipIf(withSafetensors === undefined)("Python's safetensors", () => {
+  it('reads ours, and what it writes is read here', () => {
+    const model = new nn.GPT({ ...gptOptions, seed: 4 });
+    const [ours, theirs] = ['ours', 'theirs'].map((name) => join(folder, `${name}.safetensors`)) as [string, string];
+    model.save(ours, { note: 'kept' });
+    const script = `
+import json, sys
+from safetensors import safe_open
+from safetensors.numpy import save_file
+with safe_open(sys.argv[1], 'numpy') as f:
+    tensors = {name: f.get_tensor(name) for name in f.keys()}
+    print(json.dumps([f.metadata(), {name: [list(t.shape), float(t.astype('float64').sum())] for name, t in tensors.items()}]))
+save_file({'model.' + name: t for name, t in tensors.items()}, sys.argv[2])
+`;
+    const { stdout, stderr, status } = spawnSync(withSafetensors!, ['-c', script, ours, theirs], { encoding: 'utf8' });
+    expect(status, stderr).toBe(0);
+    const [metadata, found] = JSON.parse(stdout) as [Record<string, string>, Record<string, [number[], number]>];
+    expect(metadata['note']).toBe('kept');
+    expect(JSON.parse(metadata['limbeck.config']!)).toEqual(model.config);
+    const state = model.stateDict();
+    expect(Object.keys(found).sort()).toEqual(Object.keys(state).sort());
+    for (const [name, [shape, sum]] of Object.entries(found)) {
+      expect(shape).toEqual(state[name]!.shape);
+      expect(sum).toBeCloseTo(
+        Array.from(state[name]!.data).reduce((total, value) => total + value, 0),
+        9,
+      );
+    }
+    const again = new nn.GPT({ ...gptOptions, seed: 5 });
+    again.loadPyTorch(theirs, { rename: (name) => name.replace(/^model\./, '') });
+    expect(again.stateDict()).toEqual(state);
+  }, 60_000);
+});
+
+const withTorch = pythonWith('torch, numpy');
 
 /** GPT-2 and a perceptron in plain PyTorch, on files read by the safetensors package where it is there, else by the format's few lines. */
 const program = `
@@ -188,7 +227,7 @@ gpt = norm(h, 'ln_f') @ w['wte.weight'].T
 print(json.dumps([v.detach().flatten().tolist() for v in (mlp(x), cnn, gpt)]))
 `;
 
-describe.skipIf(!hasTorch)('PyTorch on the same files', () => {
+describe.skipIf(withTorch === undefined)('PyTorch on the same files', () => {
   it('computes the same logits: MLP, CNN, GPT', () => {
     const stir = <M extends nn.Module>(model: M): M => {
       for (const [i, parameter] of model.parameters().entries()) {
@@ -205,7 +244,7 @@ describe.skipIf(!hasTorch)('PyTorch on the same files', () => {
     mlp.save(join(folder, 'mlp.safetensors'));
     cnn.save(join(folder, 'cnn.safetensors'));
     writeSafetensors(join(folder, 'gpt2.safetensors'), asGPT2(gpt.stateDict(), ''));
-    const { stdout, stderr, status } = spawnSync(python, ['-c', program, folder], { encoding: 'utf8' });
+    const { stdout, stderr, status } = spawnSync(withTorch!, ['-c', program, folder], { encoding: 'utf8' });
     expect(status, stderr).toBe(0);
     const theirs = JSON.parse(stdout) as number[][];
     const image = tensor(Float32Array.from(rows(x).slice(0, 40)), { shape: [1, 40] });

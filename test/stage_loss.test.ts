@@ -479,6 +479,112 @@ describe('a target', () => {
   });
 });
 
+describe('features', () => {
+  const features = (seed: number, widths: number[]): Tensor[] =>
+    widths.map((width, i) => {
+      const next = random(seed + i);
+      return tensor(
+        Float32Array.from({ length: rows * width }, () => 2 * next() - 1),
+        { shape: [rows, width] },
+      );
+    });
+  const theirs = features(40, [5, 6]);
+  const ours = features(50, [5, 4]);
+  const seen = batch(0, { teacher: () => ({ logits: big, features: theirs }) });
+  const learned = async (pairs: object[]): Promise<StageLoss> =>
+    stageLoss({
+      spec: await completed({ kind: 'features', from: 'big', pairs }),
+      device: 'cpu',
+      seed: 3,
+      rows,
+      cols,
+      captured: () => null!,
+      featureWidths: { student: [5, 4], teacher: () => [5, 6] },
+    });
+
+  it.each([
+    ['mse', limbeck.featureMse],
+    ['cosine', limbeck.featureCosine],
+    ['huber', limbeck.featureHuber],
+    ['contrastive', limbeck.infoNceLoss],
+    ['gram', limbeck.gramLoss],
+    ['relation', limbeck.relationKd],
+    ['cka', limbeck.ckaLoss],
+    ['attention_relation', limbeck.attentionRelationLoss],
+  ] as const)('%s is the library’s, weighted', async (name, hand) => {
+    const loss = await learned([{ student: 0, teacher: -2, loss: name, weight: 0.5 }]);
+    expect(loss.parameters()).toEqual([]);
+    expectSame(
+      both(ours[0]!, (h) => loss.of({ logits: student, features: [h, ours[1]!] }, seen)),
+      both(ours[0]!, (h) => limbeck.scale((hand as (a: Tensor, b: Tensor) => Tensor)(h, theirs[0]!), 0.5)),
+    );
+  });
+
+  it('of other widths go through a projector, which learns, and comes back from its state', async () => {
+    const pairs = [
+      { student: 0, teacher: 0, loss: 'mse' },
+      { student: 1, teacher: 1, loss: 'mse' },
+      { student: 1, teacher: 0, loss: 'cka' },
+    ];
+    const loss = await learned(pairs);
+    expect(loss.parameters().map(({ shape }) => [...shape])).toEqual([[6, 4], [6]]);
+    const value = (from: StageLoss) => tidy(() => from.of({ logits: student, features: ours }, seen).item());
+    const before = value(loss);
+    for (let step = 0; step < 5; step++) {
+      tidy(() => {
+        const free = ours.map((each) => Object.assign(each.clone(), { requiresGrad: true }));
+        loss.of({ logits: student, features: free }, seen).backward();
+        for (const parameter of loss.parameters()) {
+          (parameter.data as Float32Array).forEach((_, i, values) => (values[i]! -= 0.5 * (parameter.grad!.data as Float32Array)[i]!));
+          parameter.zeroGrad();
+        }
+      });
+    }
+    expect(value(loss)).toBeLessThan(before);
+    expect(Object.keys(loss.numbers())).toEqual(['pair0', 'pair1', 'pair2']);
+    const resumed = await learned(pairs);
+    expect(value(resumed)).toBe(before);
+    resumed.restore(loss.state());
+    expect(value(resumed)).toBe(value(loss));
+    expect(() => resumed.restore({})).toThrow("the state must hold 'projector1.");
+    loss.dispose();
+    resumed.dispose();
+  });
+
+  it('that cannot be are refused by name', async () => {
+    await expect(learned([{ student: 2, teacher: 0, loss: 'mse' }])).rejects.toThrow(
+      'pairs[0].student must be the number of a layer, from -2 to 1: it is 2',
+    );
+    await expect(learned([{ student: 1, teacher: 1, loss: 'mse', projector: false }])).rejects.toThrow(
+      'pairs[0].projector must not be false where the widths differ with loss "mse": they are 4 and 6',
+    );
+    await expect(learned([{ student: 0, teacher: 0, loss: 'gram', projector: true }])).rejects.toThrow(
+      'stages[5].target.pairs[0].projector must not be true with loss "gram"',
+    );
+  });
+
+  it('of images are averaged over their positions', async () => {
+    const next = random(60);
+    const image = (channels: number) =>
+      tensor(
+        Float32Array.from({ length: 2 * channels * 4 }, () => next()),
+        { shape: [2, channels, 2, 2] },
+      );
+    const [own, other] = [image(5), image(5)];
+    const loss = await learned([{ student: 0, teacher: 0, loss: 'mse' }]);
+    const scene = batch(0, { labels: Int32Array.of(0, 1), teacher: () => ({ logits: big, features: [other, other] }) });
+    const pooled = (x: Tensor) =>
+      tensor(
+        Float32Array.from({ length: 10 }, (_, i) => (x.data as Float32Array).slice(4 * i, 4 * i + 4).reduce((a, b) => a + b) / 4),
+        { shape: [2, 5] },
+      );
+    expect(tidy(() => loss.of({ logits: student, features: [own, own] }, scene).item())).toBeCloseTo(
+      limbeck.featureMse(pooled(own), pooled(other)).item(),
+      6,
+    );
+  });
+});
+
 describe('numbers that move', () => {
   it('follow their schedule and end where they shall', () => {
     const at = (kind: 'linear' | 'cosine' | 'exponential', step: number, until = 1) =>
@@ -607,7 +713,10 @@ describe('what a loss remembers', () => {
 describe('a target that cannot be', () => {
   const teacher = { kind: 'teacher', from: 'big' };
   const wrong: [object, string][] = [
-    [{ ...teacher, from: 'bgi' }, 'stages[5].target.from must name an earlier train or prune stage: it is "bgi", did you mean "big"?'],
+    [
+      { ...teacher, from: 'bgi' },
+      'stages[5].target.from must name an earlier train, prune, recursion or mutual stage: it is "bgi", did you mean "big"?',
+    ],
     [{ ...teacher, divergence: 'forward_lk' }, 'stages[5].target.divergence must be one of'],
     [{ ...teacher, divergence: { kind: 'jensen_shanon' } }, 'did you mean "jensen_shannon"?'],
     [{ ...teacher, los: 'pld' }, 'stages[5].target has no field "los": did you mean "loss"?'],

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// The command line: limbeck info, methods, distill, capture, inspect, verify.
+// The command line: limbeck info, methods, recipes, distill, export, capture, inspect, verify.
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { shortPath } from '../distill/files.js';
 import { packageVersion } from '../native.js';
 import type { RunOptions } from '../distill/run.js';
 import type { CaptureFlags } from './capture.js';
+import type { ExportFlags } from './export.js';
 import type { MethodFilters } from './methods.js';
 
 interface DistillFlags {
@@ -92,9 +93,19 @@ function program(): Command {
     .action(methods);
 
   root
+    .command('recipes')
+    .description("list the package's recipes: the paper of each, and what it shows")
+    .option('--json', 'print it as JSON')
+    .action(async ({ json }: { json?: true }) => {
+      const { listRecipes, recipesText } = await import('./recipes.js');
+      const width = process.stdout.isTTY ? process.stdout.columns || 80 : 100;
+      process.stdout.write(`${json ? JSON.stringify(listRecipes(), null, 2) : recipesText(listRecipes(), width)}\n`);
+    });
+
+  root
     .command('distill')
-    .description('run a recipe: train the teacher, capture its targets, distil, prune, report')
-    .argument('<recipe>', 'a recipe file, such as recipes/digits.json')
+    .description('run a recipe: train the teacher, capture its targets, distil, prune, report; exit code 1 where a check of it fails')
+    .argument('<recipe>', 'a recipe file, or the name of one of the package (limbeck recipes)')
     .addOption(new Option('--device <device>', 'auto, cpu, cuda or cuda:<number>').default('cpu').argParser(deviceName))
     .addOption(new Option('--seed <number>', "first seed, in place of the recipe's").argParser(wholeNumber(0, 2 ** 32 - 1)))
     .addOption(new Option('--epochs <number>', 'epochs of every stage that trains').argParser(wholeNumber(1, 100_000)))
@@ -104,6 +115,18 @@ function program(): Command {
     .option('--resume', 'go on with an interrupted run')
     .option('--fresh', 'start over, throwing an interrupted run away')
     .action(distill);
+
+  root
+    .command('export')
+    .description('write the student of a stage as an ONNX file, pruned structure and all')
+    .argument('<run>', 'the folder of a run')
+    .argument('<stage>', 'the stage whose model is exported, or the key of a checkpoint')
+    .requiredOption('--out <file>', 'the ONNX file')
+    .addOption(new Option('--seed <number>', 'which seed (default: the first)').argParser(wholeNumber(0, 2 ** 32 - 1)))
+    .addOption(new Option('--level <number>', 'which level or generation, from 0 (default: the last)').argParser(wholeNumber(0, 100_000)))
+    .action(async (run: string, stage: string, flags: ExportFlags) => {
+      process.stdout.write(await (await import('./export.js')).exportStage(run, stage, flags));
+    });
 
   root
     .command('capture')
@@ -175,7 +198,8 @@ async function methods(words: string[], flags: MethodsFlags): Promise<void> {
   }
 }
 
-async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
+async function distill(given: string, flags: DistillFlags): Promise<void> {
+  const path = (await import('./recipes.js')).recipePath(given);
   const [{ loadRecipe, overrideRecipe }, { runRecipe, Interrupted }, { checksText, tableText, valuesText }, { Progress }] =
     await Promise.all([
       import('../distill/recipe.js'),
@@ -183,7 +207,7 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
       import('../distill/results.js'),
       import('./progress.js'),
     ]);
-  const recipe = overrideRecipe(await loadRecipe(recipePath), flags);
+  const recipe = overrideRecipe(await loadRecipe(path), flags);
   if (flags.threads !== undefined) (await import('../device.js')).setThreads(flags.threads);
   const progress = new Progress(process.stderr);
   const stop = new AbortController();
@@ -198,7 +222,7 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
     const options: RunOptions = {
       device: flags.device as RunOptions['device'],
       folder: flags.out ?? resolve('runs', recipe.name),
-      recipePath,
+      recipePath: path,
       resume: flags.resume === true,
       fresh: flags.fresh === true,
       signal: stop.signal,
@@ -226,7 +250,8 @@ async function distill(recipePath: string, flags: DistillFlags): Promise<void> {
   }
 }
 
-async function capture(recipePath: string | undefined, flags: CaptureFlags): Promise<void> {
+async function capture(given: string | undefined, flags: CaptureFlags): Promise<void> {
+  const recipePath = given === undefined ? undefined : (await import('./recipes.js')).recipePath(given);
   if ((recipePath === undefined) === (flags.logits === undefined))
     throw new Error('Cannot capture: a recipe or --logits must be given, and not both');
   const stop = new AbortController();

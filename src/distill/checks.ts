@@ -4,7 +4,10 @@ import { meanAndDeviation } from './metrics.js';
 import type { CheckResult, ModelResult, Results } from './results.js';
 import type { AcceptSpec, CheckSpec, OtherValue, Relation, StatisticName, ValueSpec } from './spec.js';
 
-type Numbers = Pick<Results, 'models' | 'captures' | 'probes'>;
+type Numbers = Pick<Results, 'models' | 'captures' | 'probes' | 'spreads'>;
+
+/** What can be asked of a stage's students together: bias and variance over the seeds. */
+const spreadMetrics = ['squaredError', 'squaredBias', 'variance', 'kl', 'klBias', 'klVariance'] as const;
 
 /** What can be asked of a model. */
 const ofModel: Record<string, (model: ModelResult) => number | undefined> = {
@@ -65,6 +68,12 @@ export function stageValues(numbers: Numbers, stage: string, metric: string, lev
         );
       }),
     );
+  }
+  const spread = spreadMetrics.find((name) => name === metric);
+  if (spread !== undefined) {
+    const found = numbers.spreads?.filter((each) => each.stage === stage).at(level ?? -1);
+    if (found === undefined) throw new RangeError(`Cannot check: stage "${stage}" must run for two seeds to have a ${metric}: it does not`);
+    return new Map([[null, found[spread]]]);
   }
   const bySeed = new Map<number | null, ModelResult[]>();
   for (const model of numbers.models) {

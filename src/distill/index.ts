@@ -9,6 +9,7 @@ export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeSeries } from
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, CheckResult, CurvePoint, ModelResult, ProbeResult, Results, TableRow } from './results.js';
 export { biasVariance, type BiasVariance } from './bias_variance.js';
+export type { SpreadResult } from './spread.js';
 export {
   accuracy,
   agreement,

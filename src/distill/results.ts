@@ -4,6 +4,7 @@ import type { Evaluation } from './metrics.js';
 import { meanAndDeviation } from './metrics.js';
 import type { ProbeSeries } from './probes/index.js';
 import type { Recipe } from './spec.js';
+import type { SpreadResult } from './spread.js';
 import type { TargetSpec } from './stage_loss/index.js';
 
 /** One point of a learning curve, measured on the test rows. */
@@ -157,6 +158,8 @@ export interface Results {
   captures: CaptureResult[];
   /** Absent in runs of earlier versions. */
   probes?: ProbeResult[];
+  /** Bias and variance over the seeds. Absent in runs of earlier versions. */
+  spreads?: SpreadResult[];
   checks?: CheckResult[];
   table: TableRow[];
   findings: string[];

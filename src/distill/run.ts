@@ -20,6 +20,7 @@ import type { Recipe, StageSpec } from './spec.js';
 import { captureSteps, captureUnit } from './stages/capture.js';
 import { findProbe, probeUnit } from './stages/probe.js';
 import { trainUnit } from './stages/train.js';
+import { spreadsOf } from './spread.js';
 import { stepsPerEpoch } from './trainer.js';
 
 export { Interrupted, type CustomParts } from './context.js';
@@ -191,6 +192,7 @@ async function conclude(context: RunContext, choice: DeviceChoice, listen: RunLi
   const { models, captures, probes } = folder.state;
   const table = summarize(models);
   const gallery = source instanceof ImageSource ? buildGallery(source.data, gallerySources(context)) : [];
+  const spreads = spreadsOf(context);
   context.countTime();
   const results: Results = {
     format: 1,
@@ -203,7 +205,8 @@ async function conclude(context: RunContext, choice: DeviceChoice, listen: RunLi
     models,
     captures,
     probes,
-    checks: evaluateChecks(recipe.checks ?? [], recipe.size, { models, captures, probes }),
+    spreads,
+    checks: evaluateChecks(recipe.checks ?? [], recipe.size, { models, captures, probes, spreads }),
     table,
     findings: source.kind === 'images' ? findings(models, captures, table, source.trainRows) : [],
     gallery,

@@ -72,24 +72,9 @@ export abstract class Optimizer {
     const action = 'set a mask';
     const slot = this.slots.find((each) => each.parameter === parameter);
     if (!slot) throw valueError(action, 'the parameter must belong to this optimiser', phrase('it does not'));
-    if (mask !== null) {
-      if (mask.size !== parameter.size || mask.dtype !== 'float32') {
-        throw valueError(
-          action,
-          `the mask must be float32 of shape ${shapeText(parameter.shape)}`,
-          phrase(`it is ${mask.dtype} of shape ${shapeText(mask.shape)}`),
-        );
-      }
-      const values = hostCopy(mask, action);
-      if (values.some((v) => v !== 0 && v !== 1))
-        throw valueError(action, 'the mask must hold 0 and 1 only', phrase('it holds other numbers'));
-      for (const each of [parameter, ...Object.values(slot.buffers)]) {
-        const kept = Float32Array.from(hostCopy(each, action), (v, i) => (values[i] === 0 ? 0 : v));
-        assign(each, kept, action);
-      }
-    }
+    const held = checkMask(action, parameter, mask, [parameter, ...Object.values(slot.buffers)]);
     slot.mask?.dispose();
-    slot.mask = mask === null ? null : keep(cloned(mask, action));
+    slot.mask = held;
   }
 
   /** The state as plain arrays, to be saved with the model. */
@@ -103,7 +88,7 @@ export abstract class Optimizer {
     return state;
   }
 
-  /** Takes back what {@link stateDict} gave. */
+  /** Takes back what {@link stateDict} gave. Nothing is changed where an entry does not fit. */
   loadStateDict(state: Record<string, StoredTensor>): void {
     const action = 'load an optimiser';
     const steps = state['steps']?.data[0];
@@ -118,8 +103,10 @@ export abstract class Optimizer {
             phrase(stored === undefined ? 'it does not' : `it holds ${stored.data.length}`),
           );
         }
-        assign(buffer, Float32Array.from(stored.data), action);
       }
+    });
+    this.slots.forEach(({ buffers }, i) => {
+      for (const [name, buffer] of Object.entries(buffers)) assign(buffer, Float32Array.from(state[`${i}.${name}`]!.data), action);
     });
     this.steps = steps;
   }
@@ -135,6 +122,25 @@ export abstract class Optimizer {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** A mask of a parameter's size as a copy of its own, `masked` at zero where it is 0. @throws RangeError for another size or other numbers */
+export function checkMask(action: string, parameter: Tensor, mask: Tensor | null, masked: readonly Tensor[]): Tensor | null {
+  if (mask === null) return null;
+  if (mask.size !== parameter.size || mask.dtype !== 'float32') {
+    throw valueError(
+      action,
+      `the mask must be float32 of shape ${shapeText(parameter.shape)}`,
+      phrase(`it is ${mask.dtype} of shape ${shapeText(mask.shape)}`),
+    );
+  }
+  const values = hostCopy(mask, action);
+  if (values.some((v) => v !== 0 && v !== 1)) throw valueError(action, 'the mask must hold 0 and 1 only', phrase('it holds other numbers'));
+  for (const each of masked) {
+    const kept = Float32Array.from(hostCopy(each, action), (v, i) => (values[i] === 0 ? 0 : v));
+    assign(each, kept, action);
+  }
+  return keep(cloned(mask, action));
 }
 
 /** Overwrites a tensor's elements in place. */

@@ -1,10 +1,10 @@
 // What a stage learns from: a recipe's `target` made into a loss.
-import { notAvailable } from '../../errors.js';
 import { deriveSeed } from '../../nn/seed.js';
 import { crossEntropy } from '../../losses/index.js';
 import { memoryless } from './base.js';
 import { capturedLoss } from './captured.js';
 import { customLoss } from './custom.js';
+import { FeaturesLoss } from './features.js';
 import type { TargetSpec } from './spec.js';
 import { HeadsLoss, SumLoss } from './sum.js';
 import { TeacherLoss } from './teacher.js';
@@ -33,8 +33,8 @@ export function stageLoss(environment: StageLossEnvironment): StageLoss {
       return new HeadsLoss(spec, parts(environment, spec.heads));
     case 'custom':
       return customLoss(environment, spec);
-    default:
-      throw notAvailable('learn from a target', `kind "${spec.kind}"`);
+    case 'features':
+      return new FeaturesLoss(environment, spec);
   }
 }
 

@@ -307,7 +307,9 @@ function measure(
   const evaluation = evaluateModel(model, source, teacher);
   const { parameters, nonZero, sparsity } = parameterCount(model);
   const cost = flops(model, [1, ...source.inputShape]);
-  const numbers = at.trainer.numbers();
+  // From the curve, which is in the file that a stopped run goes on from.
+  const curve = at.trainer.curve(at.student);
+  const numbers = curve.at(-1)?.numbers;
   return {
     key,
     stage: name,
@@ -329,8 +331,8 @@ function measure(
     seconds: at.seconds,
     evaluation,
     ...(evaluation.topOneAgreement === undefined ? {} : { agreement: evaluation.topOneAgreement }),
-    ...(Object.keys(numbers).length > 0 ? { numbers } : {}),
-    curve: at.trainer.curve(at.student),
+    ...(numbers === undefined ? {} : { numbers }),
+    curve,
     checkpoint,
   };
 }
