@@ -40,6 +40,7 @@ import { lossName } from './check.js';
 import { Mixture, type Voice } from './mixture.js';
 import { RowSelection, type RowChoice } from './rows.js';
 import { scheduledValue } from './schedule.js';
+import { softenedLogits } from './softened.js';
 import type { TeacherTarget } from './spec.js';
 import type { StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './types.js';
 
@@ -250,8 +251,7 @@ export class TeacherLoss implements StageLoss {
   /** The operator on both sides: D(S_T(p), S_T(q)), with the gradient through S_T. */
   private softened(student: Tensor, target: Tensor | DenseTarget, labels: Int32Array, choice: RowChoice): Tensor {
     const { operator, temperature } = this.spec.soften!;
-    const own = log(soften(softmax(student), { operator, temperature }));
-    const loss = kdLoss(own, target, { ...this.divergence(1), labels, ...choice });
+    const loss = kdLoss(softenedLogits(student, operator, temperature), target, { ...this.divergence(1), labels, ...choice });
     return (this.spec.temperatureSquared ?? true) ? scale(loss, temperature ** 2) : loss;
   }
 
