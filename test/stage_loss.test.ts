@@ -1,4 +1,5 @@
 // What a stage learns from: every kind of target against the library's functions called by hand, who gets a gradient, and exact resume.
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { checkRecipe, type Recipe } from '../src/distill/recipe.js';
 import {
@@ -83,7 +84,7 @@ function both(student: Tensor, loss: (student: Tensor) => Tensor): { loss: numbe
     own.requiresGrad = true;
     const value = loss(own);
     value.backward();
-    return { loss: value.item(), gradient: Array.from(own.grad!.data as Float32Array) };
+    return { loss: value.item(), gradient: own.grad === null ? [] : Array.from(own.grad.data as Float32Array) };
   });
 }
 
@@ -582,6 +583,50 @@ describe('features', () => {
       limbeck.featureMse(pooled(own), pooled(other)).item(),
       6,
     );
+  });
+});
+
+describe('the page of targets', () => {
+  const page = readFileSync('docs/guides/targets-in-recipes.md', 'utf8');
+  const examples = [...page.matchAll(/^```json\n([\s\S]*?)^```$/gm)].map((match) => JSON.parse(match[1]!) as { kind: string });
+
+  it('has an example of every kind', () => {
+    expect(new Set(examples.map(({ kind }) => kind))).toEqual(
+      new Set(['labels', 'captured', 'teacher', 'features', 'sum', 'heads', 'custom']),
+    );
+  });
+
+  it.each(examples.map((example) => [JSON.stringify(example), example] as const))('%s trains', async (_, example) => {
+    const renamed = JSON.parse(
+      JSON.stringify(example)
+        .replaceAll('"from":"targets"', '"from":"file"')
+        .replaceAll('"from":"teacher"', '"from":"big"')
+        .replaceAll('"name":"teacher"', '"name":"big"')
+        .replaceAll('"second"', '"other"'),
+    ) as object;
+    const spec = await completed(renamed);
+    const loss = stageLoss({
+      spec,
+      device: 'cpu',
+      seed: 1,
+      rows,
+      cols,
+      captured: () => ({ rows: () => limbeck.captureTopK(big, 3, { temperature: 2 }) }),
+      featureWidths: { student: [4, 4], teacher: () => [5, 5] },
+      custom: { targets: { sharper: (_output, { teacher }, { factor }) => limbeck.scale(teacher('big').logits, factor as number) } },
+    });
+    const inner = (width: number) =>
+      tensor(
+        Float32Array.from({ length: rows * width }, (_value, i) => Math.sin(i)),
+        { shape: [rows, width] },
+      );
+    const scene = batch(3, { teacher: (name) => ({ logits: teachers[name]!, features: [inner(5), inner(5)] }) });
+    const hidden = inner(4);
+    hidden.requiresGrad = true;
+    const value = both(student, (z) => loss.of({ logits: z, features: [hidden, hidden], exits: [limbeck.scale(z, 0.5)] }, scene));
+    expect(Number.isFinite(value.loss)).toBe(true);
+    if (example.kind !== 'features') expect(value.gradient.some((g) => g !== 0)).toBe(true);
+    else expect((hidden.grad!.data as Float32Array).some((g) => g !== 0)).toBe(true);
   });
 });
 

@@ -196,11 +196,11 @@ template <class T> LIMBECK_DEVICE Float4 ld4_readonly(const T* p, int64_t i) { r
 template <class T> LIMBECK_DEVICE void st4(T* p, int64_t i, Float4 v) { *reinterpret_cast<Packed4<T>*>(p + i) = pack4(v, T{}); }
 template <class T> LIMBECK_DEVICE void st4_streaming(T* p, int64_t i, Float4 v) { __stcs(reinterpret_cast<Packed4<T>*>(p + i), pack4(v, T{})); }
 
-// Shared memory by function, and four floats at once (i a multiple of 4).
+// Shared memory by function, and four elements at once (i a multiple of 4).
 template <class T> LIMBECK_DEVICE T ld_shared(const Shared<T>& s, int i) { return s[i]; }
 template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, std::type_identity_t<T> v) { s[i] = v; }
-LIMBECK_DEVICE Float4 ld4_shared(const Shared<float>& s, int i) { return *reinterpret_cast<const float4*>(s.data + i); }
-LIMBECK_DEVICE void st4_shared(const Shared<float>& s, int i, Float4 v) { *reinterpret_cast<float4*>(s.data + i) = v; }
+template <class T> LIMBECK_DEVICE Float4 ld4_shared(const Shared<T>& s, int i) { return unpack4(*reinterpret_cast<const Packed4<T>*>(s.data + i), T{}); }
+template <class T> LIMBECK_DEVICE void st4_shared(const Shared<T>& s, int i, Float4 v) { *reinterpret_cast<Packed4<T>*>(s.data + i) = pack4(v, T{}); }
 
 // Atomics return the old value. Integer ones only where bits must not depend on the order of threads.
 // 64-bit integers are two's complement, so the unsigned addition serves both.

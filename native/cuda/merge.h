@@ -21,6 +21,11 @@ template <class T, class Op> LIMBECK_DEVICE T merge_warp(T v, Op op) {
   return v;
 }
 
+// Columns [begin, end) of a row.
+struct Run {
+  int64_t begin, end;
+};
+
 // One warp per row.
 struct WarpGroup {
   LIMBECK_DEVICE explicit WarpGroup(const Shared<double>&) {}
@@ -35,6 +40,10 @@ struct WarpGroup {
     for (int i = 0; i < n; i++) v[i] = merge_warp(v[i], op);
   }
   LIMBECK_DEVICE bool any(bool p) { return any_warp(p); }
+  // The whole row is its own, and one of its threads speaks for it.
+  LIMBECK_DEVICE Run run(int64_t cols, int64_t) const { return {0, cols}; }
+  LIMBECK_DEVICE bool leader() const { return lane() == 0; }
+  LIMBECK_DEVICE void finish() const {}
 };
 
 // Doubles of static shared memory a group needs: two halves used in turn, so that one barrier per merge is enough.
@@ -68,6 +77,56 @@ struct BlockGroup {
     }
   }
   LIMBECK_DEVICE bool any(bool p) { return any_block(p); }
+};
+
+// Doubles of static shared memory a ClusterGroup needs: a BlockGroup's, and two mailboxes used in turn.
+inline constexpr int kClusterScratch = kScratch + 2 * 4;
+
+// A cluster of blocks per row, each with a run of columns of its own; rank and size are those within the block. A cluster of one block
+// is a BlockGroup, and all there is on devices without clusters.
+struct ClusterGroup {
+  BlockGroup block;
+  int turn = 0;
+  LIMBECK_DEVICE explicit ClusterGroup(const Shared<double>& scratch) : block(scratch) {}
+  static constexpr bool whole_block = true;
+  LIMBECK_DEVICE int rank() const { return thread_index(); }
+  LIMBECK_DEVICE int size() const { return block_size(); }
+  LIMBECK_DEVICE int slot() const { return 0; }
+  LIMBECK_DEVICE int64_t first_row() const { return block_index() / cluster_size(); }
+  LIMBECK_DEVICE int64_t row_step() const { return grid_size() / cluster_size(); }
+  LIMBECK_DEVICE void sync(LIMBECK_SITE) const { sync_block(LIMBECK_AT); }
+  LIMBECK_DEVICE Run run(int64_t cols, int64_t segment) const {
+    const int64_t begin = segment * cluster_rank(), end = begin + segment;
+    return {begin < cols ? begin : cols, end < cols ? end : cols};
+  }
+  LIMBECK_DEVICE bool leader() const { return thread_index() == 0 && cluster_rank() == 0; }
+  template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
+    block.merge(v, op, empty);
+    if (cluster_size() == 1) return;
+    // A mailbox is filled again two merges later: by then every block has been through the barrier in between.
+    const Shared<T> mail = block.scratch.template slice<T>(kScratch * 8 + turn * 32, int(32 / sizeof(T)));
+    turn ^= 1;
+    if (thread_index() == 0)
+      for (int i = 0; i < n; i++) mail[i] = v[i];
+    sync_cluster();
+    const Shared<T> theirs = map_rank(mail, lane() < cluster_size() ? lane() : 0);
+    for (int i = 0; i < n; i++) {
+      T part = empty;
+      if (lane() < cluster_size()) part = theirs[i];
+      v[i] = merge_warp(part, op);
+    }
+  }
+  LIMBECK_DEVICE bool any(bool p) {
+    const bool here = block.any(p);
+    if (cluster_size() == 1) return here;
+    float found[1] = {here ? 1.0f : 0.0f};
+    merge(found, Max{}, 0.0f);
+    return found[0] > 0;
+  }
+  // The others may still look into this block's mailbox.
+  LIMBECK_DEVICE void finish() const {
+    if (cluster_size() > 1) sync_cluster();
+  }
 };
 
 // One value.

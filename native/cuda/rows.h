@@ -102,6 +102,47 @@ template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn
   });
 }
 
+// A run of a row in shared memory, in the type it came in: 16-byte aligned, room up to a multiple of 4 elements.
+struct StagedRow {
+  Shared<float> memory;
+  DType dtype;
+};
+
+template <class F> LIMBECK_DEVICE auto with_type(const StagedRow& row, F f) {
+  if (row.dtype == DType::bfloat16) return f(row.memory.slice<BFloat16>(0, row.memory.size * 2));
+  if (row.dtype == DType::float16) return f(row.memory.slice<Float16>(0, row.memory.size * 2));
+  return f(row.memory);
+}
+
+LIMBECK_DEVICE float staged_at(const StagedRow& row, int i) {
+  return with_type(row, [&](const auto& s) { return to_float(ld_shared(s, i)); });
+}
+LIMBECK_DEVICE void stage_at(const StagedRow& row, int i, float v) {
+  with_type(row, [&](const auto& s) { st_shared(s, i, from_float<std::remove_pointer_t<decltype(s.data)>>(v)); });
+}
+LIMBECK_DEVICE void load_chunk(const StagedRow& row, int first, int cols, float absent, float (&out)[4]) {
+  const Float4 v = with_type(row, [&](const auto& s) { return ld4_shared(s, first); });
+  out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+  for (int i = 0; i < 4; i++) out[i] = first + i < cols ? out[i] : absent;
+}
+LIMBECK_DEVICE void stage_chunk(const StagedRow& row, int first, const float (&v)[4]) {
+  with_type(row, [&](const auto& s) { st4_shared(s, first, Float4{v[0], v[1], v[2], v[3]}); });
+}
+
+// `cols` elements as they are, 16 bytes at a time behind the threads' backs where the addresses allow it. A sync of the group must follow.
+template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& from, int cols, const StagedRow& to) {
+  with_type(from, [&](auto* p) {
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p)>>;
+    constexpr int kPiece = int(16 / sizeof(T));
+    const Shared<T> row = to.memory.slice<T>(0, to.memory.size * int(4 / sizeof(T)));
+    const int whole = (reinterpret_cast<uintptr_t>(p) & 15) == 0 ? cols / kPiece * kPiece : 0;
+    for (int c = group.rank() * kPiece; c < whole; c += group.size() * kPiece) copy_async16(row, c, p, c);
+    copy_async_commit();
+    for (int c = whole + group.rank(); c < ((cols + 3) & ~3); c += group.size()) st_shared(row, c, c < cols ? ld(p, c) : T{});
+    copy_async_wait<0>();
+  });
+}
+
 template <class Group> LIMBECK_DEVICE void fill_row(const Group& group, const AnyOut& row, int64_t cols, float value) {
   const float v[4] = {value, value, value, value};
   with_type(row, [&](auto* p) {
@@ -131,6 +172,37 @@ inline RowPlan plan_rows(const Context& ctx, int64_t rows, int64_t cols, int64_t
   plan.launch.shared_bytes = size_t((plan.staged ? row_bytes + fixed_bytes : fixed_bytes) * rows_per_block);
   const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block, most = int64_t(device.multiprocessors) * 64;
   plan.launch.grid = blocks < most ? blocks : most;
+  return plan;
+}
+
+// How rows are dealt out to clusters: the fewest blocks with which two fit a multiprocessor, so that one loads while the other computes;
+// else as many as there can be; else the row is read from global memory in every walk. A function of the shape and the device only.
+struct ClusterPlan {
+  bool cluster = false;  // a cluster of blocks per row, else a warp
+  bool staged = false;
+  int64_t segment = 0;  // columns of a block's run, a multiple of 8
+  Launch launch;
+};
+
+// `bytes_per_col`: staged bytes of a column. fixed(columns): shared memory of a run in any case.
+template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t rows, int64_t cols, int64_t bytes_per_col, Fixed fixed) {
+  const Limits& device = limits(ctx);
+  ClusterPlan plan;
+  plan.cluster = cols > 1024;
+  plan.segment = (cols + 7) / 8 * 8;
+  const int most_blocks = plan.cluster && device.clusters ? 8 : 1, rows_per_block = plan.cluster ? 1 : 4;
+  auto bytes = [&](int64_t segment) { return (segment * bytes_per_col + fixed(segment)) * rows_per_block; };
+  int size = 1;
+  auto segment_of = [&](int blocks) { return ((cols + blocks - 1) / blocks + 7) / 8 * 8; };
+  while (size < most_blocks && bytes(segment_of(size)) > device.shared_bytes / 2) size *= 2;
+  plan.staged = bytes(segment_of(size)) <= device.shared_bytes;
+  if (!plan.staged) size = 1;
+  plan.segment = segment_of(size);
+  plan.launch.cluster = size;
+  plan.launch.block = !plan.cluster || plan.segment <= 2048 ? 128 : 256;
+  plan.launch.shared_bytes = size_t(plan.staged ? bytes(plan.segment) : fixed(plan.segment) * rows_per_block);
+  const int64_t blocks = plan.cluster ? rows * size : (rows + 3) / 4, most = int64_t(device.multiprocessors) * 64;
+  plan.launch.grid = blocks < most ? blocks : most / size * size;
   return plan;
 }
 

@@ -250,8 +250,9 @@ bool open(Context& ctx, Device& device) {
     launch(ctx, "try_device", try_device, Launch{1, 32});
     ok = ctx.ok() && !failed(ctx, cudaStreamSynchronize(stream), "running a kernel");
   }
-  int shared = 0, count = 0;
-  ok = ok && !failed(ctx, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device), "asking for the device's limits") &&
+  int shared = 0, count = 0, major = 0;
+  ok = ok && !failed(ctx, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device), "asking for the device's limits") &&
+       !failed(ctx, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device), "asking for the device's limits") &&
        !failed(ctx, cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, ctx.device), "asking for the device's limits");
   if (!ok) {
     cudaStreamDestroy(stream);
@@ -260,6 +261,7 @@ bool open(Context& ctx, Device& device) {
   device.stream = stream;
   device.limits.multiprocessors = std::max(count, 1);
   device.limits.shared_bytes = std::max(shared - 4096, 16 * 1024);
+  device.limits.clusters = major >= 9;
   device.open = true;
   return true;
 }

@@ -155,15 +155,15 @@ template <class T> LIMBECK_DEVICE void st4_streaming(T* p, int64_t i, Float4 v, 
 
 template <class T> LIMBECK_DEVICE T ld_shared(const Shared<T>& s, int i, LIMBECK_SITE) { return s[At(i, file, line)]; }
 template <class T> LIMBECK_DEVICE void st_shared(const Shared<T>& s, int i, std::type_identity_t<T> v, LIMBECK_SITE) { s[At(i, file, line)] = v; }
-LIMBECK_DEVICE Float4 ld4_shared(const Shared<float>& s, int i, LIMBECK_SITE) {
-  const float* at = s.address(i, 4, file, line);
-  emulated::shared_access(at, 16, 16, emulated::Access::load, file, line);
-  return {at[0], at[1], at[2], at[3]};
+template <class T> LIMBECK_DEVICE Float4 ld4_shared(const Shared<T>& s, int i, LIMBECK_SITE) {
+  const T* at = s.address(i, 4, file, line);
+  emulated::shared_access(at, 4 * sizeof(T), 4 * sizeof(T), emulated::Access::load, file, line);
+  return gather4<T>(at);
 }
-LIMBECK_DEVICE void st4_shared(const Shared<float>& s, int i, Float4 v, LIMBECK_SITE) {
-  float* at = s.address(i, 4, file, line);
-  emulated::shared_access(at, 16, 16, emulated::Access::store, file, line);
-  at[0] = v.x, at[1] = v.y, at[2] = v.z, at[3] = v.w;
+template <class T> LIMBECK_DEVICE void st4_shared(const Shared<T>& s, int i, Float4 v, LIMBECK_SITE) {
+  T* at = s.address(i, 4, file, line);
+  emulated::shared_access(at, 4 * sizeof(T), 4 * sizeof(T), emulated::Access::store, file, line);
+  at[0] = from_float<T>(v.x), at[1] = from_float<T>(v.y), at[2] = from_float<T>(v.z), at[3] = from_float<T>(v.w);
 }
 
 template <class T> LIMBECK_DEVICE T atomic_add(T* p, int64_t i, std::type_identity_t<T> v, LIMBECK_SITE) {

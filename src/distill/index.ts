@@ -5,6 +5,7 @@ export { Interrupted, runRecipe, type CustomParts, type RecipeData, type RunOpti
 export type { ModelMaker } from './build.js';
 export type { Batch, DataSource } from './source.js';
 export type { CapturedTargets, CustomTargets, StageBatch, StageLoss, StageLossEnvironment, StudentOutput } from './stage_loss/index.js';
+export { probes, runProbe } from './probes/index.js';
 export type { Probe, ProbeContext, ProbeOption, ProbeOptions, ProbeSeries } from './probes/index.js';
 export type { RunEvent, RunListener, Unit } from './events.js';
 export type { CaptureResult, CheckResult, CurvePoint, ModelResult, ProbeResult, Results, TableRow } from './results.js';

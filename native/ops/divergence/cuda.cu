@@ -1,4 +1,5 @@
-// The row schedules of every divergence on CUDA: a warp or a block per row, dense or sparse target, loss and gradient in one launch.
+// The row schedules of every divergence on CUDA: a warp, a block or a cluster of blocks per row, dense or sparse target, loss and gradient
+// in one launch. A block keeps its run of the row in shared memory, in the type it came in: each logit is read once.
 #include "core/codes.h"
 #include "cuda/row_sum.h"
 #include "cuda/rows.h"
@@ -10,6 +11,8 @@ namespace {
 
 // Columns whose membership in a sparse target is held in shared memory at a time, one bit each.
 constexpr int64_t kWindow = 262144;
+// Entries of a sparse target that wait in shared memory.
+constexpr int64_t kMostListed = 512;
 
 struct Rows {
   AnyIn student, teacher;
@@ -29,7 +32,10 @@ struct Rows {
   double log_prob_scale, temperature, hard_weight, label_smoothing;
   int64_t ignore_index, unlabelled_index;
   const double* scale;  // 1/denominator; absent: 1
-  int row_floats;       // shared memory of one staged row; 0: rows are read from global memory each time
+  int64_t segment;      // columns of a block's run
+  int student_floats;   // shared memory of a staged run, as floats; 0: rows are read from global memory each time
+  int teacher_floats;
+  int list_floats;      // shared memory of a row's ids, and of its values; 0: they are read from global memory each time
   int group_bytes;      // shared memory of one group
   bool temperature_squared;
 };
@@ -93,9 +99,9 @@ LIMBECK_DEVICE Head head_of(const Rows& a, int64_t row, double scale) {
   return h;
 }
 
-template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, const Rows& a, int64_t row, float value) {
-  if (a.gradient) fill_row(group, offset(a.gradient, row * a.gradient_stride), a.cols, value);
-  if (group.rank() == 0) st(a.row_loss, row, value);
+template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, const Rows& a, int64_t row, const Run& run, float value) {
+  if (a.gradient) fill_row(group, offset(a.gradient, row * a.gradient_stride + run.begin), run.end - run.begin, value);
+  if (group.leader()) st(a.row_loss, row, value);
 }
 
 // Cross-entropy against a label, with smoothing, at temperature 1.
@@ -179,21 +185,23 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
   return o;
 }
 
-template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_dense(Rows a) {
-  SHARED(double, scratch, kScratch);
+template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_dense(Rows a) {
+  SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
   Group group(scratch);
-  const bool staged = a.row_floats > 0;
+  const bool staged = a.student_floats > 0;
+  const Run run = group.run(a.cols, a.segment);
+  const int own_cols = int(run.end - run.begin);
   const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
-  const Shared<float> student_row = own.slice<float>(0, a.row_floats);
-  const Shared<float> teacher_row = own.slice<float>(a.target != Target::none ? a.row_floats * 4 : 0, a.row_floats);
+  const StagedRow student_row{own.slice<float>(0, a.student_floats), a.student.dtype};
+  const StagedRow teacher_row{own.slice<float>(a.student_floats * 4, a.teacher_floats), a.teacher.dtype};
   const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
   const int64_t step = int64_t(group.size()) * 4;
 
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     const Head head = head_of(a, row, scale);
     if (head.zero || head.poison) {
-      constant_row(group, a, row, head.zero ? 0.0f : NAN);
+      constant_row(group, a, row, run, head.zero ? 0.0f : NAN);
       continue;
     }
     const AnyIn student = offset(a.student, row * a.student_stride), teacher = offset(a.teacher, row * a.teacher_stride);
@@ -206,7 +214,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     const bool normalised = tempered || !D::any_mass;
     // The label's logit before the gradient may take its place.
     float label_logit = 0;
-    if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
+    if (head.hard && group.leader()) label_logit = ld(student, head.label);
 
     Teacher p;
     if (a.target == Target::log_probs && !normalised) p.kind = TeacherKind::log_probs;
@@ -215,17 +223,17 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     if (staged) {
       group.sync();
-      stage(group, student, int(a.cols), student_row);
-      if (soft) stage(group, teacher, int(a.cols), teacher_row);
+      stage(group, offset(student, run.begin), own_cols, student_row);
+      if (soft) stage(group, offset(teacher, run.begin), own_cols, teacher_row);
       group.sync();
     }
     auto load_student = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c), int(a.cols), -INFINITY, x);
+      if (staged) load_chunk(student_row, int(c - run.begin), own_cols, -INFINITY, x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
     auto load_given = [&](int64_t c, float (&t)[4]) {
       const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
-      if (staged) load_chunk(teacher_row, int(c), int(a.cols), absent, t);
+      if (staged) load_chunk(teacher_row, int(c - run.begin), own_cols, absent, t);
       else load_chunk(teacher, c, a.cols, teacher_aligned, absent, t);
     };
     const AnyIn anchor = offset(a.anchor, row * a.student_stride);
@@ -254,13 +262,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     if (soft && interpolated) {
       float y[4], t[4], highest = -INFINITY;
-      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
         load_anchor(c, y);
         load_given(c, t);
         for (int i = 0; i < 4; i++) tops[0] = max_(y[i], tops[0]), tops[1] = max_(t[i], tops[1]);
       }
       group.merge(tops, Max{}, -INFINITY);
-      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
         load_teacher(c, t);
         for (int i = 0; i < 4; i++) highest = max_(t[i], highest);
       }
@@ -269,7 +277,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     if (soft && p.kind == TeacherKind::probs_to_a_power) {
       float most = 0, t[4];
-      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
         load_given(c, t);
         // A NaN that is lost here comes back in its own logarithm.
         for (int i = 0; i < 4; i++) most = max_(t[i], most);
@@ -280,7 +288,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     // First pass: both normalisers, the one of the label's term, and the mass of a target that is used as given.
     RowSum sums[2], hard_sum;
     double mass = 0;
-    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4], t[4];
       load_student(c, x);
       if (soft || !tempered) sums[0].push(x, inverse);
@@ -310,7 +318,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     bool valid = !head.hard || hard_sum.valid();
     if (soft) valid = valid && sums[0].valid() && (exact ? mass > 0 && mass < INFINITY : sums[1].valid());
     if (!valid) {
-      constant_row(group, a, row, NAN);
+      constant_row(group, a, row, run, NAN);
       continue;
     }
     Student s;
@@ -340,7 +348,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     };
     auto sum_of_row = [&](auto term) {
       float part = 0;
-      for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
         float x[4], t[4];
         load_student(c, x);
         load_teacher(c, t);
@@ -362,7 +370,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
     if constexpr (D::needs_mean) {
       if (summed) {
         float part = 0, part_loss = 0, drift = 0;
-        for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+        for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
           float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
           load_teacher(c, t);
@@ -393,7 +401,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
 
     // Second pass: loss and gradient.
     float loss = 0, centred = 0;
-    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4], t[4] = {0, 0, 0, 0}, g[4] = {0, 0, 0, 0}, part[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
       load_student(c, x);
       if (soft) load_teacher(c, t);
@@ -422,18 +430,19 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergen
         store_chunk(gradient, c, a.cols, gradient_aligned, g);
       } else {
         // Nobody else reads these columns again: the gradient waits here to be written by neighbouring threads.
-        st4_shared(student_row, int(c), Float4{g[0], g[1], g[2], g[3]});
+        stage_chunk(student_row, int(c - run.begin), g);
       }
     }
     double totals[2] = {loss, centred};
     group.merge(totals, Add{}, 0.0);
-    if (group.rank() == 0)
+    if (group.leader())
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient && staged && !gradient_aligned) {
       group.sync();
-      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
+      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
     }
   }
+  group.finish();
 }
 
 // One outcome on the support, in double: there are few of them and their logarithms are inputs.
@@ -488,21 +497,26 @@ struct OffOutcome {
 // What the columns off the list are: one outcome together, each one of its own, or, with weights, none that the target speaks of.
 enum class OffList { together, apart, unsaid };
 
-template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_sparse(Rows a) {
-  SHARED(double, scratch, kScratch);
+template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_sparse(Rows a) {
+  SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
   Group group(scratch);
-  const bool staged = a.row_floats > 0;
+  const bool staged = a.student_floats > 0;
+  const Run run = group.run(a.cols, a.segment);
+  const int own_cols = int(run.end - run.begin);
   const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
-  const Shared<float> student_row = own.slice<float>(0, a.row_floats);
-  const Shared<unsigned> member = own.slice<unsigned>(a.row_floats * 4, a.group_bytes / 4 - a.row_floats);
+  const StagedRow student_row{own.slice<float>(0, a.student_floats), a.student.dtype};
+  const Shared<int32_t> ids = own.slice<int32_t>(a.student_floats * 4, a.list_floats);
+  const Shared<float> list_values = own.slice<float>((a.student_floats + a.list_floats) * 4, a.list_floats);
+  const int list_end = a.student_floats + 2 * a.list_floats;
+  const Shared<unsigned> member = own.slice<unsigned>(list_end * 4, a.group_bytes / 4 - list_end);
   const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
   const int64_t step = int64_t(group.size()) * 4;
 
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     const Head head = head_of(a, row, scale);
     if (head.zero || head.poison) {
-      constant_row(group, a, row, head.zero ? 0.0f : NAN);
+      constant_row(group, a, row, run, head.zero ? 0.0f : NAN);
       continue;
     }
     const AnyIn student = offset(a.student, row * a.student_stride);
@@ -513,29 +527,33 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const Parameters formula = Parameters::of(a, row);
     const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
     float label_logit = 0;
-    if (head.hard && group.rank() == 0) label_logit = ld(student, head.label);
+    if (head.hard && group.leader()) label_logit = ld(student, head.label);
 
+    auto id_at = [&](int64_t j) -> int64_t { return a.list_floats > 0 ? int32_t(ids[int(j)]) : ld(a.indices, first_kept + j); };
+    auto value_at = [&](int64_t j) -> float { return a.list_floats > 0 ? float(list_values[int(j)]) : ld(a.values, first_kept + j); };
     auto load_student = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c), int(a.cols), -INFINITY, x);
+      if (staged) load_chunk(student_row, int(c - run.begin), own_cols, -INFINITY, x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
-    auto logit = [&](int64_t c) -> float { return staged ? float(student_row[int(c)]) : ld(student, c); };
+    auto logit = [&](int64_t c) -> float { return staged ? staged_at(student_row, int(c - run.begin)) : ld(student, c); };
+    // The columns listed are looked after by the block whose run they lie in.
+    auto mine = [&](int64_t id) { return id >= run.begin && id < run.end; };
     // Of weights, draws of one id add up at its first place; anything else may name an id once only.
     constexpr bool weights = off_list == OffList::unsaid, apart = off_list == OffList::apart;
     // The label takes what is off the list, and joins it where it is not on it.
     const bool to_label = off_list == OffList::together && a.residual == Residual::label && head.soft;
     if (to_label && (head.label < 0 || head.label >= a.cols)) {
-      constant_row(group, a, row, NAN);
+      constant_row(group, a, row, run, NAN);
       continue;
     }
     bool twice = false, label_listed = false;
     auto listed = [&](int64_t j, int64_t id, float& value) {
-      value = j < kept ? ld(a.values, first_kept + j) : -INFINITY;
+      value = j < kept ? value_at(j) : -INFINITY;
       if constexpr (weights) {
         for (int64_t other = 0; twice && other < kept; other++) {
-          if (other == j || ld(a.indices, first_kept + other) != id) continue;
+          if (other == j || id_at(other) != id) continue;
           if (other < j) return false;
-          value += ld(a.values, first_kept + other);
+          value += value_at(other);
         }
       }
       return true;
@@ -543,22 +561,22 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice where it may not.
     auto mark = [&](int64_t window) {
       group.sync();
-      const int words = int(((a.cols - window < kWindow ? a.cols - window : kWindow) + 31) / 32);
+      const int words = int(((run.end - window < kWindow ? run.end - window : kWindow) + 31) / 32);
       for (int w = group.rank(); w < words; w += group.size()) member[w] = 0u;
       group.sync();
       bool bad = false;
       for (int64_t j = group.rank(); j < kept; j += group.size()) {
-        const int64_t id = ld(a.indices, first_kept + j);
+        const int64_t id = id_at(j);
         bad = bad || id < -1 || id >= a.cols;
         label_listed = label_listed || id == head.label;
-        if (id < window || id >= a.cols || id >= window + kWindow) continue;
+        if (id < window || id >= run.end || id >= window + kWindow) continue;
         const int bit = int(id - window);
         const unsigned mask = 1u << (bit & 31);
         const unsigned before = atomic_or(member, bit >> 5, mask);
         if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
-      if (to_label && group.rank() == 0 && head.label >= window && head.label < window + kWindow) {
+      if (to_label && group.rank() == 0 && mine(head.label) && head.label >= window && head.label < window + kWindow) {
         const int bit = int(head.label - window);
         atomic_or(member, bit >> 5, 1u << (bit & 31));
       }
@@ -575,13 +593,16 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     RowSumOf<double> off;
     RowSum hard_sum;
     bool bad = false;
-    if (staged) {
-      group.sync();
-      stage(group, student, int(a.cols), student_row);
-    }
-    for (int64_t window = 0; window < a.cols; window += kWindow) {
+    group.sync();
+    if (staged) stage(group, offset(student, run.begin), own_cols, student_row);
+    if (a.list_floats > 0)
+      for (int64_t j = group.rank(); j < kept; j += group.size()) {
+        ids[int(j)] = ld(a.indices, first_kept + j);
+        list_values[int(j)] = ld(a.values, first_kept + j);
+      }
+    for (int64_t window = run.begin; window < run.end; window += kWindow) {
       bad = mark(window) || bad;
-      const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+      const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
       for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
         float x[4];
         load_student(c, x);
@@ -598,7 +619,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     merge_row(group, off, inverse);
     if (head.hard) merge_row(group, hard_sum, Inverse{1.0f, 0.0f});
     if (bad || (head.hard && !hard_sum.valid())) {
-      constant_row(group, a, row, NAN);
+      constant_row(group, a, row, run, NAN);
       continue;
     }
     const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
@@ -610,23 +631,23 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const bool renormalized = a.residual == Residual::renormalize || a.residual == Residual::renormalize_both, alone = a.residual == Residual::renormalize_both;
     const bool truncated = weights || a.residual == Residual::truncate, bucketed = !apart && !truncated && !alone;
     const int64_t slots = kept + (to_label && !label_listed ? 1 : 0);
-    auto id_of = [&](int64_t j) -> int64_t { return j < kept ? ld(a.indices, first_kept + j) : head.label; };
+    auto id_of = [&](int64_t j) -> int64_t { return j < kept ? id_at(j) : head.label; };
     OffOutcome single;  // of a column off the list where each is an outcome
     bool valid = true;
     if (head.soft) {
       float top[2] = {alone ? -INFINITY : off.max, -INFINITY};
       for (int64_t j = group.rank(); j < slots; j += group.size()) {
         const int64_t id = id_of(j);
-        if (id < 0) continue;
+        if (!mine(id)) continue;
         top[0] = max_(logit(id), top[0]);
-        if (j < kept) top[1] = max_(ld(a.values, first_kept + j), top[1]);
+        if (j < kept) top[1] = max_(value_at(j), top[1]);
       }
       group.merge(top, Max{}, -INFINITY);
       const double value_scale = renormalized ? a.log_prob_scale : 1.0;
       double on[3] = {0, 0, 0};  // both sides' sums, and how many columns are listed
       for (int64_t j = group.rank(); j < slots; j += group.size()) {
         const int64_t id = id_of(j);
-        if (id < 0) continue;
+        if (!mine(id)) continue;
         const float x = logit(id);
         float v;
         if (!listed(j, id, v)) continue;
@@ -674,7 +695,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       }
     }
     if (!valid) {
-      constant_row(group, a, row, NAN);
+      constant_row(group, a, row, run, NAN);
       continue;
     }
     const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
@@ -700,13 +721,13 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       double part = 0;
       for (int64_t j = group.rank(); j < slots; j += group.size()) {
         const int64_t id = id_of(j);
-        if (id >= 0) part += term(support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY));
+        if (mine(id)) part += term(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY));
       }
-      if (bucketed && group.rank() == 0) part += term(bucket);
+      if (bucketed && group.leader()) part += term(bucket);
       if constexpr (apart) {
-        for (int64_t window = 0; window < a.cols; window += kWindow) {
-          if (a.cols > kWindow) mark(window);
-          const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+        for (int64_t window = run.begin; window < run.end; window += kWindow) {
+          if (run.end - run.begin > kWindow) mark(window);
+          const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
           float terms = 0;
           for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
             float x[4];
@@ -732,22 +753,22 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         double part[3] = {0, 0, 0};
         for (int64_t j = group.rank(); j < slots; j += group.size()) {
           const int64_t id = id_of(j);
-          if (id < 0) continue;
-          const Outcome<double> o = compared(support.outcome(id, logit(id), j < kept ? ld(a.values, first_kept + j) : -INFINITY));
+          if (!mine(id)) continue;
+          const Outcome<double> o = compared(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY));
           part[0] += D::gradient(o, formula);
           part[1] += D::loss(o, formula);
           part[2] += difference_(o);
         }
-        if (bucketed && group.rank() == 0) {
+        if (bucketed && group.leader()) {
           const Outcome<double> o = compared(bucket);
           part[0] += D::gradient(o, formula);
           part[1] += bucket_loss;
           part[2] += difference_(o);
         }
         if constexpr (apart) {
-          for (int64_t window = 0; window < a.cols; window += kWindow) {
-            if (a.cols > kWindow) mark(window);
-            const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+          for (int64_t window = run.begin; window < run.end; window += kWindow) {
+            if (run.end - run.begin > kWindow) mark(window);
+            const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
             float slopes = 0, losses = 0, differences = 0;
             for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
               float x[4];
@@ -766,7 +787,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
             part[2] += differences;
           }
         }
-        if (group.rank() == 0) part[2] -= 1 - target_mass;
+        if (group.leader()) part[2] -= 1 - target_mass;
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
         if (D::first_order) drift = part[2];
@@ -790,9 +811,9 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const float excess_share = float(excess);
     float centred = 0;
     double off_loss = 0;
-    for (int64_t window = 0; window < a.cols; window += kWindow) {
-      if (a.cols > kWindow) mark(window);
-      const int64_t end = a.cols < window + kWindow ? a.cols : window + kWindow;
+    for (int64_t window = run.begin; window < run.end; window += kWindow) {
+      if (run.end - run.begin > kWindow) mark(window);
+      const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
       float losses = 0;
       for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
         float x[4], g[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
@@ -825,7 +846,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
             if (c + i < a.cols && (in >> i & 1u) == 0) st(gradient, c + i, g[i]);
         } else {
           for (int i = 0; i < 4; i++)
-            if (c + i < a.cols && (in >> i & 1u) == 0) student_row[int(c + i)] = g[i];
+            if (c + i < a.cols && (in >> i & 1u) == 0) stage_at(student_row, int(c + i - run.begin), g[i]);
         }
       }
       off_loss += losses;
@@ -836,7 +857,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     double on_loss = off_loss, q_on = 0;
     for (int64_t j = group.rank(); j < slots; j += group.size()) {
       const int64_t id = id_of(j);
-      if (id < 0) continue;
+      if (!mine(id)) continue;
       float value;
       // The first place of an id alone reads its logit: the gradient may take its memory.
       if (!listed(j, id, value)) continue;
@@ -850,12 +871,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
       if (!gradient) continue;
-      if (through) student_row[int(id)] = g;
+      if (through) stage_at(student_row, int(id - run.begin), g);
       else st(gradient, id, g);
     }
     double totals[3] = {on_loss, q_on, centred};
     group.merge(totals, Add{}, 0.0);
-    if (group.rank() == 0) {
+    if (group.leader()) {
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
       const double known = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0);
@@ -864,9 +885,10 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     }
     if (gradient && through) {
       group.sync();
-      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(gradient, c, float(student_row[int(c)]));
+      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
     }
   }
+  group.finish();
 }
 
 // 1/denominator: rows that count, or their weights. One block, so one fixed order.
@@ -893,19 +915,19 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_total(const float* row_loss, 
   }
 }
 
-template <class D> void launch_sparse(Context& ctx, const Rows& rows, const RowPlan& plan) {
-  const auto with = [&](auto block, auto warp) { launch(ctx, "divergence_sparse", plan.block ? block : warp, plan.launch, rows); };
+template <class D> void launch_sparse(Context& ctx, const Rows& rows, const ClusterPlan& plan) {
+  const auto with = [&](auto cluster, auto warp) { launch(ctx, "divergence_sparse", plan.cluster ? cluster : warp, plan.launch, rows); };
   if constexpr (D::any_mass && !D::adds_mass) {
     if (rows.target == Target::sparse_weights)
-      return with(divergence_sparse<D, BlockGroup, OffList::unsaid>, divergence_sparse<D, WarpGroup, OffList::unsaid>);
+      return with(divergence_sparse<D, ClusterGroup, OffList::unsaid>, divergence_sparse<D, WarpGroup, OffList::unsaid>);
   }
-  if (rows.residual == Residual::uniform) with(divergence_sparse<D, BlockGroup, OffList::apart>, divergence_sparse<D, WarpGroup, OffList::apart>);
-  else with(divergence_sparse<D, BlockGroup, OffList::together>, divergence_sparse<D, WarpGroup, OffList::together>);
+  if (rows.residual == Residual::uniform) with(divergence_sparse<D, ClusterGroup, OffList::apart>, divergence_sparse<D, WarpGroup, OffList::apart>);
+  else with(divergence_sparse<D, ClusterGroup, OffList::together>, divergence_sparse<D, WarpGroup, OffList::together>);
 }
 
-template <class D> void launch_rows(Context& ctx, const Rows& rows, const RowPlan& plan, bool sparse) {
+template <class D> void launch_rows(Context& ctx, const Rows& rows, const ClusterPlan& plan, bool sparse) {
   if (sparse) launch_sparse<D>(ctx, rows, plan);
-  else launch(ctx, "divergence_dense", plan.block ? divergence_dense<D, BlockGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
+  else launch(ctx, "divergence_dense", plan.cluster ? divergence_dense<D, ClusterGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
 }
 
 }  // namespace
@@ -939,11 +961,14 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
            number ? denominator_value : 0.0, scale.as<double>());
   }
 
-  const int64_t padded = (cols + 3) / 4 * 4, window = cols < kWindow ? cols : kWindow;
-  const int64_t row_bytes = padded * 4 * (sparse || Target(target) == Target::none ? 1 : 2), member_bytes = sparse ? (window + 127) / 128 * 16 : 0;
-  const RowPlan plan = plan_rows(ctx, rows, cols, row_bytes, member_bytes);
-  a.row_floats = plan.staged ? int(padded) : 0;
-  a.group_bytes = int(member_bytes + (plan.staged ? row_bytes : 0));
+  const int64_t student_bytes = kDTypeBytes[int(student.dtype)], teacher_bytes = sparse || Target(target) == Target::none ? 0 : kDTypeBytes[int(teacher.dtype)];
+  a.list_floats = sparse && k <= kMostListed ? int((k + 3) / 4 * 4) : 0;
+  const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < kWindow ? segment : kWindow) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
+  const ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
+  a.segment = plan.segment;
+  a.student_floats = plan.staged ? int(plan.segment * student_bytes / 4) : 0;
+  a.teacher_floats = plan.staged ? int(plan.segment * teacher_bytes / 4) : 0;
+  a.group_bytes = (a.student_floats + a.teacher_floats) * 4 + int(sparse_bytes(plan.segment));
   if (assisted) launch_rows<Formula<limbeck::assisted>>(ctx, a, plan, sparse);
   else switch (Divergence(divergence)) {
 #define LIMBECK_CASE(name) \

@@ -1,4 +1,5 @@
-// Sampled targets on CUDA: a block per row walks it several times and computes the masses again each time; nothing of the row's size is stored.
+// Sampled targets on CUDA: a block per row walks it several times and computes the masses again each time. What fits shared memory of the
+// row waits there as it came in; only the columns behind are read from global memory in every walk.
 #include "cuda/merge.h"
 #include "cuda/rows.h"
 #include "cuda/workspace.h"
@@ -8,6 +9,7 @@ namespace limbeck::cuda {
 namespace {
 
 constexpr int kSampleBlock = 256, kSampleWarps = kSampleBlock / 32;
+constexpr int kSampleStatic = 20 * 1024;  // the kernel's static shared memory, and some room
 constexpr int kSampleShared = 2048;  // positions that fit shared memory; more draws are counted in a workspace
 
 struct Sample {
@@ -20,6 +22,7 @@ struct Sample {
   double temperature;
   uint64_t seed, row_offset;
   int method;
+  int staged;  // columns that wait in shared memory, a multiple of 8 or all
 };
 
 // Bitonic, smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
@@ -74,6 +77,7 @@ template <class T> LIMBECK_DEVICE T scan_block(const Shared<T>& parts, T v, T& t
 struct SampleRow {
   const Sample& a;
   const Shared<int>& parts;
+  const StagedRow& kept;
   int64_t row;
   AnyIn x;
   double temperature, scale;
@@ -81,14 +85,15 @@ struct SampleRow {
   uint64_t total, key;
   int64_t support, used;
 
-  LIMBECK_DEVICE double e(int64_t c) const { return sample_weight_(ld(x, c), max, temperature); }
+  LIMBECK_DEVICE float logit(int64_t c) const { return c < a.staged ? staged_at(kept, int(c)) : ld(x, c); }
+  LIMBECK_DEVICE double e(int64_t c) const { return sample_weight_(logit(c), max, temperature); }
 
   // False for a row that has no distribution.
   LIMBECK_DEVICE bool measure(BlockGroup& group) {
     bool odd = !(temperature > 0 && temperature < INFINITY);
     float top = -INFINITY;
     for (int64_t c = thread_index(); c < a.cols; c += block_size()) {
-      const float v = ld(x, c);
+      const float v = logit(c);
       odd |= !(v < INFINITY);
       top = max_(v, top);
     }
@@ -265,10 +270,15 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
   SHARED(uint64_t, mass_parts, kSampleWarps);
   SHARED(int, parts, kSampleWarps);
   SHARED(int, choice, 2);
+  SHARED_DYN(float, memory);
   BlockGroup group(scratch);
   const Shared<int> histogram = positions.slice<int>(0, 256);
+  const StagedRow kept{memory.slice<float>(0, (a.staged + 3) / 4 * 4 * (a.logits.dtype == DType::float32 ? 4 : 2) / 4), a.logits.dtype};
   for (int64_t row = block_index(); row < a.rows; row += grid_size()) {
-    SampleRow s{a, parts, row, offset(a.logits, row * a.cols), row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
+    // The row before was read for the last time ahead of a barrier.
+    stage(group, offset(a.logits, row * a.cols), a.staged, kept);
+    group.sync();
+    SampleRow s{a, parts, kept, row, offset(a.logits, row * a.cols), row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
     if (s.measure(group)) {
       if (a.method == int(SampleMethod::race)) sample_race(s, histogram, choice);
       else sample_counts(s, group, positions, mass_parts);
@@ -284,18 +294,21 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
 
 void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset) {
   Sample a{logits, row_temperature.as<float>(), indices.as<int32_t>(), weights.as<float>(), nullptr, rows, cols, draws,
-           draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method)};
+           draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method), 0};
+  const Int width = kDTypeBytes[int(logits.dtype)], room = (limits(ctx).shared_bytes - kSampleStatic) / 16 * 16 / width;
+  a.staged = int(cols < room ? cols : room / 8 * 8);
+  const size_t row_bytes = size_t((a.staged + 7) / 8 * 8 * width);
   int64_t grid = int64_t(limits(ctx).multiprocessors) * 8;
   if (rows < grid) grid = rows;
   if (grid == 0) return;
-  if (draws <= kSampleShared || method == Int(SampleMethod::race)) return launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock}, a);
+  if (draws <= kSampleShared || method == Int(SampleMethod::race)) return launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock, 1, row_bytes}, a);
   // Fewer blocks where each needs much memory: 256 MiB together, or one block's.
   const int64_t most = (int64_t(1) << 24) / cols;
   if (grid > most) grid = most > 1 ? most : 1;
   Workspace memory(ctx, size_t(grid * 2 * cols) * sizeof(uint64_t));
   if (!memory) return;
   a.workspace = memory.as<uint64_t>();
-  launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock}, a);
+  launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock, 1, row_bytes}, a);
 }
 
 }  // namespace limbeck::cuda

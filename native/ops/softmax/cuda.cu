@@ -1,4 +1,4 @@
-// softmax and log softmax on CUDA: one read and one write where the row fits shared memory, else two reads.
+// softmax and log softmax on CUDA: one read and one write where the row fits the shared memory of a cluster, else two reads.
 #include "cuda/row_sum.h"
 #include "cuda/rows.h"
 
@@ -11,16 +11,19 @@ struct Rows {
   AnyOut y;
   int64_t rows, cols;
   double temperature;
-  int row_floats, group_bytes;
+  int64_t segment;  // columns of a block's run
+  int row_floats;   // shared memory of a staged run
   bool is_log;
 };
 
-template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_rows(Rows a) {
-  SHARED(double, scratch, kScratch);
+template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_rows(Rows a) {
+  SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
   Group group(scratch);
   const bool staged = a.row_floats > 0;
-  const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.row_floats);
+  const Run run = group.run(a.cols, a.segment);
+  const int own_cols = int(run.end - run.begin);
+  const StagedRow own{memory.slice<float>(group.slot() * a.row_floats * 4, a.row_floats), a.x.dtype};
   const int64_t step = int64_t(group.size()) * 4;
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     const AnyIn x_row = offset(a.x, row * a.cols);
@@ -30,48 +33,48 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) softmax_rows(Rows
     const Inverse inverse = Inverse::of(temperature);
     if (staged) {
       group.sync();
-      stage(group, x_row, int(a.cols), own);
+      stage(group, offset(x_row, run.begin), own_cols, own);
       group.sync();
     }
     auto load = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(own, int(c), int(a.cols), -INFINITY, x);
+      if (staged) load_chunk(own, int(c - run.begin), own_cols, -INFINITY, x);
       else load_chunk(x_row, c, a.cols, x_aligned, -INFINITY, x);
     };
     RowSum sum;
-    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4];
       load(c, x);
       sum.push(x, inverse);
     }
     merge_row(group, sum, inverse);
     if (!(temperature > 0 && temperature < INFINITY && sum.valid())) {
-      fill_row(group, y_row, a.cols, NAN);
+      fill_row(group, offset(y_row, run.begin), own_cols, NAN);
       continue;
     }
     const float scale = 1.0f / sum.sum(), log_sum = sum.log_sum();
-    for (int64_t c = int64_t(group.rank()) * 4; c < a.cols; c += step) {
+    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4];
       load(c, x);
       for (int i = 0; i < 4; i++)
         x[i] = a.is_log ? log_softmax_(x[i], sum.max, inverse.hi, inverse.lo, log_sum) : exp_scaled_(x[i] - sum.max, inverse.hi, inverse.lo) * scale;
-      if (staged && !y_aligned) st4_shared(own, int(c), Float4{x[0], x[1], x[2], x[3]});
+      if (staged && !y_aligned) stage_chunk(own, int(c - run.begin), x);
       else store_chunk(y_row, c, a.cols, y_aligned, x);
     }
     if (staged && !y_aligned) {
       group.sync();
-      for (int64_t c = group.rank(); c < a.cols; c += group.size()) st(y_row, c, float(own[int(c)]));
+      for (int c = group.rank(); c < own_cols; c += group.size()) st(y_row, run.begin + c, staged_at(own, c));
     }
   }
+  group.finish();
 }
 
 }  // namespace
 
 void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
-  const int64_t padded = (cols + 3) / 4 * 4;
-  const RowPlan plan = plan_rows(ctx, rows, cols, padded * 4, 0);
-  const Rows a{x, row_temperature.as<float>(), y, rows, cols, temperature, plan.staged ? int(padded) : 0,
-               plan.staged ? int(padded * 4) : 0, is_log != 0};
-  launch(ctx, "softmax", plan.block ? softmax_rows<BlockGroup> : softmax_rows<WarpGroup>, plan.launch, a);
+  const Int width = kDTypeBytes[int(x.dtype)];
+  const ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [](int64_t) { return int64_t(0); });
+  const Rows a{x, row_temperature.as<float>(), y, rows, cols, temperature, plan.segment, plan.staged ? int(plan.segment * width / 4) : 0, is_log != 0};
+  launch(ctx, "softmax", plan.cluster ? softmax_rows<ClusterGroup> : softmax_rows<WarpGroup>, plan.launch, a);
 }
 
 }  // namespace limbeck::cuda

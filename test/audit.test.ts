@@ -1,0 +1,55 @@
+// The traffic audit: each kernel reads and writes each element once, within one percent, as the emulated CUDA device counts it.
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import type { DType } from '../src/index.js';
+
+// Before the addon is looked for.
+process.env['LIMBECK_EMULATE_CUDA'] = '1';
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+const isBuilt = existsSync(path.join(root, 'build/Release/limbeck_emulated.node'));
+
+describe.skipIf(!isBuilt)('traffic audit', async () => {
+  const audit = await import('./audit.js');
+  const { divergenceNames } = await import('../src/losses/divergences.js');
+  const direct = divergenceNames.filter((name) => name !== 'adaptive_kl');
+  const once = (lines: readonly import('./audit.js').AuditLine[]): void => {
+    for (const { what, dtype, cols, counted, least } of lines)
+      expect(
+        Math.abs(counted / least - 1),
+        `${what}, ${dtype}, ${cols}: ${counted} bytes per element instead of ${least}`,
+      ).toBeLessThanOrEqual(0.01);
+  };
+
+  // A warp, a block, clusters of two, four and eight blocks.
+  for (const [dtype, lengths] of [
+    ['bfloat16', [1_000, 8_192, 32_000, 128_256]],
+    ['float32', [1_000, 8_192, 32_000]],
+  ] as [DType, number[]][])
+    test(`dense, ${dtype}: every divergence, rows of ${lengths.join(', ')}`, () => {
+      once(lengths.flatMap((cols) => direct.map((name) => audit.auditLoss(name, cols, dtype))));
+    });
+
+  test('the longest rows: bfloat16 of 262,144, float32 of 128,256', () => {
+    once([audit.auditLoss('jensen_shannon', 262_144, 'bfloat16'), audit.auditLoss('reverse_kl', 128_256, 'float32')]);
+  });
+
+  for (const dtype of ['bfloat16', 'float32'] as const)
+    test(`sparse targets with and without gradient, captured top k, ${dtype}`, () => {
+      once(
+        [1_000, 32_000, 128_256].flatMap((cols) => [
+          audit.auditLoss('forward_kl', cols, dtype, { k: 64 }),
+          audit.auditLoss('jensen_shannon', cols, dtype, { k: 64 }),
+          audit.auditLoss('forward_kl', cols, dtype, { k: 64, gradient: false }),
+          audit.auditCapture(cols, dtype),
+        ]),
+      );
+    });
+
+  test('a row that is read twice would be noticed', () => {
+    // Longer than eight blocks' shared memory: both sides are read in each of two walks.
+    const { counted, least } = audit.auditLoss('forward_kl', 262_144, 'float32');
+    expect(counted / least).toBeGreaterThan(1.5);
+  });
+});
