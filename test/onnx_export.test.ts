@@ -193,6 +193,21 @@ describe("modules of one's own", () => {
     });
   });
 
+  it('may call their parameters what the file calls its input and output', async () => {
+    class Shift extends nn.Module {
+      input = tensor([0.5, -1, 2], { requiresGrad: true });
+      logits = tensor([3], { requiresGrad: true });
+      override forward(x: Tensor): Tensor {
+        return add(add(x, this.input), this.logits);
+      }
+      [onnxTranslation](builder: OnnxBuilder, x: OnnxValue): OnnxValue {
+        const shifted = builder.node('Add', [x, builder.weight(this.input)], x.shape);
+        return builder.node('Add', [shifted, builder.weight(this.logits)], x.shape);
+      }
+    }
+    await expectSame(new Shift(), [randn([2, 3], { seed: 1 })], { inputShape: [3] });
+  });
+
   it('are refused by name where they do not', async () => {
     const model = new nn.Sequential(new nn.ReLU(), new Doubled());
     const attempt = exportOnnx(model, join(folder, 'refused.onnx'), { inputShape: [3] });
