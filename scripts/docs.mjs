@@ -7,6 +7,7 @@ import { root } from './counts.mjs';
 /** Folders of docs/ and the headings of the navigation that their pages stand under, in this order. */
 const GROUPS = {
   guides: 'Guides',
+  studies: 'Studies',
   teachers: 'Teachers',
   targets: 'Targets',
   divergences: 'Divergences',

@@ -325,6 +325,7 @@ describe('errors', () => {
     ['a CNN whose image is too small', () => new nn.CNN({ inputShape: [1, 3, 8], channels: [1, 1], classes: 2 }), RangeError, 'at least 4 × 4'],
     ['images of another size', () => models['cnn']!().forward(randn([1, 1, 5, 4])), RangeError, 'x must have shape [images, 1, 4, 5]'],
     ['padding of a whole window', () => new nn.Conv2d(1, 1, { size: 2, padding: 2 }), RangeError, 'padding'],
+    ['a field that a kind has not', () => nn.build({ kind: 'dual_head', model: { kind: 'mlp', inputs: 1, hidden: [1], outputs: 1 }, gamma: 1 } as never), TypeError, "'gamma' is not"],
     ['a kind nobody knows', () => nn.build({ kind: 'mpl' } as never), RangeError, "did you mean 'mlp'?"],
   ])('%s', (_, call, type, words) => {
     expect(() => tidy(call as () => unknown)).toThrow(type);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { add, LimbeckError, nn, randn, scale, tensor, type Tensor } from '../src/index.js';
+import { add, LimbeckError, nn, prune, randn, scale, tensor, type Tensor } from '../src/index.js';
 import { exportOnnx, onnxTranslation, type ExportOnnxOptions, type OnnxBuilder, type OnnxValue } from '../src/onnx/index.js';
 
 let folder: string;
@@ -145,6 +145,25 @@ describe('the same logits in ONNX Runtime', () => {
     await expectSame(stirred(new nn.CNN({ inputShape: [2, 9, 8], channels: [3], classes: 5, seed: 1 })), [image(2)], { opset: 21 });
   });
 
+  const pruned: [prune.Structure, () => nn.Model, (batch: number) => Tensor][] = [
+    ['units', () => new nn.MLP({ inputs: 6, hidden: [9, 8], outputs: 4, seed: 1 }), (batch) => randn([batch, 6], { seed: batch })],
+    ['channels', () => new nn.CNN({ inputShape: [2, 9, 8], channels: [4, 6], hidden: [6], classes: 5, seed: 1 }), image],
+    ['heads', () => new nn.GPT({ ...gptOptions, heads: 4, seed: 1 }), (batch) => ids(batch, 5)],
+    ['layers', () => new nn.GPT({ ...gptOptions, layers: 4, seed: 1 }), (batch) => ids(batch, 5)],
+    ['units', () => new nn.GPT({ ...gptOptions, seed: 1 }), (batch) => ids(batch, 5)],
+    ['width', () => new nn.GPT({ ...gptOptions, seed: 1 }), (batch) => ids(batch, 5)],
+    ['units', () => new nn.DualHead(new nn.MLP({ inputs: 6, hidden: [9, 8], outputs: 4, seed: 1 }), { seed: 2 }), (batch) => randn([batch, 6], { seed: batch })],
+  ]; // prettier-ignore
+  it.each(pruned)('half of the %s taken out, in a smaller file', async (structure, make, batch) => {
+    const whole = stirred(make());
+    const { model } = prune.pruneStep(whole, { structure, sparsity: 0.5, method: 'magnitude' });
+    const [large, small] = [await expectSame(whole, [batch(2)]), await expectSame(model, [batch(1), batch(3)])].map(
+      (file) => statSync(file).size,
+    );
+    expect(small!).toBeLessThan(large!);
+    expect(model.parameterCount()).toBeLessThan(whole.parameterCount());
+  });
+
   it('masked weights, which stay 0', async () => {
     const model = stirred(new nn.MLP({ inputs: 6, hidden: [9], outputs: 4, seed: 1 }));
     const weight = (model.layers[0] as nn.Linear).weight.data;
@@ -172,6 +191,21 @@ describe("modules of one's own", () => {
     await expectSame(new nn.Sequential(new nn.Linear(2, 3, { seed: 2 }), new Translated()), [randn([3, 2], { seed: 1 })], {
       inputShape: [2],
     });
+  });
+
+  it('may call their parameters what the file calls its input and output', async () => {
+    class Shift extends nn.Module {
+      input = tensor([0.5, -1, 2], { requiresGrad: true });
+      logits = tensor([3], { requiresGrad: true });
+      override forward(x: Tensor): Tensor {
+        return add(add(x, this.input), this.logits);
+      }
+      [onnxTranslation](builder: OnnxBuilder, x: OnnxValue): OnnxValue {
+        const shifted = builder.node('Add', [x, builder.weight(this.input)], x.shape);
+        return builder.node('Add', [shifted, builder.weight(this.logits)], x.shape);
+      }
+    }
+    await expectSame(new Shift(), [randn([2, 3], { seed: 1 })], { inputShape: [3] });
   });
 
   it('are refused by name where they do not', async () => {

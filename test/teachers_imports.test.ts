@@ -35,7 +35,7 @@ describe('importing', () => {
   });
 
   it('the teachers loads no package that must be installed for some of them', () => {
-    for (const file of ['teachers/index.js', 'teachers/onnx.js']) {
+    for (const file of ['teachers/index.js', 'teachers/onnx.js', 'onnx.js']) {
       const urls = imported(file);
       expect(urls).toContain(`dist/${file}`);
       expect(urls.filter((url) => /node_modules/.test(url) && !/node-gyp-build/.test(url))).toEqual([]);

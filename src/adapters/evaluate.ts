@@ -1,6 +1,10 @@
-// What the adapters share: a loss of limbeck's own on numbers that another library holds, and its gradient when that library asks.
+// What the adapters share: a loss of limbeck's own on numbers that another library holds, its gradient when that library asks, and that
+// library's tensors among targets and options.
 import { collecting, disposeAll, noGrad, tidy } from '../autograd.js';
 import { kindError, phrase } from '../errors.js';
+import { crossEntropy, kdLoss, type CrossEntropyOptions, type KdLossOptions, type KdTarget } from '../losses/kd_loss.js';
+import type { LabelNumbers } from '../losses/labels.js';
+import { denseTarget, sparseTarget, type SparseTargetParts } from '../targets/target.js';
 import { hostCopy, tensor, Tensor } from '../tensor.js';
 
 /** Any loss of limbeck on a student's logits, float32 [...leading, cols]; teacher and options are its own. */
@@ -69,20 +73,78 @@ function read(action: string, out: unknown): LossValue {
   return { loss: hostCopy(out, action).slice() as Float32Array, shape: out.shape };
 }
 
+/** A constant of a loss, in limbeck's form or that of another library, whose tensors are F. */
+export type Either<F> = F | Tensor;
+
+/** A target, with tensors of either library in it. */
+export type TargetWith<F> =
+  F | { logits: F } | { probs: F } | { logProbs: F } | { [name in keyof SparseTargetParts]: SparseTargetParts[name] | F } | KdTarget;
+
+/** Options of `crossEntropy`, with tensors of either library in them. */
+export type CrossEntropyOptionsWith<F> = Omit<CrossEntropyOptions, 'rowWeights'> & {
+  /** float32 [rows]. */
+  rowWeights?: Either<F>;
+};
+
+/** Options of `kdLoss`, with tensors of either library in them. */
+export type KdLossOptionsWith<F> = Omit<KdLossOptions, 'rowWeights' | 'temperature' | 'labels'> & {
+  /** float32 [rows]. */
+  rowWeights?: Either<F>;
+  /** A positive number, or float32 [rows]. */
+  temperature?: number | Either<F>;
+  /** int32, one for each row. */
+  labels?: Either<F> | LabelNumbers;
+};
+
+/** Another library, as far as the losses know it. */
+export interface Foreign<F> {
+  /** Whether a value is one of its tensors. */
+  isForeign(value: unknown): value is F;
+  /** Its elements as a tensor of limbeck. */
+  converted(action: string, name: string, value: F): Tensor;
+}
+
+/** `kdLoss` of the main module with a target and options that hold another library's tensors, as a function of the student alone. */
+export function kdLossWith<F>(library: Foreign<F>, action: string, target: TargetWith<F>, options: KdLossOptionsWith<F>): Loss {
+  return (student) => kdLoss(student, targetOf(library, action, target), convertedEntries<KdLossOptions>(library, action, options));
+}
+
+/** The same of `crossEntropy`. */
+export function crossEntropyWith<F>(
+  library: Foreign<F>,
+  action: string,
+  labels: Either<F> | LabelNumbers,
+  options: CrossEntropyOptionsWith<F>,
+): Loss {
+  return (student) =>
+    crossEntropy(
+      student,
+      library.isForeign(labels) ? library.converted(action, 'labels', labels) : labels,
+      convertedEntries<CrossEntropyOptions>(library, action, options),
+    );
+}
+
+function targetOf<F>(library: Foreign<F>, action: string, target: unknown): KdTarget {
+  if (library.isForeign(target)) return library.converted(action, 'the teacher', target);
+  if (!isPlain(target)) return target as KdTarget;
+  const parts = convertedEntries<SparseTargetParts & Parameters<typeof denseTarget>[0]>(library, action, target);
+  return 'indices' in target ? sparseTarget(parts) : denseTarget(parts);
+}
+
 /** Whether a value is an object literal, whose entries may be looked through. */
-export function isPlain(value: unknown): value is object {
+function isPlain(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 }
 
-/** The object with the other library's tensors among its entries as tensors of limbeck. */
-export function convertedEntries<T>(
-  given: object,
-  isForeign: (value: unknown) => boolean,
-  convert: (name: string, value: unknown) => Tensor,
-): T {
+/** An object with the other library's tensors among its entries as limbeck's. What is no plain object goes on as it is, to be refused where every option is checked. */
+function convertedEntries<T>(library: Foreign<unknown>, action: string, given: unknown): T {
+  if (!isPlain(given)) return given as T;
   return Object.fromEntries(
-    Object.entries(given).map(([name, value]: [string, unknown]) => [name, isForeign(value) ? convert(name, value) : value]),
+    Object.entries(given).map(([name, value]: [string, unknown]) => [
+      name,
+      library.isForeign(value) ? library.converted(action, name, value) : value,
+    ]),
   ) as T;
 }

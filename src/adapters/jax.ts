@@ -6,49 +6,32 @@
 import { Array as JaxArray, numpy as np, vjp, type JsTree } from '@jax-js/jax';
 import { checkOptions } from '../check.js';
 import { kindError, phrase } from '../errors.js';
-import {
-  crossEntropy as crossEntropyOfTensors,
-  kdLoss as kdLossOfTensors,
-  type CrossEntropyOptions,
-  type KdLossOptions,
-  type KdTarget,
-} from '../losses/index.js';
 import type { LabelNumbers } from '../losses/labels.js';
-import { denseTarget, sparseTarget, type SparseTargetParts } from '../targets/target.js';
 import type { Tensor } from '../tensor.js';
 import { hostCopy, tensor } from '../tensor.js';
-import { convertedEntries, differentiableLossOf, isPlain, type Loss } from './evaluate.js';
+import {
+  crossEntropyWith,
+  differentiableLossOf,
+  kdLossWith,
+  type CrossEntropyOptionsWith,
+  type Either,
+  type Foreign,
+  type KdLossOptionsWith,
+  type Loss,
+  type TargetWith,
+} from './evaluate.js';
 
 export { LimbeckError } from '../errors.js';
 export type { Loss } from './evaluate.js';
 
-/** A constant of the loss, in either library's form. */
-type Either = JaxArray | Tensor;
-
 /** What {@link kdLoss} takes for a target: the teacher's logits, or what it says in another form. */
-export type JaxTarget =
-  | JaxArray
-  | { logits: JaxArray }
-  | { probs: JaxArray }
-  | { logProbs: JaxArray }
-  | { [name in keyof SparseTargetParts]: SparseTargetParts[name] | JaxArray }
-  | KdTarget;
+export type JaxTarget = TargetWith<JaxArray>;
 
-/** Options of {@link crossEntropy}. */
-export type JaxCrossEntropyOptions = Omit<CrossEntropyOptions, 'rowWeights'> & {
-  /** float32 [rows]. */
-  rowWeights?: Either;
-};
+/** Options of {@link crossEntropy}: jax-js arrays or limbeck's. */
+export type JaxCrossEntropyOptions = CrossEntropyOptionsWith<JaxArray>;
 
-/** Options of {@link kdLoss}. */
-export type JaxKdLossOptions = Omit<KdLossOptions, 'rowWeights' | 'temperature' | 'labels'> & {
-  /** float32 [rows]. */
-  rowWeights?: Either;
-  /** A positive number, or float32 [rows]. */
-  temperature?: number | Either;
-  /** int32, one for each row. */
-  labels?: Either | LabelNumbers;
-};
+/** Options of {@link kdLoss}: jax-js arrays or limbeck's. */
+export type JaxKdLossOptions = KdLossOptionsWith<JaxArray>;
 
 /** A loss and its gradient. */
 export interface JaxLoss {
@@ -130,9 +113,7 @@ function apply(action: string, student: unknown, loss: Loss): JaxLoss {
  */
 export function kdLoss(student: JaxArray, target: JaxTarget, options: JaxKdLossOptions = {}): JaxLoss {
   const action = 'compute kdLoss';
-  return apply(action, student, (logits) =>
-    kdLossOfTensors(logits, targetOf(action, target), convertedOptions<KdLossOptions>(action, options)),
-  );
+  return apply(action, student, kdLossWith(library, action, target, options));
 }
 
 /**
@@ -142,15 +123,9 @@ export function kdLoss(student: JaxArray, target: JaxTarget, options: JaxKdLossO
  * @param student logits, float32 [...leading, cols]
  * @param labels an int32 jax-js array or numbers, one for each row
  */
-export function crossEntropy(student: JaxArray, labels: Either | LabelNumbers, options: JaxCrossEntropyOptions = {}): JaxLoss {
+export function crossEntropy(student: JaxArray, labels: Either<JaxArray> | LabelNumbers, options: JaxCrossEntropyOptions = {}): JaxLoss {
   const action = 'compute crossEntropy';
-  return apply(action, student, (logits) =>
-    crossEntropyOfTensors(
-      logits,
-      isJax(labels) ? converted(action, 'labels', labels) : labels,
-      convertedOptions<CrossEntropyOptions>(action, options),
-    ),
-  );
+  return apply(action, student, crossEntropyWith(library, action, labels, options));
 }
 
 /** Arrays and the stand-ins for them, which are refused by name. */
@@ -158,16 +133,7 @@ function isJax(value: unknown): value is JaxArray {
   return typeof value === 'object' && value !== null && 'aval' in value;
 }
 
-function convertedOptions<T>(action: string, options: unknown): T {
-  return isPlain(options) ? convertedEntries<T>(options, isJax, (name, value) => converted(action, name, value)) : (options as T);
-}
-
-function targetOf(action: string, target: unknown): KdTarget {
-  if (isJax(target)) return converted(action, 'the teacher', target);
-  if (!isPlain(target)) return target as KdTarget;
-  const parts = convertedOptions<SparseTargetParts & Parameters<typeof denseTarget>[0]>(action, target);
-  return 'indices' in target ? sparseTarget(parts) : denseTarget(parts);
-}
+const library: Foreign<JaxArray> = { isForeign: isJax, converted };
 
 /** Options of {@link valueAndGrad}. */
 export interface ValueAndGradOptions {

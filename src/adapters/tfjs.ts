@@ -5,49 +5,33 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { kindError, phrase } from '../errors.js';
-import {
-  crossEntropy as crossEntropyOfTensors,
-  kdLoss as kdLossOfTensors,
-  type CrossEntropyOptions,
-  type KdLossOptions,
-  type KdTarget,
-} from '../losses/index.js';
 import type { LabelNumbers } from '../losses/labels.js';
-import { denseTarget, sparseTarget, type SparseTargetParts } from '../targets/target.js';
 import type { Tensor } from '../tensor.js';
 import { hostCopy, tensor } from '../tensor.js';
-import { convertedEntries, differentiableLossOf, isPlain, lossOf, type Loss } from './evaluate.js';
+import {
+  crossEntropyWith,
+  differentiableLossOf,
+  kdLossWith,
+  lossOf,
+  type CrossEntropyOptionsWith,
+  type Either,
+  type Foreign,
+  type KdLossOptionsWith,
+  type Loss,
+  type TargetWith,
+} from './evaluate.js';
 
 export { LimbeckError } from '../errors.js';
 export type { Loss } from './evaluate.js';
 
-/** A tensor of either library; both are constants of the loss. */
-type Either = tf.Tensor | Tensor;
-
 /** What {@link kdLoss} takes for a target: the teacher's logits, or what it says in another form. */
-export type TfjsTarget =
-  | tf.Tensor
-  | { logits: tf.Tensor }
-  | { probs: tf.Tensor }
-  | { logProbs: tf.Tensor }
-  | { [name in keyof SparseTargetParts]: SparseTargetParts[name] | tf.Tensor }
-  | KdTarget;
+export type TfjsTarget = TargetWith<tf.Tensor>;
 
-/** Options of {@link crossEntropy}. */
-export type TfjsCrossEntropyOptions = Omit<CrossEntropyOptions, 'rowWeights'> & {
-  /** float32 [rows]. */
-  rowWeights?: Either;
-};
+/** Options of {@link crossEntropy}: tfjs tensors or limbeck's. */
+export type TfjsCrossEntropyOptions = CrossEntropyOptionsWith<tf.Tensor>;
 
-/** Options of {@link kdLoss}. */
-export type TfjsKdLossOptions = Omit<KdLossOptions, 'rowWeights' | 'temperature' | 'labels'> & {
-  /** float32 [rows]. */
-  rowWeights?: Either;
-  /** A positive number, or float32 [rows]. */
-  temperature?: number | Either;
-  /** int32, one for each row. */
-  labels?: Either | LabelNumbers;
-};
+/** Options of {@link kdLoss}: tfjs tensors or limbeck's. */
+export type TfjsKdLossOptions = KdLossOptionsWith<tf.Tensor>;
 
 /**
  * The elements of a tfjs tensor as a tensor of limbeck on its default device: a teacher, weights or labels for {@link lossOp}.
@@ -133,9 +117,7 @@ function toTfjs(action: string, gradient: Tensor): tf.Tensor {
  */
 export function kdLoss(student: tf.Tensor, target: TfjsTarget, options: TfjsKdLossOptions = {}): tf.Tensor {
   const action = 'compute kdLoss';
-  return apply(action, student, (logits) =>
-    kdLossOfTensors(logits, targetOf(action, target), convertedOptions<KdLossOptions>(action, options)),
-  );
+  return apply(action, student, kdLossWith(library, action, target, options));
 }
 
 /**
@@ -144,29 +126,17 @@ export function kdLoss(student: tf.Tensor, target: TfjsTarget, options: TfjsKdLo
  * @param student logits, float32 [...leading, cols]
  * @param labels an int32 tfjs tensor or numbers, one for each row
  */
-export function crossEntropy(student: tf.Tensor, labels: Either | LabelNumbers, options: TfjsCrossEntropyOptions = {}): tf.Tensor {
+export function crossEntropy(
+  student: tf.Tensor,
+  labels: Either<tf.Tensor> | LabelNumbers,
+  options: TfjsCrossEntropyOptions = {},
+): tf.Tensor {
   const action = 'compute crossEntropy';
-  return apply(action, student, (logits) =>
-    crossEntropyOfTensors(
-      logits,
-      isTfjs(labels) ? converted(action, 'labels', labels) : labels,
-      convertedOptions<CrossEntropyOptions>(action, options),
-    ),
-  );
+  return apply(action, student, crossEntropyWith(library, action, labels, options));
 }
 
 function isTfjs(value: unknown): value is tf.Tensor {
   return value instanceof tf.Tensor;
 }
 
-/** Options that are no plain object go on as they are, to be refused where every option is checked. */
-function convertedOptions<T>(action: string, options: unknown): T {
-  return isPlain(options) ? convertedEntries<T>(options, isTfjs, (name, value) => converted(action, name, value)) : (options as T);
-}
-
-function targetOf(action: string, target: unknown): KdTarget {
-  if (isTfjs(target)) return converted(action, 'the teacher', target);
-  if (!isPlain(target)) return target as KdTarget;
-  const parts = convertedOptions<SparseTargetParts & Parameters<typeof denseTarget>[0]>(action, target);
-  return 'indices' in target ? sparseTarget(parts) : denseTarget(parts);
-}
+const library: Foreign<tf.Tensor> = { isForeign: isTfjs, converted };

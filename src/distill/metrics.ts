@@ -151,45 +151,43 @@ function readLabels(action: string, value: unknown): ArrayLike<number> {
   return value as ArrayLike<number>;
 }
 
-/** The largest logit of a row and where it is, and Σ e^{(z − max)/T}; NaN as sum where the row holds NaN or +∞, or only −∞. */
-function walkRow(values: Numbers, from: number, cols: number, inverse: number): { best: number; max: number; sum: number } {
+/** One row of logits: its largest entry and where that is, e^{(z − max)/T} of all and their sum. */
+interface Walked {
+  best: number;
+  max: number;
+  /** NaN where the row holds NaN or +∞, or only −∞. */
+  sum: number;
+  terms: Float64Array;
+}
+
+function walkRow(values: Numbers, from: number, cols: number, inverse: number, terms: Float64Array): Walked {
   let best = 0;
   for (let c = 1; c < cols; c++) if (values[from + c]! > values[from + best]!) best = c;
   const max = values[from + best]!;
   let sum = 0;
-  for (let c = 0; c < cols; c++) sum += Math.exp((values[from + c]! - max) * inverse);
-  return { best, max, sum };
+  for (let c = 0; c < cols; c++) sum += terms[c] = Math.exp((values[from + c]! - max) * inverse);
+  return { best, max, sum, terms };
 }
 
-/** e^d − 1 − d, exact where d is small too. */
-function excess(d: number): number {
-  if (Math.abs(d) > 0.1) return Math.expm1(d) - d;
-  // Σ_{n ≥ 2} dⁿ/n! to the last bit of a double for |d| ≤ 0.1.
+/** e^d − 1 − d for |d| ≤ 0.1, to the last bit of a double: Σ_{n ≥ 2} dⁿ/n!. */
+function smallExcess(d: number): number {
   let term = 1;
   for (let n = 11; n >= 3; n--) term = 1 + (term * d) / n;
   return 0.5 * d * d * term;
 }
 
-interface Side {
-  values: Numbers;
-  from: number;
-  max: number;
-  sum: number;
-}
-
 /** KL(p ‖ q) of two rows as Σ p·(e^d − 1 − d), d = ln q − ln p: never negative, and exact where the rows are nearly equal. */
-function klOfRow(p: Side, q: Side, cols: number, inverse: number): number {
-  const lnP = Math.log(p.sum);
-  const lnQ = Math.log(q.sum);
+function klOfRow(teacher: Numbers, p: Walked, student: Numbers, q: Walked, from: number, cols: number, inverse: number): number {
+  const shift = (p.max - q.max) * inverse + Math.log(p.sum) - Math.log(q.sum);
   let total = 0;
   for (let c = 0; c < cols; c++) {
-    const a = (p.values[p.from + c]! - p.max) * inverse - lnP;
-    const b = (q.values[q.from + c]! - q.max) * inverse - lnQ;
-    if (a === -Infinity) total += Math.exp(b);
+    const mass = p.terms[c]! / p.sum;
+    const own = q.terms[c]! / q.sum;
+    // A probability that is 0 has no part but its student's mass.
+    if (mass === 0) total += own;
     else {
-      const weight = Math.exp(a);
-      // A probability that underflows has no part but its student's mass.
-      total += weight === 0 ? Math.exp(b) : weight * excess(b - a);
+      const d = (student[from + c]! - teacher[from + c]!) * inverse + shift;
+      total += Math.abs(d) <= 0.1 ? mass * smallExcess(d) : own - mass - mass * d;
     }
   }
   return total;
@@ -220,6 +218,7 @@ export class Evaluator {
   #taughtRows = 0;
   #kl = 0;
   #same = 0;
+  readonly #terms: readonly [Float64Array, Float64Array];
 
   constructor(options: EvaluatorOptions) {
     const making = 'make an Evaluator';
@@ -232,6 +231,7 @@ export class Evaluator {
     this.#count = new Float64Array(bins);
     this.#confidence = new Float64Array(bins);
     this.#right = new Float64Array(bins);
+    this.#terms = [new Float64Array(cols), new Float64Array(cols)];
   }
 
   /** Rows so far that were not ignored. */
@@ -251,37 +251,35 @@ export class Evaluator {
     const action = this.#action;
     const cols = this.#cols;
     const { values, rows } = readLogits(action, 'logits', logits, cols);
-    const own = readLabels(action, labels);
-    if (own.length !== rows)
-      throw valueError(action, `logits must hold ${own.length} × ${cols} numbers`, phrase(`current length is ${values.length}`));
+    const given = readLabels(action, labels);
+    if (given.length !== rows)
+      throw valueError(action, `logits must hold ${given.length} × ${cols} numbers`, phrase(`current length is ${values.length}`));
     const taught = teacher == null ? null : readLogits(action, 'teacher', teacher, cols);
     if (taught !== null && taught.rows !== rows)
       throw valueError(action, `teacher must have ${rows} rows like logits`, phrase(`it has ${taught.rows}`));
-    for (let r = 0; r < rows; r++) checkLabel(action, own[r]!, cols, this.#ignored);
+    for (let r = 0; r < rows; r++) checkLabel(action, given[r]!, cols, this.#ignored);
     const bins = this.#count.length;
     for (let r = 0; r < rows; r++) {
-      const label = own[r]!;
+      const label = given[r]!;
       if (label === this.#ignored) continue;
       const from = r * cols;
-      const { best, max, sum } = walkRow(values, from, cols, 1);
+      const own = walkRow(values, from, cols, 1, this.#terms[0]);
+      const { best, max, sum, terms } = own;
       this.#rows++;
-      let other: { best: number; max: number; sum: number } | null = null;
-      if (taught !== null) {
-        other = walkRow(taught.values, from, cols, 1);
-        this.#taughtRows++;
-      }
+      if (taught !== null) this.#taughtRows++;
       if (!(sum < Infinity)) {
         this.#broken++;
         continue;
       }
-      if (other !== null) {
-        this.#kl += klOfRow({ values: taught!.values, from, max: other.max, sum: other.sum }, { values, from, max, sum }, cols, 1);
+      if (taught !== null) {
+        const other = walkRow(taught.values, from, cols, 1, this.#terms[1]);
+        this.#kl += klOfRow(taught.values, other, values, own, from, cols, 1);
         if (other.best === best && other.sum < Infinity) this.#same++;
       }
       this.#nll += Math.log(sum) - (values[from + label]! - max);
       let squares = 0;
       for (let c = 0; c < cols; c++) {
-        const q = Math.exp(values[from + c]! - max) / sum;
+        const q = terms[c]! / sum;
         squares += c === label ? (1 - q) ** 2 : q * q;
       }
       this.#brier += squares;
@@ -424,7 +422,8 @@ function compared(
   student: Logits,
   teacher: Logits,
   { cols: given, labels, ignoreIndex = -100 }: AgreementOptions,
-  visit: (student: Numbers, teacher: Numbers, from: number, cols: number) => number,
+  inverse: number,
+  visit: (student: Numbers, teacher: Numbers, own: Walked, other: Walked, from: number, cols: number) => number,
 ): number {
   const known = given ?? (student instanceof Tensor ? student.shape.at(-1) : teacher instanceof Tensor ? teacher.shape.at(-1) : undefined);
   const q = readLogits(action, 'student', student, known);
@@ -433,11 +432,15 @@ function compared(
   const own = labels === undefined ? null : readLabels(action, labels);
   if (own !== null && own.length !== q.rows)
     throw valueError(action, `labels must be ${q.rows}, one for each row`, phrase(`there are ${own.length}`));
+  const { cols } = q;
+  const [mine, theirs] = [new Float64Array(cols), new Float64Array(cols)];
   let total = 0;
   let rows = 0;
   for (let r = 0; r < q.rows; r++) {
     if (own?.[r] === ignoreIndex) continue;
-    total += visit(q.values, p.values, r * q.cols, q.cols);
+    const from = r * cols;
+    const [walked, other] = [walkRow(q.values, from, cols, inverse, mine), walkRow(p.values, from, cols, inverse, theirs)];
+    total += visit(q.values, p.values, walked, other, from, cols);
     rows++;
   }
   if (rows === 0) throw valueError(action, 'there must be a row that is not ignored', phrase('there is none'));
@@ -455,22 +458,18 @@ export function klToTeacher(student: Logits, teacher: Logits, options?: KlToTeac
   const action = 'measure klToTeacher';
   const given = checkOptions(action, options, ['cols', 'labels', 'ignoreIndex', 'temperature']);
   const inverse = 1 / checkPositive(action, 'temperature', given.temperature ?? 1);
-  return compared(action, student, teacher, given, (q, p, from, cols) => {
-    const own = walkRow(q, from, cols, inverse);
-    const other = walkRow(p, from, cols, inverse);
-    return klOfRow({ values: p, from, max: other.max, sum: other.sum }, { values: q, from, max: own.max, sum: own.sum }, cols, inverse);
-  });
+  return compared(action, student, teacher, given, inverse, (q, p, own, other, from, cols) =>
+    klOfRow(p, other, q, own, from, cols, inverse),
+  );
 }
 
 /** Share of rows on which student and teacher have their largest logit at the same class (the lowest on ties). In [0, 1]. */
 export function topOneAgreement(student: Logits, teacher: Logits, options?: AgreementOptions): number {
   const action = 'measure topOneAgreement';
   const given = checkOptions(action, options, ['cols', 'labels', 'ignoreIndex']);
-  return compared(action, student, teacher, given, (q, p, from, cols) => {
-    const own = walkRow(q, from, cols, 1);
-    const other = walkRow(p, from, cols, 1);
-    return own.best === other.best && own.sum < Infinity && other.sum < Infinity ? 1 : 0;
-  });
+  return compared(action, student, teacher, given, 1, (_q, _p, own, other) =>
+    own.best === other.best && own.sum < Infinity && other.sum < Infinity ? 1 : 0,
+  );
 }
 
 /** Share of rows on which two models choose the same class. */

@@ -13,12 +13,30 @@ import { deriveSeed } from './seed.js';
 /** What {@link build} makes a model from. */
 export type ModelConfig = MLPConfig | CNNConfig | GPTConfig | MultiExitConfig<ModelConfig> | DualHeadConfig<ModelConfig>;
 
-const builders: { [K in ModelConfig['kind']]: (config: Extract<ModelConfig, { kind: K }>, options: HeadOptions) => Model } = {
+/** The class of each kind. */
+export interface ModelsByKind {
+  mlp: MLP;
+  cnn: CNN;
+  gpt: GPT;
+  multi_exit: MultiExit;
+  dual_head: DualHead;
+}
+
+/** The class that a config makes; of a config of any kind, a ready model. */
+export type ModelOf<C extends ModelConfig> = ModelConfig extends C ? Model : ModelsByKind[C['kind']];
+
+const builders: { [K in ModelConfig['kind']]: (config: Extract<ModelConfig, { kind: K }>, options: HeadOptions) => ModelsByKind[K] } = {
   mlp: (config, options) => new MLP({ ...config, ...options }),
   cnn: (config, options) => new CNN({ ...config, ...options }),
   gpt: (config, options) => new GPT({ ...config, ...options }),
-  multi_exit: ({ model, exits }, options) => new MultiExit(build(model, inner(options)), { exits, ...options }),
-  dual_head: ({ model, alpha, beta }, options) => new DualHead(build(model, inner(options)), { alpha, beta, ...options }),
+  multi_exit: (config, options) => {
+    const { model, exits } = checkOptions('make a MultiExit', config, ['kind', 'model', 'exits']);
+    return new MultiExit(build(model, inner(options)), { exits, ...options });
+  },
+  dual_head: (config, options) => {
+    const { model, alpha, beta } = checkOptions('make a DualHead', config, ['kind', 'model', 'alpha', 'beta']);
+    return new DualHead(build(model, inner(options)), { alpha, beta, ...options });
+  },
 };
 
 // The heads take the seed as it is; what they stand on has one of its own.
@@ -35,11 +53,11 @@ function inner(options: HeadOptions): HeadOptions {
  * @example
  * const model = nn.build({ kind: 'mlp', inputs: 784, hidden: [32], outputs: 10 }, { seed: 1 });
  */
-export function build(config: ModelConfig, options?: HeadOptions): Model {
+export function build<C extends ModelConfig>(config: C, options?: HeadOptions): ModelOf<C> {
   const action = 'build a model';
   if (config === null || typeof config !== 'object') throw kindError(action, 'config must be an object', config);
   const { seed, device } = checkOptions(action, options, ['seed', 'device']);
-  const { kind } = config;
+  const kind: unknown = config.kind;
   const kinds = Object.keys(builders);
   if (typeof kind !== 'string') throw kindError(action, `kind must be one of ${kinds.join(', ')}`, kind);
   if (!Object.hasOwn(builders, kind)) {
@@ -47,7 +65,7 @@ export function build(config: ModelConfig, options?: HeadOptions): Model {
     const hint = near === undefined ? '' : `; did you mean '${near}'?`;
     throw valueError(action, `kind must be one of ${kinds.join(', ')}`, phrase(`it is '${String(kind).slice(0, 60)}'${hint}`));
   }
-  return (builders[kind] as (config: ModelConfig, options: HeadOptions) => Model)(config, {
+  return (builders[kind as C['kind']] as (config: ModelConfig, options: HeadOptions) => ModelOf<C>)(config, {
     ...(seed === undefined ? {} : { seed }),
     ...(device === undefined ? {} : { device }),
   });

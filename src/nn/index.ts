@@ -24,5 +24,5 @@ export { MLP, type MLPConfig, type MLPOptions } from './mlp.js';
 export { CNN, type CNNConfig, type CNNOptions } from './cnn.js';
 export { GPT, GPTBlock, type GenerateOptions, type GPTBlockConfig, type GPTConfig, type GPTOptions, type GPTOutput } from './gpt.js';
 export { DualHead, MultiExit, type DualHeadConfig, type HeadOptions, type MultiExitConfig } from './heads.js';
-export { build, load, type ModelConfig } from './build.js';
+export { build, load, type ModelConfig, type ModelOf, type ModelsByKind } from './build.js';
 export { deriveSeed } from './seed.js';

@@ -107,7 +107,8 @@ export class OnnxBuilder {
   weight(tensor: Tensor): OnnxValue {
     const known = this.#weights.get(tensor);
     if (known !== undefined) return known;
-    const name = this.#names.get(tensor) ?? this.#unused([...this.#scope, 'constant'].join('/'));
+    // A parameter may have the name of the input.
+    const name = this.#unused(this.#names.get(tensor) ?? [...this.#scope, 'constant'].join('/'));
     if (tensor.dtype !== 'float32')
       throw kindError('export a model', `${name} must be float32`, phrase(`it is ${tensor.dtype}; cast() converts`));
     // A copy: the file is encoded after others may have run.

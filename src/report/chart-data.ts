@@ -47,8 +47,21 @@ export interface ChartData {
   /** Where stages and levels begin in `loss`, numbered from 1 in the order of the recipe. */
   starts: { epoch: number; number: string; title: string }[];
   histograms: { label: string; unit: string; bins: HistogramBin[] }[];
+  /** KL divergence to the teacher by generation of a recursion; 0 is what it started from. */
+  generations: CurveMark[];
+  /** What probes draw. */
+  plots: PlotData[];
   /** Of the pages of text: what is said of each token, in the order of the cells. */
   tokens: string[];
+}
+
+/** Lines over a common x. */
+export interface PlotData {
+  title: string;
+  xLabel: string;
+  yLabel: string;
+  isLogarithmic: boolean;
+  marks: { series: string; x: number; y: number }[];
 }
 
 /** A page without plots. */
@@ -63,6 +76,8 @@ export const noCharts: ChartData = {
   loss: [],
   starts: [],
   histograms: [],
+  generations: [],
+  plots: [],
   tokens: [],
 };
 
@@ -98,8 +113,11 @@ function curve(
 export function chartData(results: Results): ChartData {
   const { models, table } = results;
   const of = (stage: string, level?: number) => models.filter((m) => m.stage === stage && m.level === level);
-  const stages = [...new Set(models.map((m) => m.stage))];
-  const stageTitle = (stage: string) => results.recipe.stages.find((s) => s.name === stage)?.title ?? stage;
+  // Of a recursion the last generation stands for all in the learning curves; the others have a plot of their own.
+  const last = new Map(models.flatMap((m) => (m.generation === undefined ? [] : [[m.of, m.stage] as const])));
+  const stages = [...new Set(models.filter((m) => m.generation === undefined || last.get(m.of) === m.stage).map((m) => m.stage))];
+  const stageTitle = (stage: string) =>
+    results.recipe.stages.find((s) => s.name === stage)?.title ?? (of(stage)[0]?.of === undefined ? stage : of(stage)[0]!.title);
   const trained = stages.filter((stage) => of(stage).length > 0);
   const pruned = stages.filter((stage) => of(stage, 0).length > 0);
   const levelsOf = (stage: string) => table.filter((row) => row.stage === stage && row.level !== undefined);
@@ -157,8 +175,20 @@ export function chartData(results: Results): ChartData {
     ...noCharts,
     loss,
     starts,
+    generations: generationMarks(results),
+    plots: (results.probes ?? []).flatMap(({ series }) =>
+      series.map(({ title, x, y, lines }) => ({
+        title,
+        xLabel: x.label,
+        yLabel: y.label,
+        isLogarithmic: y.isLogarithmic === true,
+        marks: lines.flatMap(({ name, values }) =>
+          values.flatMap((value, i) => (Number.isFinite(value) ? [{ series: name, x: x.values[i]!, y: value }] : [])),
+        ),
+      })),
+    ),
     histograms: results.captures.flatMap(({ kept }) => (kept === undefined ? [] : keptHistograms(kept))),
-    series: [...trained, ...pruned].map(stageTitle),
+    series: [...new Set([...[...trained, ...pruned].map(stageTitle), ...generationMarks(results).map(({ series }) => series)])],
     error: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => percent(1 - p.accuracy))),
     nll: trained.flatMap((stage) => curve(of(stage), stageTitle(stage), (p) => p.nll)),
     pruning,
@@ -178,4 +208,16 @@ export function chartData(results: Results): ChartData {
       .filter((stage) => !origins.has(stage))
       .map((stage) => ({ title: stageTitle(stage), mean: percent(meanAndDeviation(of(stage).map((m) => m.evaluation.accuracy)).mean) })),
   };
+}
+
+function generationMarks({ models, recipe }: Results): CurveMark[] {
+  return recipe.stages.flatMap((stage) => {
+    if (stage.kind !== 'recursion') return [];
+    const groups = [models.filter((m) => m.stage === stage.from || m.of === stage.from)];
+    for (let g = 1; g <= stage.generations; g++) groups.push(models.filter((m) => m.of === stage.name && m.generation === g));
+    return groups.flatMap((group, epoch) => {
+      const values = group.map((m) => m.evaluation.klToTeacher).filter((value) => value !== undefined);
+      return values.length === 0 ? [] : [{ series: stage.title ?? stage.name, epoch, ...spread(values) }];
+    });
+  });
 }

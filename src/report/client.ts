@@ -93,11 +93,12 @@ function curves(
   unit: string,
   log: boolean,
   starts: ChartData['starts'] = [],
+  xLabel = 'epoch',
 ): unknown {
   const digits = unit === '%' ? 2 : 4;
   const shown = [...new Set(marks.map((m) => m.series))];
   const title = (m: CurveMark) =>
-    `${m.series}\nepoch ${m.epoch}\n${m.mean.toFixed(digits)}${unit && ` ${unit}`}\nseeds from ${m.low.toFixed(digits)} to ${m.high.toFixed(digits)}`;
+    `${m.series}\n${xLabel} ${m.epoch}\n${m.mean.toFixed(digits)}${unit && ` ${unit}`}\nseeds from ${m.low.toFixed(digits)} to ${m.high.toFixed(digits)}`;
   return Plot.plot({
     width,
     height: Math.max(240, Math.min(340, width * 0.6)),
@@ -107,7 +108,7 @@ function curves(
     marginTop: starts.length > 0 ? 42 : 20,
     style,
     x: {
-      label: 'epoch',
+      label: xLabel,
       labelAnchor: 'center',
       labelArrow: 'none',
       ticks: Math.min(10, Math.floor(width / 45)),
@@ -130,6 +131,47 @@ function curves(
           title,
         }),
       ),
+    ],
+  });
+}
+
+/** What a probe draws: its lines have names of their own, told apart as those of models are. */
+function plot(index: number, width: number): unknown {
+  const { marks, xLabel, yLabel, isLogarithmic } = data.plots[index]!;
+  const names = [...new Set(marks.map((m) => m.series))];
+  const at = (list: readonly string[]) => names.map((_, i) => list[(i + 1) % list.length]!);
+  const title = (m: (typeof marks)[number]) => `${m.series}\n${xLabel} ${Number(m.x.toPrecision(4))}\n${Number(m.y.toPrecision(5))}`;
+  return Plot.plot({
+    width,
+    height: Math.max(240, Math.min(340, width * 0.6)),
+    marginLeft: 58,
+    marginRight: 10,
+    marginTop: 30,
+    marginBottom: 36,
+    style,
+    x: { label: xLabel, labelAnchor: 'center', labelArrow: 'none', ticks: Math.min(10, Math.floor(width / 50)) },
+    y: {
+      label: yLabel,
+      grid: true,
+      type: isLogarithmic ? 'log' : 'linear',
+      ticks: 5,
+      tickFormat: (d: number) => `${Number(d.toPrecision(2))}`,
+    },
+    color: { domain: names, range: at(palette) },
+    symbol: { domain: names, range: at(symbols) },
+    marks: [
+      ...names.map((name, i) =>
+        Plot.lineY(
+          marks.filter((m) => m.series === name),
+          { x: 'x', y: 'y', stroke: at(palette)[i]!, strokeWidth: 2, strokeDasharray: at(dashes)[i]! },
+        ),
+      ),
+      Plot.dot(marks, { x: 'x', y: 'y', fill: 'series', symbol: 'series', r: 2.5, ariaLabel: spoken(title) }),
+      Plot.text(
+        names.flatMap((name) => marks.filter((m) => m.series === name).slice(-1)),
+        { x: 'x', y: 'y', text: 'series', textAnchor: 'end', dy: -9, fill: 'currentColor', stroke: 'var(--surface)', strokeWidth: 4 },
+      ),
+      Plot.tip(marks, Plot.pointer({ x: 'x', y: 'y', stroke: 'series', fill: 'var(--surface)', title })),
     ],
   });
 }
@@ -277,6 +319,10 @@ function draw(place: Place): unknown {
       return sparsity(width);
     case 'loss':
       return curves(data.loss, width, 'training loss', '', true, data.starts);
+    case 'generations':
+      return curves(data.generations, width, 'KL to the teacher', '', true, [], 'generation');
+    case 'plot':
+      return plot(Number(place.dataset['index']), width);
     case 'key':
       return key(Number(place.dataset['index']), width);
     case 'histogram':

@@ -104,6 +104,7 @@ h3 small { font-weight: 400; color: var(--soft); margin-left: 4px; }
 section > table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 section > table th, section > table td { padding: 7px 8px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 section > table th:first-child { text-align: left; white-space: normal; }
+section > table.checks td { white-space: normal; text-align: left; } .checks .right { color: var(--right); } .checks .wrong { color: var(--wrong); font-weight: 600; }
 section > table thead th { color: var(--soft); font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; margin: 0 0 8px; padding: 0; font-size: 14px; }
 .legend [data-chart] { display: inline-block; width: 34px; min-height: 0; height: 14px; margin-right: 7px; vertical-align: middle; }

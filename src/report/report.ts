@@ -22,19 +22,101 @@ export async function reportPage(results: Results): Promise<string> {
 
 function body(results: Results, charts: ChartData): string {
   const { recipe, machine } = results;
-  const hasPruning = charts.sparsity.length > 0;
-  return `<section>
+  const hasModels = results.models.length > 0;
+  return `${checksSection(results)}
+${
+  results.findings.length === 0
+    ? ''
+    : `<section>
 <h2>What the numbers show</h2>
 <ul class="findings">
 ${results.findings.map((text) => `<li>${escape(text).replaceAll(' %', '&nbsp;%')}</li>`).join('\n')}
 </ul>
-</section>
+</section>`
+}
+${hasModels ? modelSections(results, charts) : ''}
+${probesSection(results)}
+${gallery(results)}
 <section>
+<h2>How it was made</h2>
+<dl class="facts">
+${facts(results)
+  .map(([name, value]) => `<div><dt>${escape(name)}</dt><dd>${escape(value)}</dd></div>`)
+  .join('\n')}
+</dl>
+<details><summary>The recipe</summary><pre tabindex="0">${escape(JSON.stringify(recipe, null, 2))}</pre></details>
+<p class="note">limbeck ${escape(machine.limbeck)}. All numbers are in results.json beside this page.</p>
+</section>`;
+}
+
+/** The pass rule with its numbers. */
+function checksSection({ checks = [], recipe }: Results): string {
+  if (checks.length === 0) return '';
+  const kept = checks.filter(({ passed }) => passed).length;
+  const about = [
+    recipe.paper ? `${escape(recipe.paper.title)}${recipe.paper.id === undefined ? '' : `, ${escape(recipe.paper.id)}`}.` : '',
+    recipe.shows === undefined ? '' : escape(recipe.shows),
+  ].filter((text) => text !== '');
+  const row = ({ passed, says, text }: (typeof checks)[number]): string =>
+    `<tr><th scope="row">${escape(says)}</th><td data-label="holds" class="${passed ? 'right' : 'wrong'}">${passed ? '✓ yes' : '✗ no'}</td><td data-label="numbers">${escape(text)}</td></tr>`;
+  return `<section>
+<h2>Checks <small>${kept} of ${checks.length} hold</small></h2>
+${about.length > 0 ? `<p class="note">${about.join(' ')}</p>` : ''}
+<table class="checks"><thead><tr><th scope="col">what must hold</th><th scope="col">holds</th><th scope="col">numbers</th></tr></thead><tbody>${checks.map(row).join('')}</tbody></table>
+</section>`;
+}
+
+/** What probes found: values and plots. */
+function probesSection({ probes = [] }: Results): string {
+  if (probes.length === 0) return '';
+  let index = 0;
+  const shown = probes.map(({ title, values, series }) => {
+    const entries = Object.entries(values).map(([name, value]) => [name, String(Number(value.toPrecision(6)))]);
+    const plots = series.map((each) => {
+      const label = each.title;
+      return `<div><figure>${plot('plot', label, index++)}<figcaption>${escape(label)}</figcaption></figure>
+${numbersTable(
+  label,
+  [each.x.label, ...each.lines.map(({ name }) => name)],
+  each.x.values.map((x, i) => [
+    String(Number(x.toPrecision(6))),
+    ...each.lines.map(({ values: y }) => (y[i] === undefined ? '' : String(Number(y[i].toPrecision(6))))),
+  ]),
+)}</div>`;
+    });
+    return `<h3>${escape(title)}</h3>
+${plots.length === 0 ? '' : `<div class="pair">\n${plots.join('\n')}\n</div>`}
+${numbersTable(`values of ${title}`, ['value', 'is'], entries)}`;
+  });
+  return `<section>\n<h2>Exact experiments</h2>\n${shown.join('\n')}\n</section>`;
+}
+
+/** Table and plots of the models. */
+function modelSections(results: Results, charts: ChartData): string {
+  const { recipe } = results;
+  const hasPruning = charts.sparsity.length > 0;
+  const hasDigits = recipe.data.format === 'mnist';
+  const tested = hasDigits ? 'test digits' : 'test rows';
+  return `<section>
 <h2>The models</h2>
 ${tableHtml(results)}
-<p class="note">Mean ± sample standard deviation over ${recipe.repeats === 1 ? 'one seed' : `${recipe.repeats} seeds`} for the students. ECE: expected calibration error in 15 bins. Agreement: share of the test digits on which a model chooses the teacher's class.${hasPruning ? ' Seconds of a pruned model are those of its own level.' : ''}</p>
+<p class="note">Mean ± sample standard deviation over ${recipe.repeats === 1 ? 'one seed' : `${recipe.repeats} seeds`} for the students. ECE: expected calibration error in 15 bins. Agreement: share of the ${tested} on which a model chooses the teacher's class.${results.table.some((row) => row.klToTeacher) ? ' KL: mean of KL(teacher ‖ model), in nats.' : ''}${hasPruning ? ' Seconds of a pruned model are those of its own level.' : ''}</p>
 </section>
 ${keptSection(results)}
+${
+  charts.generations.length === 0
+    ? ''
+    : `<section>
+<h2>Generations</h2>
+${legend(charts, charts.generations)}
+<figure>${plot('generations', 'KL to the teacher by generation')}<figcaption>KL divergence to the teacher after each generation (log scale); the band spans the seeds. Generation 0 is what the first one learnt from.</figcaption></figure>
+${numbersTable(
+  'KL to the teacher by generation',
+  ['recursion', 'generation', 'mean', 'lowest', 'highest'],
+  charts.generations.map((m) => [m.series, String(m.epoch), ...[m.mean, m.low, m.high].map((value) => value.toPrecision(4))]),
+)}
+</section>`
+}
 <section>
 <h2>Loss by stage</h2>
 <p class="note">What each stage trains by, the stages one after another: a loss from labels and one from targets are on one axis, and not the same measure.</p>
@@ -46,9 +128,9 @@ ${curveTable('training loss by stage', charts.loss, 4)}
 <h2>Learning curves</h2>
 ${legend(charts, charts.error)}
 <div class="pair">
-<div><figure>${plot('error', 'Test errors')}<figcaption>Errors on the test digits after each epoch (log scale); the band spans the seeds.</figcaption></figure>
+<div><figure>${plot('error', 'Test errors')}<figcaption>Errors on the ${tested} after each epoch (log scale); the band spans the seeds.</figcaption></figure>
 ${curveTable('test errors, %', charts.error, 2)}</div>
-<div><figure>${plot('nll', 'Test negative log-likelihood')}<figcaption>Negative log-likelihood of the true class on the test digits (log scale).</figcaption></figure>
+<div><figure>${plot('nll', 'Test negative log-likelihood')}<figcaption>Negative log-likelihood of the true class on the ${tested} (log scale).</figcaption></figure>
 ${curveTable('test NLL', charts.nll, 4)}</div>
 </div>
 </section>
@@ -64,7 +146,7 @@ ${numbersTable(
   ['model', 'zero', 'accuracy', 'lowest', 'highest'],
   charts.sparsity.map((m) => [m.series, m.sparsity.toFixed(1), ...[m.mean, m.low, m.high].map((v) => v.toFixed(2))]),
 )}</div>
-<div><figure>${plot('pruning', 'Test errors while pruning')}<figcaption>Errors on the test digits while pruning and distilling, epochs counted from the first cut (log scale).</figcaption></figure>
+<div><figure>${plot('pruning', 'Test errors while pruning')}<figcaption>Errors on the ${tested} while pruning and distilling, epochs counted from the first cut (log scale).</figcaption></figure>
 ${curveTable('test errors while pruning, %', charts.pruning, 2)}</div>
 </div>
 </section>`
@@ -81,17 +163,6 @@ ${numbersTable(
   ['model', 'confidence', 'right', 'answers'],
   charts.reliability.flatMap((r) => r.bins.map((bin) => [r.title, bin.confidence.toFixed(3), bin.accuracy.toFixed(3), count(bin.count)])),
 )}
-</section>
-${gallery(results)}
-<section>
-<h2>How it was made</h2>
-<dl class="facts">
-${facts(results)
-  .map(([name, value]) => `<div><dt>${escape(name)}</dt><dd>${escape(value)}</dd></div>`)
-  .join('\n')}
-</dl>
-<details><summary>The recipe</summary><pre tabindex="0">${escape(JSON.stringify(recipe, null, 2))}</pre></details>
-<p class="note">limbeck ${escape(machine.limbeck)}. All numbers are in results.json beside this page.</p>
 </section>`;
 }
 
@@ -168,7 +239,10 @@ function facts(results: Results): [string, string][] {
       `${machine.instructionSet}, ${machine.threads} thread${machine.threads === 1 ? '' : 's'}, matrix products by ${machine.matrixProduct}`,
     ],
     ['Software', `limbeck ${machine.limbeck}, Node ${machine.node}, ${machine.platform}`],
-    ['Data', `${count(results.trainRows)} training and ${count(results.testRows)} test rows`],
+    ...(results.facts ??
+      (results.trainRows > 0
+        ? [['Data', `${count(results.trainRows)} training and ${count(results.testRows)} test rows`] as [string, string]]
+        : [])),
     ['Seeds', `${recipe.seed}${recipe.repeats > 1 ? ` to ${recipe.seed + recipe.repeats - 1}` : ''}`],
     ...captures.map((c): [string, string] => [
       'Targets',

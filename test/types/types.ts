@@ -7,6 +7,7 @@ import {
   kdLoss,
   memory,
   mixTargets,
+  nn,
   setDevice,
   soften,
   softmax,
@@ -139,3 +140,13 @@ rawKdLoss(new Float32Array(4), new Float32Array(4), { cols: 2 });
 
 const asynchronous: Promise<unknown> = x.read({ as: 'float64' });
 void asynchronous;
+
+const perceptron = nn.build({ kind: 'mlp', inputs: 2, hidden: [2], outputs: 2 });
+same<typeof perceptron, nn.MLP>(true);
+const any = nn.build({} as nn.ModelConfig);
+same<typeof any, nn.Model>(true);
+// @ts-expect-error the classes must be given
+nn.build({ kind: 'cnn', inputShape: [1, 8, 8], channels: [2] });
+// @ts-expect-error no such kind
+nn.build({ kind: 'mpl' });
+same<ReturnType<typeof perceptron.forwardWithFeatures>['exits'], Tensor[] | undefined>(true);

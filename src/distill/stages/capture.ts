@@ -127,7 +127,6 @@ async function recordUnit(context: RunContext, index: number, unit: UnitPlan, sp
   const { model } = context.load(context.resultOf(spec.from, unit.seed));
   const file = `targets/${unit.key}`;
   let done = 0;
-  let number = 0;
   try {
     model.eval();
     const recording = await recordTargets(folder.file(file), {
@@ -152,8 +151,7 @@ async function recordUnit(context: RunContext, index: number, unit: UnitPlan, sp
           cols,
         ).logits,
       onRows: (rows) => {
-        number++;
-        context.listen({ type: 'step', index, step: number, rows: rows - done });
+        context.listen({ type: 'step', index, step: Math.ceil(rows / recordingRows(rowsEach, cols)), rows: rows - done });
         done = rows;
       },
       isStopped: () => context.isStopped(),
