@@ -85,10 +85,10 @@ const numbers = ({ models, captures, probes, checks }: Results): string =>
 const everyKind = recipe(
   [
     teacher,
-    { kind: 'train', name: 'kd', model: 'small', target: { ...fromTeacher, hardWeight: 0.2 }, training: training(12, { accumulate: 2, clipNorm: 1 }) },
+    { kind: 'train', name: 'kd', model: 'small', target: { ...fromTeacher, hardWeight: 0.2 }, training: training(12, { accumulate: 2, clipNorm: 1, ema: { decay: 0.9 } }) },
     { kind: 'capture', name: 'drawn', from: 'teacher', sample: { draws: 4 }, once: false },
     { kind: 'train', name: 'taid', model: 'small', target: { kind: 'teacher', from: 'teacher', taid: {} }, training: training(10) },
-    { kind: 'train', name: 'on', from: 'kd', target: { kind: 'captured', from: 'drawn' }, training: training(8) },
+    { kind: 'train', name: 'on', from: 'kd', target: { kind: 'captured', from: 'drawn' }, training: training(8, { optimizer: { kind: 'lion', learningRate: 0.003 } }) },
     { kind: 'prune', name: 'thin', from: 'kd', sparsity: { to: 0.75, levels: 3 }, target: fromTeacher, training: training(9) },
     { kind: 'prune', name: 'few', from: 'teacher', once: false, structure: 'units', method: 'activation', sparsity: [0.25, 0.5], target: fromTeacher, training: training(8) },
     { kind: 'recursion', name: 'again', from: 'kd', generations: 3, anchor: 0.25, target: fromTeacher, training: training(6) },

@@ -1,4 +1,5 @@
 // The types of a recipe, as checkRecipe gives it: every default filled in.
+import type { ScheduleKind } from '../optim/index.js';
 import type { TargetSpec } from './stage_loss/index.js';
 
 export type { TargetSpec };
@@ -92,7 +93,7 @@ export type OptimizerSpec =
   | { kind: 'lion'; learningRate: number; beta1: number; beta2: number; weightDecay: number };
 
 export interface ScheduleSpec {
-  kind: 'constant' | 'linear' | 'cosine';
+  kind: ScheduleKind;
   warmup: number;
   floor: number;
 }
@@ -107,7 +108,7 @@ export interface TrainingSpec {
   optimizer: OptimizerSpec;
   schedule?: ScheduleSpec;
   clipNorm?: number;
-  ema?: { decay: number };
+  ema?: { decay: number; warmup: boolean };
   /** Points of the curve of a training by steps. */
   points: number;
   /** Largest random move of each image, in pixels. */

@@ -3,7 +3,7 @@ import { noGrad, tidy } from '../autograd.js';
 import { phrase, valueError } from '../errors.js';
 import { Dropout, type Module } from '../nn/index.js';
 import { deriveSeed } from '../nn/seed.js';
-import { AdamW, clipGradNorm, schedule, SGD, type Optimizer } from '../optim/index.js';
+import { AdamW, clipGradNorm, EMA, Lion, schedule, SGD, type Optimizer } from '../optim/index.js';
 import { scale } from '../ops/index.js';
 import { shuffledOrder } from '../random.js';
 import { writeSafetensors, type readSafetensors, type StoredTensor } from '../safetensors.js';
@@ -11,7 +11,7 @@ import { tensor, type Tensor } from '../tensor.js';
 import { output } from './build.js';
 import type { CurvePoint } from './results.js';
 import type { DataSource } from './source.js';
-import type { TrainingSpec } from './spec.js';
+import type { OptimizerSpec, TrainingSpec } from './spec.js';
 import type { StageLoss, StudentOutput } from './stage_loss/index.js';
 
 /** One model in training. */
@@ -45,6 +45,7 @@ export function stepsPerEpoch(rows: number, training: Pick<TrainingSpec, 'batchS
 
 interface Running extends Student {
   optimizer: Optimizer;
+  ema: EMA | null;
   lossSum: number;
   lossCount: number;
   curve: CurvePoint[];
@@ -67,6 +68,8 @@ export class Trainer {
     this.students = students.map((student) => ({
       ...student,
       optimizer: makeOptimizer(student, training),
+      // Behind the optimiser, which has put pruned weights to zero: averages of zeros are zero.
+      ema: training.ema ? new EMA(student.model, training.ema) : null,
       lossSum: 0,
       lossCount: 0,
       curve: [],
@@ -131,6 +134,7 @@ export class Trainer {
       optimizer.learningRate = training.optimizer.learningRate * this.factor(this.step);
       optimizer.step();
       optimizer.zeroGrad();
+      student.ema?.update();
       student.lossSum += losses[i]! * rows;
       student.lossCount += rows;
     });
@@ -185,13 +189,14 @@ export class Trainer {
   }
 
   /** What is measured of a student as it would be handed on: with its averaged weights, where it has some. */
-  averaged<T>(_student: number, measure: () => T): T {
-    return measure();
+  averaged<T>(student: number, measure: () => T): T {
+    const { ema } = this.students[student]!;
+    return ema ? ema.during(measure) : measure();
   }
 
   /** Gives the students the weights that they are handed on with. */
   finish(): void {
-    return;
+    for (const { ema, model } of this.students) ema?.applyTo(model);
   }
 
   /** Notes a point of a student's learning curve and starts the next mean of its loss. */
@@ -222,12 +227,13 @@ export class Trainer {
   /** Writes models, optimisers, losses and the place to a file, with `extra` words to come back with. */
   save(path: string, extra: Record<string, string>, extraTensors: Record<string, StoredTensor> = {}): void {
     const tensors: Record<string, StoredTensor> = { ...extraTensors };
-    const places = this.students.map(({ model, optimizer, loss, lossSum, lossCount, curve }, i) => {
+    const places = this.students.map(({ model, optimizer, ema, loss, lossSum, lossCount, curve }, i) => {
       const put = (part: string, state: Record<string, StoredTensor>): void => {
         for (const [name, stored] of Object.entries(state)) tensors[`${i}.${part}.${name}`] = stored;
       };
       put('model', model.stateDict());
       put('optimizer', optimizer.stateDict());
+      if (ema) put('ema', ema.stateDict());
       put('loss', loss.state());
       const offsets: Record<string, number> = {};
       for (const [name, module] of model.modules()) if (module instanceof Dropout) offsets[name] = module.offset;
@@ -259,6 +265,7 @@ export class Trainer {
       const { lossSum, lossCount, curve, offsets, words } = place.students[i]!;
       student.model.loadStateDict(part('model'));
       student.optimizer.loadStateDict(part('optimizer'));
+      student.ema?.loadStateDict(part('ema'));
       student.loss.restore(part('loss'));
       student.loss.restoreWords(words);
       student.lossSum = lossSum;
@@ -270,17 +277,16 @@ export class Trainer {
 
   /** Gives back the optimisers' memory; models and losses stay. */
   dispose(): void {
-    for (const { optimizer } of this.students) optimizer.dispose();
+    for (const { optimizer, ema } of this.students) {
+      optimizer.dispose();
+      ema?.dispose();
+    }
   }
 }
 
 function makeOptimizer({ model, loss, masks }: Student, training: TrainingSpec): Optimizer {
-  const { kind, ...settings } = training.optimizer;
   const parameters = [...model.parameters(), ...loss.parameters()];
-  const optimizer =
-    kind === 'sgd'
-      ? new SGD(parameters, settings as ConstructorParameters<typeof SGD>[1])
-      : new AdamW(parameters, settings as ConstructorParameters<typeof AdamW>[1]);
+  const optimizer = optimizerOf(parameters, training.optimizer);
   for (const [name, parameter] of model.namedParameters()) {
     const mask = masks?.get(name);
     if (!mask) continue;
@@ -297,4 +303,17 @@ function withoutGradient({ logits, features, exits }: StudentOutput): StudentOut
     features: features.map((each) => each.detach()),
     ...(exits ? { exits: exits.map((each) => each.detach()) } : {}),
   };
+}
+
+function optimizerOf(parameters: Tensor[], spec: OptimizerSpec): Optimizer {
+  if (spec.kind === 'sgd') {
+    const { kind: _, ...settings } = spec;
+    return new SGD(parameters, settings);
+  }
+  if (spec.kind === 'lion') {
+    const { kind: _, ...settings } = spec;
+    return new Lion(parameters, settings);
+  }
+  const { kind: _, ...settings } = spec;
+  return new AdamW(parameters, settings);
 }
