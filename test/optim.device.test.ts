@@ -98,4 +98,18 @@ describe(`EMA on ${device}`, () => {
     expect(await read(other)).toEqual(average);
     expect([...ema.stateDict()['average.0']!.data]).toEqual(average);
   });
+
+  it('holds what its mask says, even where the parameter moves', () => {
+    const p = randn([41], { seed: 6, device, requiresGrad: true });
+    const ema = new EMA([p], { decay: 0.5 });
+    ema.setMask(
+      p,
+      tensor(
+        Float32Array.from({ length: 41 }, (_, i) => i % 2),
+        { device },
+      ),
+    );
+    ema.update();
+    [...ema.stateDict()['average.0']!.data].forEach((v, i) => expect(v === 0).toBe(i % 2 === 0));
+  });
 });

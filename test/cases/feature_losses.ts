@@ -183,6 +183,16 @@ export const feature_losses: CaseFile = {
             expectAll(`${loss} of ${what}, gradient`, await gradientOf(z), Number.isFinite, 'finite');
           }
         }
+        // A row twice on one side alone: its cosine with itself is 0 there, and no triple has it.
+        const matrix = (x: ArrayLike<number>, cols: number): Matrix =>
+          Array.from({ length: 4 }, (_, r) => Array.from({ length: cols }, (_unused, c) => Number(x[r * cols + c])));
+        const wanted = mean(relations(matrix(twice, 5), matrix(normals(6, 32), 8), 1, 2));
+        expectClose(
+          'RKD of one row twice',
+          [limbeck.relationKd(limbeck.tensor(twice, { shape: [4, 5], device }), u).item()],
+          [wanted],
+          1e-5,
+        );
         const zeros = limbeck.zeros([4, 8], { device, requiresGrad: true });
         const cosine = limbeck.featureCosine(zeros, u, { reduction: 'none' });
         expectClose('cosine with 0', (await cosine.read()) as Float32Array, [1, 1, 1, 1], 0);
