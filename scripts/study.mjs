@@ -154,10 +154,24 @@ function writeTable({ recipe, page, stages, captures = {} }, results) {
     return [
       each[0].title,
       file ? file.bytesPerRow.toFixed(1) : '–',
-      spread(each.map((model) => model.klToTeacher), 3),
-      spread(each.map((model) => model.agreement), 1, 100),
-      spread(each.map((model) => model.nll), 3),
-      spread(each.map((model) => model.ece), 2, 100),
+      spread(
+        each.map((model) => model.klToTeacher),
+        3,
+      ),
+      spread(
+        each.map((model) => model.agreement),
+        1,
+        100,
+      ),
+      spread(
+        each.map((model) => model.nll),
+        3,
+      ),
+      spread(
+        each.map((model) => model.ece),
+        2,
+        100,
+      ),
     ];
   });
   const [teacher] = own('teacher');
