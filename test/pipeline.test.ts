@@ -1,6 +1,6 @@
 // The pipeline: every kind of stage, checks that can fail, names that are wrong, rules of acceptance, and runs killed anywhere.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,6 +9,7 @@ import { evaluateChecks, stageValues } from '../src/distill/checks.js';
 import {
   checkRecipe,
   Interrupted,
+  loadRecipe,
   overrideRecipe,
   runRecipe,
   type CheckSpec,
@@ -317,6 +318,24 @@ describe('what is wrong with a recipe', () => {
     await expect(runRecipe(data, { folder: out, custom: parts })).rejects.toThrow(text);
     expect(existsSync(out)).toBe(false);
   }); // prettier-ignore
+
+  it('the recipes of the guide are legal', async () => {
+    const guide = readFileSync('docs/guides/recipes.md', 'utf8');
+    const blocks = [...guide.matchAll(/^```json\n([\s\S]*?)^```$/gm)].map(([, text]) => JSON.parse(text!) as object);
+    expect(blocks.length).toBeGreaterThan(0);
+    for (const block of blocks) await checkRecipe(block);
+  });
+
+  it('every recipe of the package is legal, has a paper or is the demo, and checks that name what there is', async () => {
+    const files = readdirSync('recipes').filter((name) => name.endsWith('.json') && name !== 'recipe.schema.json');
+    for (const file of files) {
+      const checked = await loadRecipe(join('recipes', file));
+      expect(checked.name).toBe(file.replace('.json', ''));
+      if (checked.name === 'digits') continue;
+      expect([file, checked.paper?.title, checked.shows, checked.quick !== undefined]).not.toContain(undefined);
+      expect(checked.checks!.length).toBeGreaterThan(0);
+    }
+  });
 
   it('the quick size takes the place of what it names, and steps that of epochs', async () => {
     const checked = await checkRecipe(
