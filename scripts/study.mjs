@@ -1,5 +1,6 @@
 // The numbers behind docs/studies: `node scripts/study.mjs keep <run folder>` writes what a page needs of a run to bench/results/recipes,
-// `node scripts/study.mjs draw` draws docs/figures/<recipe>-<metric>.svg from there.
+// `node scripts/study.mjs draw` draws docs/figures/<recipe>-<metric>.svg from there and writes the page's table.
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { root } from './counts.mjs';
@@ -11,6 +12,15 @@ const metrics = ['accuracy', 'nll', 'perplexity', 'ece', 'brier', 'klToTeacher',
 const PICTURES = [
   {
     recipe: 'sampled-vs-topk',
+    page: 'docs/studies/sampled-targets.md',
+    /** Which capture a stage learns from. */
+    captures: {
+      drawn: 'drawn-targets',
+      race: 'race-targets',
+      'head-tail': 'head-tail-targets',
+      'top-bucket': 'top-targets',
+      'top-renormalised': 'top-targets',
+    },
     stages: ['full', 'drawn', 'race', 'head-tail', 'top-bucket', 'top-renormalised', 'labels'],
     metrics: [
       { name: 'klToTeacher', label: 'KL to the teacher, nats a token (log scale)', isLog: true },
@@ -98,7 +108,7 @@ function strips(rows, { label, isLog = false, scale = 1 }) {
   const digits = most < 1 ? 3 : most < 10 ? 2 : 1;
   const lines = rows.flatMap(({ title, values }, i) => {
     const y = top + (i + 0.5) * step;
-    const mean = (values.reduce((sum, value) => sum + value, 0) / values.length) * scale;
+    const mean = meanOf(values) * scale;
     return [
       `<path d="M${left} ${y}H${width - right}" stroke="#8a8f98" stroke-opacity="0.25"/>`,
       words(left - 10, y + 4, title, 'end'),
@@ -114,7 +124,7 @@ function strips(rows, { label, isLog = false, scale = 1 }) {
   const height = baseline + 46;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">`,
-    `<title>${escape(label)}: ${rows.map(({ title, values }) => escape(`${title} ${((values.reduce((a, b) => a + b) / values.length) * scale).toFixed(digits)}`)).join(', ')}</title>`,
+    `<title>${escape(label)}: ${rows.map(({ title, values }) => escape(`${title} ${(meanOf(values) * scale).toFixed(digits)}`)).join(', ')}</title>`,
     ...lines,
     `<path d="M${left} ${baseline}H${width - right}" stroke="#8a8f98"/>`,
     ...axis,
@@ -124,14 +134,82 @@ function strips(rows, { label, isLog = false, scale = 1 }) {
   ].join('\n');
 }
 
+const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Mean and standard deviation over the seeds. */
+function spread(values, digits, scale = 1) {
+  const mean = meanOf(values);
+  const deviation = values.length < 2 ? 0 : Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+  const text = (mean * scale).toFixed(digits);
+  return values.length < 2 ? text : `${text} ± ${(deviation * scale).toFixed(digits)}`;
+}
+
+/** The numbers of a page, between two comments in it. */
+function writeTable({ recipe, page, stages, captures = {} }, results) {
+  const { models, captures: files, checks, facts, machine, seconds, size } = results;
+  const own = (stage) => models.filter((model) => model.stage === stage);
+  const rows = stages.map((stage) => {
+    const each = own(stage);
+    const file = files.find((capture) => capture.stage === captures[stage]);
+    return [
+      each[0].title,
+      file ? file.bytesPerRow.toFixed(1) : '–',
+      spread(
+        each.map((model) => model.klToTeacher),
+        3,
+      ),
+      spread(
+        each.map((model) => model.agreement),
+        1,
+        100,
+      ),
+      spread(
+        each.map((model) => model.nll),
+        3,
+      ),
+      spread(
+        each.map((model) => model.ece),
+        2,
+        100,
+      ),
+    ];
+  });
+  const [teacher] = own('teacher');
+  const head = ['student learns from', 'bytes a token', 'KL to the teacher', 'agreement %', 'NLL', 'ECE %'];
+  const lines = [
+    `${size === 'quick' ? 'Quick' : 'Full'} size, ${own(stages[0]).length} seeds, mean ± standard deviation; ${Math.round(seconds / 60)} minutes on ${machine.threads} threads (${machine.instructionSet}), other work beside it.`,
+    `${facts.map(([name, value]) => `${name}: ${value}.`).join(' ')}`,
+    `The teacher has ${teacher.parameters.toLocaleString('en-US')} parameters, NLL ${teacher.nll.toFixed(3)} and ECE ${(100 * teacher.ece).toFixed(2)} %; the students ${own(stages[0])[0].parameters.toLocaleString('en-US')}.`,
+    '',
+    `| ${head.join(' | ')} |`,
+    `| ${head.map((_, i) => (i === 0 ? '---' : '---:')).join(' | ')} |`,
+    ...rows.map((row) => `| ${row.join(' | ')} |`),
+    '',
+    'The checks of that run:',
+    '',
+    ...checks.map(({ says, passed, text }) => `- ${passed ? 'holds' : '**does not hold**'}: ${says} (${text.replaceAll('|', '/')})`),
+  ];
+  const file = path.join(root, page);
+  const marks = [`<!-- numbers of ${recipe}: node scripts/study.mjs draw -->`, '<!-- end of the numbers -->'];
+  const text = readFileSync(file, 'utf8');
+  const [before, rest] = text.split(marks[0]);
+  const after = rest?.split(marks[1])[1];
+  if (after === undefined) throw new Error(`Cannot write ${page}: it must hold ${marks.join(' and ')}: it does not`);
+  writeFileSync(file, `${before}${marks[0]}\n\n${lines.join('\n')}\n\n${marks[1]}${after}`);
+  execFileSync('npx', ['prettier', '--write', '--log-level', 'warn', file], { cwd: root });
+  console.log(page);
+}
+
 function draw() {
-  for (const { recipe, stages, metrics: wanted } of PICTURES) {
+  for (const picture of PICTURES) {
+    const { recipe, stages, metrics: wanted } = picture;
     const source = path.join(kept, `${recipe}.json`);
     if (!existsSync(source)) {
       console.log(`${recipe}: not run yet (limbeck distill ${recipe}, then node scripts/study.mjs keep runs/${recipe})`);
       continue;
     }
-    const { models } = JSON.parse(readFileSync(source, 'utf8'));
+    const results = JSON.parse(readFileSync(source, 'utf8'));
+    const { models } = results;
     for (const metric of wanted) {
       const rows = stages.map((stage) => {
         const own = models.filter((model) => model.stage === stage);
@@ -142,6 +220,7 @@ function draw() {
       writeFileSync(file, strips(rows, metric));
       console.log(path.relative(root, file));
     }
+    writeTable(picture, results);
   }
 }
 
