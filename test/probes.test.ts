@@ -1,4 +1,5 @@
 // Probes: each runs small and finds what theory foretells, their options are checked, and a loss broken on purpose is found.
+import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { probeOptions, probes, runProbe } from '../src/distill/probes/index.js';
 import * as losses from '../src/losses/index.js';
@@ -173,6 +174,15 @@ describe('probes', () => {
 
   it.each(Object.keys(expected))('%s finds what theory says, for several seeds', async (name) => {
     for (const seed of [1, 2, 3]) expect(await broken(name, seed)).toEqual([]);
+  });
+
+  it('are on their page with every option and value', () => {
+    const page = readFileSync('docs/guides/probes.md', 'utf8');
+    const parts = new Map(page.split(/^## /m).map((part) => [part.split('\n')[0]!, part]));
+    for (const { name, options, values } of Object.values(probes)) {
+      expect(parts.has(name), name).toBe(true);
+      for (const each of [...Object.keys(options), ...Object.keys(values)]) expect(parts.get(name), name).toContain(`\`${each}\``);
+    }
   });
 
   it('give the same numbers for the same seed, and others for another', async () => {
