@@ -1,4 +1,5 @@
 // The types of a recipe, as checkRecipe gives it: every default filled in.
+import type { TextSpec } from './data_text.js';
 import type { ScheduleKind } from '../optim/index.js';
 import type { TargetSpec } from './stage_loss/index.js';
 
@@ -32,24 +33,13 @@ export interface ImageDataSpec {
   testRows?: number;
 }
 
-export interface TextDataSpec {
-  format: 'text';
-  corpus: string;
-  extensions?: string[];
-  vocabulary: number;
-  context: number;
-  trainTokens?: number;
-  testTokens?: number;
-  domains?: string[];
-}
-
 export interface CustomDataSpec {
   format: 'custom';
   name: string;
   options?: Record<string, unknown>;
 }
 
-export type DataSpec = ImageDataSpec | TextDataSpec | CustomDataSpec | { format: 'none' };
+export type DataSpec = ImageDataSpec | TextSpec | CustomDataSpec | { format: 'none' };
 
 interface Heads {
   exits?: number[];

@@ -20,9 +20,33 @@ export interface HeadOptions {
 
 function checkOneHeaded(action: string, model: unknown): Model {
   if (!(model instanceof Model)) throw kindError(action, 'the model must be a ready one (MLP, CNN, GPT)', model);
-  if (model instanceof MultiExit || model instanceof DualHead)
-    throw kindError(action, 'the model must have one head', phrase('it has several'));
+  if (model instanceof Headed) throw kindError(action, 'the model must have one head', phrase('it has several'));
   return model;
+}
+
+/** A model around another: what goes in and out is the inner one's. */
+abstract class Headed extends Model {
+  abstract readonly model: Model;
+
+  override get inputShape(): readonly number[] {
+    return this.model.inputShape;
+  }
+
+  override get takesIds(): boolean {
+    return this.model.takesIds;
+  }
+
+  override get outputs(): number {
+    return this.model.outputs;
+  }
+
+  override get hiddenWidth(): number {
+    return this.model.hiddenWidth;
+  }
+
+  override get featureShapes(): readonly (readonly number[])[] {
+    return this.model.featureShapes;
+  }
 }
 
 /** From one feature to logits: the mean of each channel of an image, the normalised tokens of a sequence, then a linear layer. */
@@ -60,8 +84,8 @@ export interface MultiExitConfig<C = { kind: string }> {
  * @example
  * const model = new nn.MultiExit(new nn.MLP({ inputs: 784, hidden: [64, 32], outputs: 10, seed: 1 }), { exits: [0], seed: 2 });
  */
-export class MultiExit extends Model {
-  readonly model: Model;
+export class MultiExit extends Headed {
+  override readonly model: Model;
   readonly heads: readonly ExitHead[];
   readonly #exits: readonly number[];
 
@@ -83,26 +107,6 @@ export class MultiExit extends Model {
   /** After which features there is a head. */
   get exits(): readonly number[] {
     return this.#exits;
-  }
-
-  override get inputShape(): readonly number[] {
-    return this.model.inputShape;
-  }
-
-  override get takesIds(): boolean {
-    return this.model.takesIds;
-  }
-
-  override get outputs(): number {
-    return this.model.outputs;
-  }
-
-  override get hiddenWidth(): number {
-    return this.model.hiddenWidth;
-  }
-
-  override get featureShapes(): readonly (readonly number[])[] {
-    return this.model.featureShapes;
   }
 
   override get config(): MultiExitConfig {
@@ -136,8 +140,8 @@ export interface DualHeadConfig<C = { kind: string }> {
  * alpha·softmax(z₁) + (1 − alpha)·softmax(z₂/beta). DHO: Kang et al., "Simple Semi-supervised Knowledge Distillation from
  * Vision-Language Models via Dual-Head Optimization", arXiv:2505.07675.
  */
-export class DualHead extends Model {
-  readonly model: Model;
+export class DualHead extends Headed {
+  override readonly model: Model;
   readonly second: Linear;
   readonly alpha: number;
   readonly beta: number;
@@ -150,26 +154,6 @@ export class DualHead extends Model {
     this.alpha = checkFraction(action, 'alpha', alpha);
     this.beta = checkPositive(action, 'beta', beta);
     this.second = new Linear(model.hiddenWidth, model.outputs, { seed: deriveSeed(seed, 'second'), device });
-  }
-
-  override get inputShape(): readonly number[] {
-    return this.model.inputShape;
-  }
-
-  override get takesIds(): boolean {
-    return this.model.takesIds;
-  }
-
-  override get outputs(): number {
-    return this.model.outputs;
-  }
-
-  override get hiddenWidth(): number {
-    return this.model.hiddenWidth;
-  }
-
-  override get featureShapes(): readonly (readonly number[])[] {
-    return this.model.featureShapes;
   }
 
   override get config(): DualHeadConfig {
