@@ -1,6 +1,6 @@
 // The hash by which a cache knows what it was captured from.
 import { createHash } from 'node:crypto';
-import { kindError } from '../errors.js';
+import { kindError, phrase } from '../errors.js';
 import { hostCopy, Tensor } from '../tensor.js';
 
 const action = 'hash inputs';
@@ -22,7 +22,7 @@ export type Hashable = string | number | ArrayBufferView | Tensor | readonly Has
 export function hashOf(...data: Hashable[]): string {
   if (data.length === 0) throw kindError(action, 'data must be given', undefined);
   const hash = createHash('sha256');
-  const add = (value: unknown): void => {
+  const add = (value: unknown, depth: number): void => {
     if (typeof value === 'string') {
       hash.update(`s${Buffer.byteLength(value)}:`).update(value);
     } else if (typeof value === 'number') {
@@ -35,8 +35,10 @@ export function hashOf(...data: Hashable[]): string {
       hash.update(`b${value instanceof Uint8Array ? 'Uint8Array' : value.constructor.name} ${value.byteLength}:`);
       addBytes(value);
     } else if (Array.isArray(value)) {
+      // An array in itself has no end.
+      if (depth > 1000) throw kindError(action, 'arrays must be nested at most 1000 deep', phrase('they are nested deeper'));
       hash.update(`a${value.length}:`);
-      for (const each of value) add(each);
+      for (const each of value) add(each, depth + 1);
     } else {
       throw kindError(action, 'data must be text, numbers, typed arrays, tensors or arrays of those', value);
     }
@@ -46,6 +48,6 @@ export function hashOf(...data: Hashable[]): string {
     for (let at = 0; at < view.byteLength; at += 1 << 30)
       hash.update(new Uint8Array(view.buffer, view.byteOffset + at, Math.min(1 << 30, view.byteLength - at)));
   };
-  for (const each of data) add(each);
+  for (const each of data) add(each, 0);
   return `sha256:${hash.digest('hex')}`;
 }

@@ -1,8 +1,8 @@
 // Text as the data of a recipe: a tokenizer learned from the training part, and rows of tokens.
 import { dirname, join, resolve } from 'node:path';
 import type { Device } from '../device.js';
-import { phrase, valueError } from '../errors.js';
-import { checkWhole } from '../check.js';
+import { kindError, phrase, valueError } from '../errors.js';
+import { checkOptions, checkWhole } from '../check.js';
 import { hashOf } from '../cache/index.js';
 import { makeSequences, type Sequences } from '../text/sequences.js';
 import { readCorpus, splitCorpus } from '../text/corpus.js';
@@ -64,8 +64,12 @@ export interface TextSource {
 const ORDER_SEED = 1;
 
 /** Reads, splits and encodes a corpus; the same files and spec give the same rows. */
-export async function openText(spec: TextSpec, { device, recipePath }: { device: Device; recipePath?: string }): Promise<TextSource> {
+export async function openText(spec: TextSpec, options: { device: Device; recipePath?: string }): Promise<TextSource> {
   const action = 'read text data';
+  if (typeof spec !== 'object' || spec === null || typeof spec.corpus !== 'string')
+    throw kindError(action, 'spec must be an object that names a corpus', spec);
+  const { device, recipePath } = checkOptions(action, options, ['device', 'recipePath']);
+  if (typeof device !== 'string') throw kindError(action, 'options must give a device', device);
   const { corpus, extensions, vocabulary, context, trainTokens, testTokens } = spec;
   checkWhole(action, 'vocabulary', vocabulary, 257);
   checkWhole(action, 'context', context, 1);

@@ -485,6 +485,8 @@ export function agreement(a: ArrayLike<number>, b: ArrayLike<number>): number {
 
 /** Mean and sample standard deviation (0 for a single value). */
 export function meanAndDeviation(values: readonly number[]): { mean: number; deviation: number } {
+  if (!Array.isArray(values) || !values.every((value) => typeof value === 'number'))
+    throw kindError('compute meanAndDeviation', 'values must be an array of numbers', values);
   const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
   if (values.length < 2) return { mean, deviation: 0 };
   const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);

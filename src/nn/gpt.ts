@@ -89,8 +89,9 @@ export class GPTBlock extends Module {
   readonly drops: readonly Dropout[];
 
   /** @internal */
-  constructor(width: number, { heads, headWidth, mlpWidth }: BlockShape, layers: number, dropout: number, seed: number, device?: Device) {
+  constructor(width: number, shape: BlockShape, layers: number, dropout: number, seed: number, device?: Device) {
     super();
+    const { heads, headWidth, mlpWidth } = checkOptions('make a GPTBlock', shape, ['heads', 'headWidth', 'mlpWidth']);
     // GPT-2: what is added to the residual stream 2·layers times begins that much smaller.
     const residual = deviation / Math.sqrt(2 * layers);
     this.norm1 = new LayerNorm(width, { device });

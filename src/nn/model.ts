@@ -1,4 +1,5 @@
 // Ready models: what they share, and the plain JSON that builds one again.
+import { kindError, phrase } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import { Module } from './module.js';
 
@@ -16,6 +17,16 @@ export interface ModelOutput {
 
 /** A model with known parts. {@link config} and a state are all it takes to have it again, pruned or not. */
 export abstract class Model extends Module {
+  constructor() {
+    super();
+    if ((new.target as unknown) === Model)
+      throw kindError(
+        'make a Model',
+        'it must be of a class that extends it (MLP, CNN, GPT or one of your own)',
+        phrase('it is Model itself'),
+      );
+  }
+
   /** Plain JSON from which `nn.build` makes a model of these shapes. Computed from the weights as they are now. */
   abstract readonly config: { readonly kind: string };
 

@@ -1,5 +1,5 @@
 // The probes by name, and the check of their options.
-import { nearest } from '../../errors.js';
+import { kindError, nearest } from '../../errors.js';
 import { adakdTemperatures } from './adakd_temperatures.js';
 import { amidIdentities } from './amid_identities.js';
 import { bildIdentities } from './bild_identities.js';
@@ -68,7 +68,14 @@ export function probeOptions(probe: Probe, given: Readonly<Record<string, unknow
 
 /** Runs a probe by name with checked options. */
 export async function runProbe(name: string, given: Readonly<Record<string, unknown>>, context: ProbeContext): Promise<ProbeResult> {
+  if (typeof name !== 'string') throw kindError('run a probe', 'name must be a string', name);
   const action = `run probe "${name}"`;
+  for (const [what, value] of [
+    ['options', given],
+    ['context', context],
+  ] as const) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw kindError(action, `${what} must be an object`, value);
+  }
   const probe = Object.hasOwn(probes, name) ? probes[name]! : undefined;
   if (probe === undefined) {
     const near = nearest(name, Object.keys(probes));
