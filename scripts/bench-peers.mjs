@@ -191,12 +191,7 @@ prepare(
 );
 const us = await Peer.start('limbeck', { command: process.execPath, args: [script('limbeck.mjs'), data] });
 if (us === undefined) process.exit(1);
-const peers = [];
-for (const [name, start] of Object.entries(PEERS)) {
-  if (values.peer !== undefined && !values.peer.some((part) => name.includes(part))) continue;
-  const peer = await Peer.start(name, start);
-  if (peer !== undefined) peers.push(peer);
-}
+const peers = await Peer.startAll(PEERS, values.peer);
 console.log([us, ...peers].map(({ title }) => title).join('; '));
 const header = '| task | shape | ours, ms | best peer, ms | times faster | bar | |\n|---|---|---|---|---|---|---|';
 console.log(`\n${header}`);

@@ -106,12 +106,7 @@ async function contest(task, us, peers) {
 const digits = (x) => (x >= 100 ? x.toFixed(0) : x.toPrecision(3));
 const us = await Peer.start('limbeck', { command: process.execPath, args: [ours, 'serve', folder] });
 if (us === undefined) process.exit(1);
-const peers = [];
-for (const [name, start] of Object.entries(PEERS)) {
-  if (values.peer !== undefined && !values.peer.some((part) => name.includes(part))) continue;
-  const peer = await Peer.start(name, start);
-  if (peer !== undefined) peers.push(peer);
-}
+const peers = await Peer.startAll(PEERS, values.peer);
 console.log([us, ...peers].map(({ title }) => title).join('; '));
 console.log('Skipped: a GPT in tfjs and both in plain JavaScript, seconds a step.');
 const results = [];

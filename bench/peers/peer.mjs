@@ -15,6 +15,17 @@ export class Peer {
   #waiting = [];
   #process;
 
+  /** Those that are there, of all or of those whose name holds one of `parts`. */
+  static async startAll(starts, parts) {
+    const peers = [];
+    for (const [name, start] of Object.entries(starts)) {
+      if (parts !== undefined && !parts.some((part) => name.includes(part))) continue;
+      const peer = await Peer.start(name, start);
+      if (peer !== undefined) peers.push(peer);
+    }
+    return peers;
+  }
+
   static async start(name, { command, args, env, missing }) {
     if (command === undefined) return console.log(`${name}: skipped: ${missing}`);
     const peer = new Peer(name);

@@ -189,7 +189,6 @@ template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t row
   const Limits& device = limits(ctx);
   ClusterPlan plan;
   plan.cluster = cols > 1024;
-  plan.segment = (cols + 7) / 8 * 8;
   const int most_blocks = plan.cluster && device.clusters ? 8 : 1, rows_per_block = plan.cluster ? 1 : 4;
   auto bytes = [&](int64_t segment) { return (segment * bytes_per_col + fixed(segment)) * rows_per_block; };
   int size = 1;

@@ -210,14 +210,7 @@ async function distill(given: string, flags: DistillFlags): Promise<void> {
   const recipe = overrideRecipe(await loadRecipe(path), flags);
   if (flags.threads !== undefined) (await import('../device.js')).setThreads(flags.threads);
   const progress = new Progress(process.stderr);
-  const stop = new AbortController();
-  const onSignal = (): void => {
-    // A second Ctrl-C does not wait: files are whole at every moment.
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
-    stop.abort();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const stop = onSignals();
   try {
     const options: RunOptions = {
       device: flags.device as RunOptions['device'],
@@ -245,29 +238,40 @@ async function distill(given: string, flags: DistillFlags): Promise<void> {
     );
     process.exitCode = INTERRUPTED;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    stop.release();
   }
+}
+
+/** The first signal asks to stop, the second one does. */
+function onSignals(): { signal: AbortSignal; release(): void } {
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    // A second Ctrl-C does not wait: files are whole at every moment.
+    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    stop.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return {
+    signal: stop.signal,
+    release() {
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+    },
+  };
 }
 
 async function capture(given: string | undefined, flags: CaptureFlags): Promise<void> {
   const recipePath = given === undefined ? undefined : (await import('./recipes.js')).recipePath(given);
   if ((recipePath === undefined) === (flags.logits === undefined))
     throw new Error('Cannot capture: a recipe or --logits must be given, and not both');
-  const stop = new AbortController();
-  const onSignal = (): void => {
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
-    stop.abort();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const stop = onSignals();
   try {
     if (await (await import('./capture.js')).capture(recipePath, flags, stop.signal)) return;
     process.stderr.write(`limbeck: interrupted; what is done is in ${shortPath(flags.out)}, and the same command with --resume goes on\n`);
     process.exitCode = INTERRUPTED;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    stop.release();
   }
 }
 
