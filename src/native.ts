@@ -117,7 +117,20 @@ export interface NativeMemory {
 /** The emulated device's controls; only the emulated addon has them. */
 export interface NativeEmulator {
   configure(options: { seed?: number; races?: boolean; failAllocation?: number; failLaunch?: number; asyncLate?: boolean }): void;
-  audit(): { kernel: string; launches: number; bytesLoaded: number; bytesStored: number; sectorsLoaded: number; sectorsStored: number }[];
+  audit(): {
+    kernel: string;
+    launches: number;
+    bytesLoaded: number;
+    bytesStored: number;
+    sectorsLoaded: number;
+    sectorsStored: number;
+    blockBarriers: number;
+    clusterBarriers: number;
+    exponentials: number;
+    block: number;
+    cluster: number;
+    sharedBytes: number;
+  }[];
   resetAudit(): void;
   selfTest(name?: string): unknown;
 }
