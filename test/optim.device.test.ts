@@ -79,6 +79,25 @@ describe.each(Object.keys(makers))(`%s on ${device}`, (kind) => {
   });
 });
 
+describe(`many parameters on ${device}`, () => {
+  it('one after the other where two are the same memory', async () => {
+    const p = tensor(Float32Array.of(1, 2, 3), { device, requiresGrad: true });
+    p.backward(tensor(Float32Array.of(1, -1, 0.5), { device }));
+    new SGD([p, tensor(Float32Array.of(5), { device, requiresGrad: true }), p], { learningRate: 0.25 }).step();
+    expect(await read(p)).toEqual([0.5, 2.5, 2.75]);
+  });
+
+  it('changes none where one cannot be', async () => {
+    const [good, gone] = [1, 2].map((v) => tensor(Float32Array.of(v), { device, requiresGrad: true })) as [Tensor, Tensor];
+    for (const each of [good, gone]) each.backward(tensor(Float32Array.of(1), { device }));
+    const optimizer = new AdamW([good, gone], { learningRate: 0.25 });
+    gone.dispose();
+    expect(() => optimizer.step()).toThrow('Cannot step: the tensor must not be disposed');
+    expect(await read(good)).toEqual([1]);
+    expect(optimizer.steps).toBe(0);
+  });
+});
+
 describe(`EMA on ${device}`, () => {
   it('swaps, applies and saves', async () => {
     const p = randn([41], { seed: 3, device, requiresGrad: true });
