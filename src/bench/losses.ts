@@ -315,7 +315,7 @@ export function benchLosses(options: BenchOptions = {}): BenchReport {
           continue;
         }
         try {
-          const sets = Math.max(1, Math.min(64, Math.ceil(rotatedBytes / held), Math.floor(free / held)));
+          const sets = Math.max(1, Math.min(512, Math.ceil(rotatedBytes / held), Math.floor(free / held)));
           const calls = Array.from({ length: sets }, () => build(arena));
           const samples = time(under, calls, seconds, copy.ahead);
           const gigabytesPerSecond = bytes / samples.milliseconds / 1e6;

@@ -18,7 +18,7 @@ export interface BenchFlags {
   json?: string;
 }
 
-const WIDTHS = { task: 36, dtype: 10, rows: 7, cols: 9, k: 5 };
+const WIDTHS = { task: 38, dtype: 10, rows: 7, cols: 9, k: 5 };
 
 const HEAD = `${'task'.padEnd(WIDTHS.task)}${'dtype'.padEnd(WIDTHS.dtype)}${'rows'.padStart(WIDTHS.rows)}${'cols'.padStart(WIDTHS.cols)}${'k'.padStart(WIDTHS.k)}${'ms'.padStart(11)}${'spread'.padStart(9)}${'GB/s'.padStart(9)}${'of copy'.padStart(9)}`;
 
