@@ -297,6 +297,15 @@ describe('what is wrong with a recipe', () => {
     ['acceptance with nothing to fall back to', [{ ...teacher, acceptIf: { metric: 'nll', is: '<', than: 1 } }], {}, 'stages[0].acceptIf must have a student to fall back to'],
     ['a check of no stage', [teacher], { checks: [{ says: 'x', value: { stage: 'techer', metric: 'nll' }, is: '<', than: 1 }] }, 'checks[0].value.stage must name a stage: it is "techer", did you mean "teacher"?'],
     ['a check of a constant', [teacher], { checks: [{ says: 'x', value: 1, is: '<', than: 2 }] }, 'checks[0].value must name a stage and a metric: it is 1'],
+    ['a metric that is misspelt', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 'nll' }, is: '<', than: { stage: 'kd', metric: 'klToTeachr' } }] }, 'checks[0].than.metric must be a number of stage "kd", which has accuracy, nll, perplexity, ece, brier, klToTeacher, agreement, bitsPerByte, parameters, nonZero, sparsity, flops, flopsNonZero, seconds, steps, loss, squaredError, squaredBias, variance, kl, klBias, klVariance'],
+    ['a metric of the other stage', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 'nll', minus: { metric: 'acuracy' } }, is: '<', than: 1 }] }, 'checks[0].value.minus.metric must be a number of stage "kd"'],
+    ['a distance of the teacher to itself', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'teacher', metric: 'klToTeacher' }, is: '<', than: 1 }] }, 'it is "klToTeacher"'],
+    ['a variance over one seed', [teacher, kd], { repeats: 1, checks: [{ says: 'x', value: { stage: 'kd', metric: 'variance' }, is: '<', than: 1 }] }, 'it is "variance"'],
+    ['a number that another loss logs', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 't' }, is: '<', than: 1 }] }, 'it is "t"'],
+    ['a number of a capture', [teacher, { kind: 'capture', name: 'c', from: 'teacher', k: 2 }], { checks: [{ says: 'x', value: { stage: 'c', metric: 'byte' }, is: '<', than: 1 }] }, 'stage "c", which has bytes, rows, cols, k, temperature, meanTail, seconds: it is "byte", did you mean "bytes"?'],
+    ['a number of a probe', [{ kind: 'probe', name: 'p', probe: 'hinton_gradient' }], { checks: [{ says: 'x', value: { stage: 'p', metric: 'plainratio' }, is: '<', than: 1 }] }, 'did you mean "plainRatio"?'],
+    ['a level that is not there', [teacher, { kind: 'prune', name: 'p', from: 'teacher', sparsity: [0.5, 0.6], target: labels, training: training(2) }], { checks: [{ says: 'x', value: { stage: 'p', metric: 'nll', level: 2 }, is: '<', than: 1 }] }, 'checks[0].value.level must be from -2 to 1 for stage "p": it is 2'],
+    ['a metric of acceptance', [teacher, { kind: 'prune', name: 'p', from: 'teacher', sparsity: [0.5], target: labels, training: training(2), acceptIf: { metric: 'nl', is: '<', than: 'before' } }], {}, 'stages[1].acceptIf.metric must be a number of stage "p"'],
     ['a field of a check', [teacher], { checks: [{ says: 'x', value: { stage: 'teacher', metrik: 'nll' }, is: '<', than: 1 }] }, 'checks[0].value has no field "metrik": did you mean "metric"?'],
     ['a stage of the quick size', [teacher], { quick: { stages: { techer: {} } } }, 'quick.stages has no place for "techer": did you mean "teacher"?'],
     ['a field of the quick size', [teacher], { quick: { stages: { teacher: { training: { stepps: 3 } } } } }, 'at its quick size: stages[0].training has no field "stepps": did you mean "steps"?'],
@@ -312,6 +321,7 @@ describe('what is wrong with a recipe', () => {
     ['data', recipe([teacher]), {}, 'custom.data must hold "points": it holds none'],
     ['a model', recipe([teacher], { models: { large: { kind: 'custom', name: 'own' } } }), custom, 'models.large.name must be one of custom.models: it is "own"'],
     ['a probe', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'hinton_gradien' }] }, {}, 'stages[0].probe must name a probe: it is "hinton_gradien", did you mean "hinton_gradient"?'],
+    ['a value of a probe of the program', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'own' }], checks: [{ says: 'x', value: { stage: 'p', metric: 'valeu' }, is: '<', than: 1 }] }, { probes: { own: { name: 'own', says: '', source: '', options: {}, values: { value: '' }, run: () => ({ values: { value: 1 } }) } } }, 'checks[0].value.metric must be a number of stage "p", which has value: it is "valeu", did you mean "value"?'],
     ['an option of a probe', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'hinton_gradient', options: { rowz: 1 } }] }, {}, 'stages[0].options has no field "rowz"'],
   ])('%s that is called by a wrong name', async (_, data, parts, text) => {
     const out = join(folder, `never-${runs++}`);

@@ -7,7 +7,7 @@ import type { AcceptSpec, CheckSpec, OtherValue, Relation, StatisticName, ValueS
 type Numbers = Pick<Results, 'models' | 'captures' | 'probes' | 'spreads'>;
 
 /** What can be asked of a stage's students together: bias and variance over the seeds. */
-const spreadMetrics = ['squaredError', 'squaredBias', 'variance', 'kl', 'klBias', 'klVariance'] as const;
+export const spreadMetrics = ['squaredError', 'squaredBias', 'variance', 'kl', 'klBias', 'klVariance'] as const;
 
 /** What can be asked of a model. */
 const ofModel: Record<string, (model: ModelResult) => number | undefined> = {
@@ -72,7 +72,10 @@ export function stageValues(numbers: Numbers, stage: string, metric: string, lev
   const spread = spreadMetrics.find((name) => name === metric);
   if (spread !== undefined) {
     const found = numbers.spreads?.filter((each) => each.stage === stage).at(level ?? -1);
-    if (found === undefined) throw new RangeError(`Cannot check: stage "${stage}" must run for two seeds to have a ${metric}: it does not`);
+    if (found === undefined)
+      throw new RangeError(
+        `Cannot check: stage "${stage}" must run for two seeds, against a teacher that runs once, to have a ${metric}: it does not, or its logits are too many to compare`,
+      );
     return new Map([[null, found[spread]]]);
   }
   const bySeed = new Map<number | null, ModelResult[]>();

@@ -217,7 +217,8 @@ export function checkReferences(recipe: Recipe, what: string): void {
   (recipe.checks ?? []).forEach((check, i) => {
     const at = `checks[${i}]`;
     const stageOf = (field: string, name: string): void => {
-      if (!earlier.has(name)) refuse(`${field} must name a stage: it is "${name}", ${suggestion(name, [...earlier.keys()])}`);
+      const names = [...new Set([...recipe.stages.map((stage) => stage.name), ...earlier.keys()])];
+      if (!names.includes(name)) refuse(`${field} must name a stage: it is "${name}", ${suggestion(name, names)}`);
     };
     for (const side of ['value', 'than'] as const) {
       const value: ValueSpec = check[side];

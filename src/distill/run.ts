@@ -11,6 +11,7 @@ import type { RunEvent, RunListener } from './events.js';
 import { shortPath, writeWhole } from './files.js';
 import { RunFolder } from './folder.js';
 import { buildGallery, type GallerySource } from './gallery.js';
+import { checkMetrics } from './known.js';
 import { checkRecipe } from './recipe.js';
 import { onceByStage, resultNames, teacherStage } from './references.js';
 import { summarize, type Machine, type Results } from './results.js';
@@ -87,6 +88,7 @@ function checkParts(recipe: Recipe, custom: CustomParts): void {
   recipe.stages.forEach((stage, i) => {
     if (stage.kind === 'probe') findProbe(stage, `stages[${i}]`, `recipe ${recipe.name}`, custom.probes);
   });
+  if (custom.probes) checkMetrics(recipe, `recipe ${recipe.name}`, custom.probes);
   for (const [name, model] of Object.entries(recipe.models)) {
     if (model.kind !== 'custom' || custom.models?.[model.name]) continue;
     const legal = Object.keys(custom.models ?? {}).join(', ') || 'none';
