@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,10 @@ struct Audit {
   uint64_t shared_bytes = 0;   // of a block, static and dynamic
 };
 std::vector<Audit> audit();
-void reset_audit();
+// Calls of the runtime that make the host wait for work queued before, or may (allocations), by name, since the last reset. Of events only
+// those not reached, so with lazy streams alone.
+std::map<std::string, uint64_t> waits();
+void reset_audit();  // of the waits too
 
 // A sync_* or copy_async_wait in the source that some kernel has passed since reset_sync_sites().
 struct SyncSite {

@@ -42,6 +42,7 @@ struct State {
   int fault_error = 0;
   Counters counters;
   std::map<std::string, Audit> audit;
+  std::map<std::string, uint64_t> waits;
   struct Seen {
     const char* kind;
     std::set<std::string> kernels;
