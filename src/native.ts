@@ -135,7 +135,20 @@ export interface NativeEmulator {
     asyncLate?: boolean;
     lazy?: boolean;
   }): void;
-  audit(): { kernel: string; launches: number; bytesLoaded: number; bytesStored: number; sectorsLoaded: number; sectorsStored: number }[];
+  audit(): {
+    kernel: string;
+    launches: number;
+    bytesLoaded: number;
+    bytesStored: number;
+    sectorsLoaded: number;
+    sectorsStored: number;
+    blockBarriers: number;
+    clusterBarriers: number;
+    exponentials: number;
+    block: number;
+    cluster: number;
+    sharedBytes: number;
+  }[];
   /** Calls that made the host wait, or may on a real device, by name since the last reset. */
   waits(): Record<string, number>;
   resetAudit(): void;

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { benchLosses, type BenchLine, type BenchOptions, type BenchSkipped, type BenchTiming } from '../bench/losses.js';
 import type { BenchDType } from '../bench/arena.js';
-import { setDevice, setThreads, type Device } from '../device.js';
+import { devices, setDevice, setThreads, type Device } from '../device.js';
 import { checkWritable, writeWhole } from '../distill/files.js';
 
 /** What the command line gives. */
@@ -49,7 +49,9 @@ export async function bench(flags: BenchFlags, screen: NodeJS.WriteStream = proc
   if (json !== undefined) await checkWritable(resolve(json));
   const live = screen.isTTY === true && process.env['TERM'] !== 'dumb';
   const clear = (): void => void (live && screen.write('\r\u001b[2K'));
-  process.stdout.write(`device ${device} (${reason})\n${HEAD}\n`);
+  const { name, emulated } = devices().find((each) => each.device === device)!;
+  const what = emulated === true ? 'EMULATED on the host: these times say nothing of any card' : name;
+  process.stdout.write(`device ${device} (${reason}): ${what}\n${HEAD}\n`);
   const report = benchLosses({
     ...(options as Omit<BenchOptions, 'device'>),
     device,
