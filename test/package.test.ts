@@ -232,7 +232,8 @@ console.log('alive');`,
     renameSync(prebuilds, `${prebuilds}.away`);
     try {
       const build = run(process.execPath, [npmProgram(), 'explore', 'limbeck', '--', 'npm', 'run', 'build:native'], {
-        env: { ...env, PATH: process.env.PATH, LIMBECK_CUDA: 'OFF' },
+        // Whether it builds is asked, not how fast it is.
+        env: { ...env, PATH: process.env.PATH, LIMBECK_CUDA: 'OFF', CMAKE_CXX_FLAGS_RELEASE: '-O0' },
         timeout: 900_000,
       });
       expect(build.status, build.stdout + build.stderr).toBe(0);
