@@ -641,6 +641,8 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   return out;
 }
 
+Napi::Value cuda_matrix_product(const Napi::CallbackInfo& call) { return Napi::String::New(call.Env(), cuda::matrix_product_library()); }
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   const int count = device_argument(info);
   if (count < 1 || count > 256) throw Napi::RangeError::New(info.Env(), "threads must be in 1..256: it is " + std::to_string(count));
@@ -702,6 +704,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("schema", schema);
   exports.Set("codes", codes(env));
   exports.Set("info", Napi::Function::New(env, info, "info"));
+  exports.Set("cudaMatrixProduct", Napi::Function::New(env, cuda_matrix_product, "cudaMatrixProduct"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("allocate", Napi::Function::New(env, allocate, "allocate"));
   exports.Set("borrow", Napi::Function::New(env, borrow, "borrow"));

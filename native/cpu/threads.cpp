@@ -203,7 +203,7 @@ struct Scratch {
   size_t bytes = 0;
   ~Scratch() { free(data); }
 };
-thread_local Scratch thread_scratch[2];
+thread_local Scratch thread_scratch[3];
 
 }  // namespace
 

@@ -20,7 +20,7 @@ template <class F> void parallel(int64_t count, int64_t grain, F& body) {
 size_t last_cache();
 
 // Working memory of the calling thread, 64-byte aligned, kept from call to call; nullptr when memory is short.
-// Slot 0 is for the pieces of a parallel loop, slot 1 for the caller of one.
+// Slot 0 is for the pieces of a parallel loop, slot 1 for the caller of one, slot 2 for the caller of that.
 void* scratch(size_t bytes, int slot = 0);
 
 }  // namespace limbeck::cpu

@@ -15,7 +15,6 @@
 #include <cuda_runtime_api.h>
 #else
 #include "emulated/emulator.h"
-#include "emulated/emulator.h"
 #include "emulated/include/cuda_runtime_api.h"
 #endif
 
@@ -354,9 +353,6 @@ void* allocate(Context& ctx, size_t bytes) {
     }
     if (failed(ctx, error, "allocating device memory")) return nullptr;
   }
-#if !defined(__CUDACC__)
-  emulated::lend(data, bytes, device->stream);
-#endif
 #if !defined(__CUDACC__)
   emulated::lend(data, bytes, device->stream);
 #endif
