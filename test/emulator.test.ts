@@ -371,7 +371,7 @@ const cases: Case[] = !isBuilt
       matmulCase(70, 65, 130, 0, 0),
       matmulCase(33, 40, 70, 0, 1),
       matmulCase(33, 40, 70, 1, 0),
-      matmulCase(40, 72, 168, 0, 1, 'bfloat16'),
+      matmulCase(40, 72, 104, 0, 1, 'bfloat16'),
       matmulCase(33, 70, 131, 1, 0, 'float16'),
       attentionCase(2, 5, 2, 40, 1),
       attentionCase(1, 70, 1, 3, 0),
