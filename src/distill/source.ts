@@ -26,6 +26,10 @@ export interface DataSource {
   readonly inputShape: readonly number[];
   /** Channels, height and width, where the rows are images. */
   readonly imageShape?: readonly [number, number, number];
+  /** Names of the domains that rows belong to, and the number of each row's; what `training.domains` draws by. */
+  readonly domains?: readonly string[];
+  readonly trainDomains?: ArrayLike<number>;
+  readonly testDomains?: ArrayLike<number>;
   /** Bytes that all test labels together stand for; for bits per byte. */
   readonly testBytes?: number;
   /** Training rows; `seed` is for what is drawn, such as the moves of images by up to `shift` pixels. */

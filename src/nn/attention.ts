@@ -5,7 +5,7 @@ import { kindError, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import { attention } from '../ops/index.js';
 import type { Tensor } from '../tensor.js';
-import { checkWidth, Linear } from './layers.js';
+import { checkWidth, Linear, runLinear, type Dropout } from './layers.js';
 import { Module } from './module.js';
 import { deriveSeed } from './seed.js';
 
@@ -73,10 +73,14 @@ export class CausalSelfAttention extends Module {
     return this.forwardWithQkv(x).out;
   }
 
-  /** The result together with queries, keys and values, [batch, tokens, 3·heads·headWidth]. */
-  forwardWithQkv(x: Tensor): { out: Tensor; qkv: Tensor } {
+  /**
+   * The result together with queries, keys and values, [batch, tokens, 3·heads·headWidth].
+   *
+   * @param drop what the result goes through at last
+   */
+  forwardWithQkv(x: Tensor, drop: Dropout | null = null): { out: Tensor; qkv: Tensor } {
     checkWidth('compute a CausalSelfAttention', x, this.qkv.weight.shape[1]!);
     const qkv = this.qkv.forward(x);
-    return { out: this.projection.forward(attention(qkv, { heads: this.heads })), qkv };
+    return { out: runLinear(this.projection, attention(qkv, { heads: this.heads }), null, drop), qkv };
   }
 }

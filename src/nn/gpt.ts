@@ -4,11 +4,11 @@ import { noGrad, tidy } from '../autograd.js';
 import type { Device } from '../device.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed, philox } from '../random.js';
-import { add, embedding, gatherRows, gelu, linear } from '../ops/index.js';
+import { add, embedding, gatherRows, linear } from '../ops/index.js';
 import type { StoredTensor } from '../safetensors.js';
 import { hostCopy, tensor, type Tensor } from '../tensor.js';
 import { CausalSelfAttention } from './attention.js';
-import { Dropout, Embedding, Linear } from './layers.js';
+import { Dropout, Embedding, Linear, runLinear } from './layers.js';
 import { placementNames } from './mlp.js';
 import { Model, type ModelOutput } from './model.js';
 import { Module } from './module.js';
@@ -116,10 +116,10 @@ export class GPTBlock extends Module {
 
   /** The result together with queries, keys and values. */
   forwardWithQkv(x: Tensor): { out: Tensor; qkv: Tensor } {
-    const { out: attended, qkv } = this.attention.forwardWithQkv(this.norm1.forward(x));
-    const between = add(x, this.drops[0]?.forward(attended) ?? attended);
-    const changed = this.down.forward(gelu(this.up.forward(this.norm2.forward(between))));
-    return { out: add(between, this.drops[1]?.forward(changed) ?? changed), qkv };
+    const { out: attended, qkv } = this.attention.forwardWithQkv(this.norm1.forward(x), this.drops[0]);
+    const between = add(x, attended);
+    const raised = runLinear(this.up, this.norm2.forward(between), 'gelu');
+    return { out: add(between, runLinear(this.down, raised, null, this.drops[1])), qkv };
   }
 }
 
