@@ -53,12 +53,16 @@ export function nearestBits(x: number, type: HalfType): number {
 
 /** Numbers as a tensor of a half type. */
 export function toBits(numbers: ArrayLike<number>, type: HalfType): HalfBits {
-  const bits = Uint16Array.from({ length: numbers.length }, (_, i) => nearestBits(numbers[i] as number, type));
+  const bits = new Uint16Array(numbers.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = nearestBits(numbers[i] as number, type);
   return type === 'float16' ? bits : new Int16Array(bits.buffer);
 }
 
 export function fromBits(bits: ArrayLike<number>, type: HalfType): Float32Array {
-  return Float32Array.from({ length: bits.length }, (_, i) => halfValues[type][(bits[i] as number) & 0xffff] as number);
+  const values = halfValues[type];
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < out.length; i++) out[i] = values[(bits[i] as number) & 0xffff] as number;
+  return out;
 }
 
 /** Numbers moved to their nearest ones of a half type. */

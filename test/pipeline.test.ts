@@ -1,8 +1,7 @@
 // The pipeline: every kind of stage, checks that can fail, names that are wrong, rules of acceptance, and runs killed anywhere.
-import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { crossEntropy, gatherRows, nn, tensor } from '../src/index.js';
 import { evaluateChecks, stageValues } from '../src/distill/checks.js';
@@ -17,10 +16,10 @@ import {
   type DataSource,
   type ModelResult,
   type RecipeData,
-  type Results,
 } from '../src/distill/index.js';
 import { stageLevels } from '../src/distill/spec.js';
 import { readSafetensors } from '../src/safetensors.js';
+import { distil, numbersOf, resultsIn } from './killed.js';
 
 let folder: string;
 beforeAll(() => {
@@ -79,10 +78,6 @@ function recipe(stages: object[], more: object = {}): RecipeData {
 let runs = 0;
 const run = (data: RecipeData, parts: CustomParts = custom) => runRecipe(data, { folder: join(folder, `run-${runs++}`), custom: parts });
 
-/** All numbers of a run that do not measure time. */
-const numbers = ({ models, captures, probes, checks }: Results): string =>
-  JSON.stringify([models, captures, probes, checks], (key, value: unknown) => (key === 'seconds' ? undefined : value));
-
 const everyKind = recipe(
   [
     teacher,
@@ -134,7 +129,7 @@ describe('stages', () => {
             if (stop && event.type === 'step' && event.index === stop[0] && event.step >= stop[1]!) controller.abort();
           },
         });
-        expect(numbers(results)).toBe(numbers(whole));
+        expect(numbersOf(results)).toBe(numbersOf(whole));
         break;
       } catch (error) {
         if (!(error instanceof Interrupted)) throw error;
@@ -297,10 +292,21 @@ describe('what is wrong with a recipe', () => {
     ['acceptance with nothing to fall back to', [{ ...teacher, acceptIf: { metric: 'nll', is: '<', than: 1 } }], {}, 'stages[0].acceptIf must have a student to fall back to'],
     ['a check of no stage', [teacher], { checks: [{ says: 'x', value: { stage: 'techer', metric: 'nll' }, is: '<', than: 1 }] }, 'checks[0].value.stage must name a stage: it is "techer", did you mean "teacher"?'],
     ['a check of a constant', [teacher], { checks: [{ says: 'x', value: 1, is: '<', than: 2 }] }, 'checks[0].value must name a stage and a metric: it is 1'],
+    ['a metric that is misspelt', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 'nll' }, is: '<', than: { stage: 'kd', metric: 'klToTeachr' } }] }, 'checks[0].than.metric must be a number of stage "kd", which has accuracy, nll, perplexity, ece, brier, klToTeacher, agreement, bitsPerByte, parameters, nonZero, sparsity, flops, flopsNonZero, seconds, steps, loss, squaredError, squaredBias, variance, kl, klBias, klVariance'],
+    ['a metric of the other stage', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 'nll', minus: { metric: 'acuracy' } }, is: '<', than: 1 }] }, 'checks[0].value.minus.metric must be a number of stage "kd"'],
+    ['a distance of the teacher to itself', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'teacher', metric: 'klToTeacher' }, is: '<', than: 1 }] }, 'it is "klToTeacher"'],
+    ['a variance over one seed', [teacher, kd], { repeats: 1, checks: [{ says: 'x', value: { stage: 'kd', metric: 'variance' }, is: '<', than: 1 }] }, 'it is "variance"'],
+    ['a number that another loss logs', [teacher, kd], { checks: [{ says: 'x', value: { stage: 'kd', metric: 't' }, is: '<', than: 1 }] }, 'it is "t"'],
+    ['a number of a capture', [teacher, { kind: 'capture', name: 'c', from: 'teacher', k: 2 }], { checks: [{ says: 'x', value: { stage: 'c', metric: 'byte' }, is: '<', than: 1 }] }, 'stage "c", which has bytes, rows, cols, k, temperature, meanTail, seconds: it is "byte", did you mean "bytes"?'],
+    ['a number of a probe', [{ kind: 'probe', name: 'p', probe: 'hinton_gradient' }], { checks: [{ says: 'x', value: { stage: 'p', metric: 'plainratio' }, is: '<', than: 1 }] }, 'did you mean "plainRatio"?'],
+    ['a level that is not there', [teacher, { kind: 'prune', name: 'p', from: 'teacher', sparsity: [0.5, 0.6], target: labels, training: training(2) }], { checks: [{ says: 'x', value: { stage: 'p', metric: 'nll', level: 2 }, is: '<', than: 1 }] }, 'checks[0].value.level must be from -2 to 1 for stage "p": it is 2'],
+    ['a metric of acceptance', [teacher, { kind: 'prune', name: 'p', from: 'teacher', sparsity: [0.5], target: labels, training: training(2), acceptIf: { metric: 'nl', is: '<', than: 'before' } }], {}, 'stages[1].acceptIf.metric must be a number of stage "p"'],
     ['a field of a check', [teacher], { checks: [{ says: 'x', value: { stage: 'teacher', metrik: 'nll' }, is: '<', than: 1 }] }, 'checks[0].value has no field "metrik": did you mean "metric"?'],
     ['a stage of the quick size', [teacher], { quick: { stages: { techer: {} } } }, 'quick.stages has no place for "techer": did you mean "teacher"?'],
     ['a field of the quick size', [teacher], { quick: { stages: { teacher: { training: { stepps: 3 } } } } }, 'at its quick size: stages[0].training has no field "stepps": did you mean "steps"?'],
     ['shift of what are no images', [{ ...teacher, training: training(1, { shift: 2 }) }], {}, 'stages[0].training.shift must be 0 where the data are no images'],
+    ['moved images of a capture that has none', [teacher, { kind: 'capture', name: 'c', from: 'teacher', k: 2, shift: 1 }], {}, 'stages[1].shift must be 0 where the data are no images: it is 1'],
+    ['views of images that stay', [teacher, { kind: 'capture', name: 'c', from: 'teacher', k: 2, views: 2 }], {}, 'stages[1].views must be 1 where no image is moved (shift 0): it is 2'],
     ['training without data', [teacher], { data: undefined }, 'data must be given where a stage trains'],
     ['a main teacher that is not there', [teacher], { teacher: 'none' }, 'teacher must name an earlier'],
   ])('%s', async (_, stages, more, text) => {
@@ -312,6 +318,7 @@ describe('what is wrong with a recipe', () => {
     ['data', recipe([teacher]), {}, 'custom.data must hold "points": it holds none'],
     ['a model', recipe([teacher], { models: { large: { kind: 'custom', name: 'own' } } }), custom, 'models.large.name must be one of custom.models: it is "own"'],
     ['a probe', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'hinton_gradien' }] }, {}, 'stages[0].probe must name a probe: it is "hinton_gradien", did you mean "hinton_gradient"?'],
+    ['a value of a probe of the program', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'own' }], checks: [{ says: 'x', value: { stage: 'p', metric: 'valeu' }, is: '<', than: 1 }] }, { probes: { own: { name: 'own', says: '', source: '', options: {}, values: { value: '' }, run: () => ({ values: { value: 1 } }) } } }, 'checks[0].value.metric must be a number of stage "p", which has value: it is "valeu", did you mean "value"?'],
     ['an option of a probe', { name: 'x', stages: [{ kind: 'probe', name: 'p', probe: 'hinton_gradient', options: { rowz: 1 } }] }, {}, 'stages[0].options has no field "rowz"'],
   ])('%s that is called by a wrong name', async (_, data, parts, text) => {
     const out = join(folder, `never-${runs++}`);
@@ -410,20 +417,7 @@ describe('a run that is killed', () => {
     async () => {
       const path = join(folder, 'killed.json');
       writeFileSync(path, JSON.stringify(digits));
-      /** Runs the command; kills it when it has said the text for the n-th time. */
-      const limbeck = (out: string, args: string[], text?: string, times = 1) =>
-      new Promise<{ code: number | null; stdout: string }>((done, fail) => {
-        const child = spawn(process.execPath, [resolve('dist/cli.js'), 'distill', path, '--out', out, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-        let stdout = '';
-        let seen = 0;
-        child.stdout.setEncoding('utf8').on('data', (part: string) => (stdout += part));
-        child.stderr.setEncoding('utf8').on('data', (part: string) => {
-          seen += text === undefined ? 0 : part.split(text).length - 1;
-          if (seen >= times) child.kill('SIGKILL');
-        });
-        child.on('error', fail);
-        child.on('close', (code) => done({ code, stdout }));
-      }); // prettier-ignore
+      const limbeck = (out: string, args: string[], text?: string, times?: number) => distil(path, out, args, text, times);
       const whole = join(folder, 'kill-whole');
       const first = await limbeck(whole, []);
       expect(first.code).toBe(1);
@@ -432,10 +426,9 @@ describe('a run that is killed', () => {
       const points: [string, number][] = [['step 20/60', 1], ['kd, seed 5:', 1], ['taid, seed 5: 10', 1], ['step ', 8], ['few, seed 5: 8', 1], ['again, generation 2, seed 5: 6', 1], ['pair, seed 5: 8', 1]]; // prettier-ignore
       for (const [text, times] of points) expect((await limbeck(out, ['--resume'], text, times)).code).toBe(null);
       expect((await limbeck(out, ['--resume'])).code).toBe(1);
-      const read = (place: string) => JSON.parse(readFileSync(join(place, 'results.json'), 'utf8')) as Results;
-      expect(numbers(read(out))).toBe(numbers(read(whole)));
+      expect(numbersOf(resultsIn(out))).toBe(numbersOf(resultsIn(whole)));
       for (const line of readFileSync(join(out, 'log.jsonl'), 'utf8').trimEnd().split('\n')) JSON.parse(line);
-      for (const { checkpoint } of read(out).models) readSafetensors(join(out, checkpoint));
+      for (const { checkpoint } of resultsIn(out).models) readSafetensors(join(out, checkpoint));
     },
   );
 });

@@ -31,7 +31,6 @@ const recipe = {
     check('sums', 'kl', 'within', { stage: 'pruned', metric: 'klToTeacher' }),
     check('level', 'squaredBias', '>', { stage: 'pruned', metric: 'variance', level: 0 }, { level: 0 }),
     check('cannot hold', 'klVariance', '<', 0),
-    { says: 'one seed', value: { stage: 'teacher', metric: 'klBias' }, is: '>', than: 0 },
   ].map((each) => (each.is === 'within' ? { ...each, plus: 1e-5 } : each)),
 };
 
@@ -60,7 +59,6 @@ describe('a run over several seeds', () => {
 
   it('checks can ask for them, and fail', () => {
     const passed = Object.fromEntries(results.checks!.map((each) => [each.says, each.passed]));
-    expect(passed).toEqual({ sums: true, level: true, 'cannot hold': false, 'one seed': false });
-    expect(results.checks![3]!.text).toMatch(/must run for two seeds to have a klBias/);
+    expect(passed).toEqual({ sums: true, level: true, 'cannot hold': false });
   });
 });

@@ -20,12 +20,16 @@ export function gaussian(next: Random): number {
 
 export function normals(seed: number, size: number, spread = 1, mean = 0): Float32Array {
   const next = random(seed);
-  return Float32Array.from({ length: size }, () => mean + spread * gaussian(next));
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i++) out[i] = mean + spread * gaussian(next);
+  return out;
 }
 
 export function uniforms(seed: number, size: number, low = 0, high = 1): Float32Array {
   const next = random(seed);
-  return Float32Array.from({ length: size }, () => low + (high - low) * next());
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i++) out[i] = low + (high - low) * next();
+  return out;
 }
 
 export function integers(seed: number, size: number, low: number, high: number): Int32Array {

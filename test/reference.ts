@@ -1,5 +1,19 @@
-// Float64 references, written from the formulas of DESIGN.md 4.1 and METHODS.md. No speed, no sharing with the kernels.
+// Float64 references, written from the formulas of DESIGN.md 4.1 and METHODS.md; nothing shared with the kernels. Device tests spend most
+// of their time here, so what is done for each column is a plain loop over typed arrays.
 import type { HalfType } from './half.js';
+
+/** f of each value. Float64Array.from walks an iterator, which is ten times slower. */
+export function each(values: ArrayLike<number>, f: (value: number, i: number) => number): Float64Array {
+  const out = new Float64Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = f(values[i] as number, i);
+  return out;
+}
+
+function countUp(size: number): Int32Array {
+  const ids = new Int32Array(size);
+  for (let i = 0; i < size; i++) ids[i] = i;
+  return ids;
+}
 
 // ---- sums
 
@@ -24,7 +38,7 @@ export function logSumExp(values: ArrayLike<number>): number {
     most = Math.max(most, values[i] as number);
   }
   if (most === -Infinity || most === Infinity) return most;
-  return most + Math.log(sum(Float64Array.from(values, (value) => Math.exp(value - most))));
+  return most + Math.log(sum(each(values, (value) => Math.exp(value - most))));
 }
 
 // ---- softmax
@@ -37,13 +51,19 @@ export function logSoftmaxRow(x: ArrayLike<number>, temperature: number): Float6
     most = Math.max(most, x[i] as number);
   }
   if (!Number.isFinite(most)) return new Float64Array(x.length).fill(NaN);
-  const scaled = Float64Array.from(x, (value) => (value - most) / temperature);
-  const normaliser = Math.log(sum(scaled.map(Math.exp)));
-  return scaled.map((value) => value - normaliser);
+  const scaled = new Float64Array(x.length);
+  const exponentials = new Float64Array(x.length);
+  for (let i = 0; i < scaled.length; i++) {
+    scaled[i] = ((x[i] as number) - most) / temperature;
+    exponentials[i] = Math.exp(scaled[i] as number);
+  }
+  const normaliser = Math.log(sum(exponentials));
+  for (let i = 0; i < scaled.length; i++) scaled[i] = (scaled[i] as number) - normaliser;
+  return scaled;
 }
 
 export function softmaxRow(x: ArrayLike<number>, temperature: number): Float64Array {
-  return logSoftmaxRow(x, temperature).map(Math.exp);
+  return each(logSoftmaxRow(x, temperature), Math.exp);
 }
 
 /** ∂/∂x of Σ g·softmax(x/T), from y = softmax(x/T): y(g − Σ g·y)/T. */
@@ -63,7 +83,12 @@ export function logSoftmaxBackwardRow(y: ArrayLike<number>, g: ArrayLike<number>
 /** Ids of the k best: NaN above everything, then by value, ties by the lowest id; −0 equals +0. */
 export function topKRow(x: ArrayLike<number>, k: number): number[] {
   const rank = (value: number): number => (Number.isNaN(value) ? Infinity : value);
-  return Array.from({ length: x.length }, (_, i) => i)
+  // Sorting the values alone is far quicker than sorting ids, and leaves few of them: those from the k-th best up.
+  const sorted = each(x, (value) => value).sort();
+  const least = Number.isNaN(sorted.at(-1)) ? -Infinity : (sorted[Math.max(0, sorted.length - k)] ?? -Infinity);
+  const candidates: number[] = [];
+  for (let i = 0; i < x.length; i++) if (!((x[i] as number) < least)) candidates.push(i);
+  return candidates
     .sort((a, b) => {
       const first = x[a] as number;
       const second = x[b] as number;
@@ -88,9 +113,9 @@ export function captureTopKRow(logits: ArrayLike<number>, k: number, temperature
   const chosen = new Set(indices);
   return {
     indices,
-    logProbs: Float64Array.from(indices, (i) => logProbs[i] as number),
+    logProbs: each(indices, (i) => logProbs[i] as number),
     tailLogMass: logSumExp(logProbs.filter((_, i) => !chosen.has(i))),
-    logSumExp: logSumExp(Float64Array.from(logits, (value) => value / temperature)),
+    logSumExp: logSumExp(each(logits, (value) => value / temperature)),
   };
 }
 
@@ -236,9 +261,10 @@ function unusable(row: ArrayLike<number>): boolean {
 
 // Outcomes of a row: which one each column falls into (−1: none), and both sides' log-probabilities.
 interface Outcomes {
-  logP: number[];
-  logQ: number[];
-  difference: (number | undefined)[];
+  logP: Float64Array;
+  logQ: Float64Array;
+  /** ln q − ln p where it is known more exactly than from the two logarithms; NaN, or no array at all, where it is not. */
+  difference?: Float64Array;
   ofColumn: Int32Array;
   mass: number;
   /** The student's log-probability of each column, where it is not that of all columns. */
@@ -254,14 +280,13 @@ function denseOutcomes(
   temperature: number,
 ): Outcomes | null {
   const cols = call.cols;
-  const ofColumn = Int32Array.from({ length: cols }, (_, i) => i);
   let logP: Float64Array;
   let mass = 1;
-  const difference: (number | undefined)[] = new Array<undefined>(cols).fill(undefined);
+  let difference: Float64Array | undefined;
   if (call.target === 'interpolated') {
     if (unusable(teacher) || unusable(anchor)) return null;
     const t = call.interpolation as number;
-    const between = Float64Array.from(teacher, (u, i) => (1 - t) * (anchor[i] as number) + t * u);
+    const between = each(teacher, (u, i) => (1 - t) * (anchor[i] as number) + t * u);
     if (unusable(between)) return null;
     logP = logSoftmaxRow(between, temperature);
   } else if (call.target === 'logits') {
@@ -270,23 +295,24 @@ function denseOutcomes(
     // d from the centred logits: exact where student and teacher nearly agree.
     const ms = maximum(student);
     const mt = maximum(teacher);
-    const ss = sum(Float64Array.from(student, (value) => Math.exp((value - ms) / temperature)));
-    const st = sum(Float64Array.from(teacher, (value) => Math.exp((value - mt) / temperature)));
+    const ss = sum(each(student, (value) => Math.exp((value - ms) / temperature)));
+    const st = sum(each(teacher, (value) => Math.exp((value - mt) / temperature)));
     const shift = Math.log(ss / st);
+    difference = new Float64Array(cols).fill(NaN);
     for (let i = 0; i < cols; i++)
       if (Number.isFinite(student[i]) && Number.isFinite(teacher[i]))
         difference[i] = ((student[i] as number) - ms - ((teacher[i] as number) - mt)) / temperature - shift;
   } else {
-    const given = call.target === 'probs' ? Float64Array.from(teacher, Math.log) : Float64Array.from(teacher);
+    const given = each(teacher, call.target === 'probs' ? Math.log : (value) => value);
     if (unusable(given)) return null;
     if (temperature === 1 && (call.divergence ?? forwardKl).anyMass && call.assistant === undefined) {
       logP = given;
-      mass = sum(call.target === 'probs' ? Float64Array.from(teacher) : given.map(Math.exp));
+      mass = sum(call.target === 'probs' ? teacher : each(given, Math.exp));
     } else {
       logP = logSoftmaxRow(given, temperature);
     }
   }
-  return { logP: Array.from(logP), logQ: Array.from(logQ), difference, ofColumn, mass };
+  return { logP, logQ, difference, ofColumn: countUp(cols), mass };
 }
 
 function maximum(values: ArrayLike<number>): number {
@@ -335,9 +361,8 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     const ofColumn = new Int32Array(cols).fill(-1);
     ids.forEach((id, j) => (ofColumn[id] = j));
     return {
-      logP: stored,
-      logQ: ids.map((id) => columns[id] as number),
-      difference: new Array<undefined>(ids.length).fill(undefined),
+      logP: Float64Array.from(stored),
+      logQ: each(ids, (id) => columns[id] as number),
       ofColumn,
       mass: 1,
       columns,
@@ -358,18 +383,15 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     const ofColumn = new Int32Array(cols).fill(ids.length);
     ids.forEach((id, j) => (ofColumn[id] = j));
     const rest: number[] = [];
-    logQ.forEach((value, i) => {
-      if (ofColumn[i] === ids.length) rest.push(value);
-    });
+    for (let i = 0; i < cols; i++) if (ofColumn[i] === ids.length) rest.push(logQ[i] as number);
     return {
-      logP: [...stored, bucket],
-      logQ: [...ids.map((id) => logQ[id] as number), logSumExp(rest)],
-      difference: new Array<undefined>(ids.length + 1).fill(undefined),
+      logP: Float64Array.of(...stored, bucket),
+      logQ: Float64Array.of(...ids.map((id) => logQ[id] as number), logSumExp(rest)),
       ofColumn,
       mass: mass + Math.exp(bucket),
     };
   }
-  const logP = new Array<number>(cols).fill(residual === 'uniform' ? (tail as number) - Math.log(cols - ids.length) : -Infinity);
+  const logP = new Float64Array(cols).fill(residual === 'uniform' ? (tail as number) - Math.log(cols - ids.length) : -Infinity);
   ids.forEach((id, j) => (logP[id] = stored[j] as number));
   if (residual === 'uniform' && ids.length < cols) mass += Math.exp(tail as number);
   if (residual === 'label') {
@@ -378,13 +400,17 @@ function sparseOutcomes(call: LossCall, logQ: Float64Array, row: number): Outcom
     logP[label] = logSumExp([logP[label] as number, tail as number]);
     mass += Math.exp(tail as number);
   }
-  return {
-    logP,
-    logQ: Array.from(logQ),
-    difference: new Array<undefined>(cols).fill(undefined),
-    ofColumn: Int32Array.from({ length: cols }, (_, i) => i),
-    mass,
-  };
+  return { logP, logQ, ofColumn: countUp(cols), mass };
+}
+
+// ln q − ln p of each outcome.
+function differences(logP: Float64Array, logQ: Float64Array, known?: Float64Array): Float64Array {
+  const out = new Float64Array(logP.length);
+  for (let i = 0; i < out.length; i++) {
+    const exact = known === undefined ? NaN : (known[i] as number);
+    out[i] = Number.isNaN(exact) ? (logQ[i] as number) - (logP[i] as number) : exact;
+  }
+  return out;
 }
 
 // D(p, r) with AMiD's assistant r, and its gradient to the student's logits: METHODS.md section 3, INTERP.
@@ -397,9 +423,9 @@ function assistedTerm(
 ): RowTerm {
   const formula = call.divergence ?? forwardKl;
   const power = (1 - alpha) / 2;
-  const ratio = logP.map((p, i) => difference[i] ?? (logQ[i] as number) - p);
+  const ratio = differences(logP, logQ, difference);
   // ln(m/p), where p > 0.
-  const rises = ratio.map((d) => {
+  const rises = each(ratio, (d) => {
     if (lambda === 0) return d;
     if (lambda === 1) return 0;
     if (power === 0) return (1 - lambda) * d;
@@ -409,21 +435,22 @@ function assistedTerm(
     return Math.log(lambda + (1 - lambda) * Math.exp(bent)) / power;
   });
   const alone = lambda === 0 ? 0 : power > 0 ? Math.log(1 - lambda) / power : -Infinity;
-  const logM = logP.map((p, i) => (p === -Infinity ? (logQ[i] as number) + alone : p + (rises[i] as number)));
+  const logM = each(logP, (p, i) => (p === -Infinity ? (logQ[i] as number) + alone : p + (rises[i] as number)));
   const logZ = logSumExp(logM);
-  const logR = logM.map((m) => m - logZ);
-  const apart = logP.map((p, i) => (p === -Infinity ? (logR[i] === -Infinity ? 0 : Infinity) : (rises[i] as number) - logZ));
-  const loss = sum(logP.map((p, i) => formula.loss(p, logR[i] as number, apart[i] as number)));
-  const pulls = logP.map((p, i) => formula.pull(p, logR[i] as number));
+  const logR = each(logM, (m) => m - logZ);
+  const apart = each(logP, (p, i) => (p === -Infinity ? (logR[i] === -Infinity ? 0 : Infinity) : (rises[i] as number) - logZ));
+  const loss = sum(each(logP, (p, i) => formula.loss(p, logR[i] as number, apart[i] as number)));
+  const pulls = each(logP, (p, i) => formula.pull(p, logR[i] as number));
   const total = sum(pulls);
-  const undecided = logP.map((p, i) => formula.undecided?.(p, logR[i] as number, apart[i] as number) ?? 0);
-  const omegas = logP.map((p, i) => {
+  const undecided = each(logP, (p, i) => formula.undecided?.(p, logR[i] as number, apart[i] as number) ?? 0);
+  const allUndecided = sum(undecided);
+  const omegas = each(logP, (p, i) => {
     if (logQ[i] === -Infinity) return 0;
     if (lambda === 0 || lambda === 1) return 1 - lambda;
     if (power === 0) return 1 - lambda;
     return 1 / (1 + (lambda / (1 - lambda)) * Math.exp(-power * (p === -Infinity ? Infinity : (ratio[i] as number))));
   });
-  const bent = pulls.map((pull, i) => (omegas[i] === 0 ? 0 : (omegas[i] as number) * (pull - Math.exp(logR[i] as number) * total)));
+  const bent = each(pulls, (pull, i) => (omegas[i] === 0 ? 0 : (omegas[i] as number) * (pull - Math.exp(logR[i] as number) * total)));
   const all = sum(bent);
   const { cols } = call;
   const [gradient, size, depth] = [new Float64Array(cols), new Float64Array(cols), new Float64Array(cols)];
@@ -434,7 +461,7 @@ function assistedTerm(
     const q = Math.exp(columns[i] as number);
     gradient[i] = (share * (bent[o] as number) - q * all) / temperature;
     const largest = Math.max(Math.exp(logP[o] as number), Math.exp(logR[o] as number)) * share;
-    const unknown = (share * (undecided[o] as number) + Math.exp(logR[o] as number) * share * sum(undecided) + q * sum(undecided)) * 1e5;
+    const unknown = (share * (undecided[o] as number) + Math.exp(logR[o] as number) * share * allUndecided + q * allUndecided) * 1e5;
     size[i] = (Math.max(largest, q) + unknown) / temperature;
     depth[i] = (withDepth(Math.max(largest, q, Math.abs(share * (pulls[o] as number)) || 0)) + unknown) / temperature;
   }
@@ -462,12 +489,13 @@ function divergenceTerm(call: LossCall, student: ArrayLike<number>, row: number,
   if (outcomes === null) return poisoned(cols);
   const { logP, logQ: logQs, difference, ofColumn, mass, columns = logQ } = outcomes;
   if (call.assistant !== undefined) return assistedTerm(call, call.assistant, outcomes, columns, temperature);
-  const terms = logP.map((p, i) => formula.loss(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p));
+  const apart = differences(logP, logQs, difference);
+  const terms = each(logP, (p, i) => formula.loss(p, logQs[i] as number, apart[i] as number));
   const loss = sum(terms) + formula.massTerm(mass);
-  const pulls = logP.map((p, i) => formula.pull(p, logQs[i] as number));
+  const pulls = each(logP, (p, i) => formula.pull(p, logQs[i] as number));
   // Σ of the pulls t is −a; a summed from the outcomes would lose the digits that mass keeps.
   const total = formula.anyMass ? -mass : sum(pulls);
-  const undecided = logP.map((p, i) => formula.undecided?.(p, logQs[i] as number, difference[i] ?? (logQs[i] as number) - p) ?? 0);
+  const undecided = each(logP, (p, i) => formula.undecided?.(p, logQs[i] as number, apart[i] as number) ?? 0);
   const allUndecided = sum(undecided);
   const gradient = new Float64Array(cols);
   const size = new Float64Array(cols);
@@ -567,15 +595,15 @@ export function rowLossReference(call: LossCall): LossReference {
     coefficient = by === 0 ? 0 : 1 / by;
   }
   const times = (values: Float64Array): Float64Array =>
-    coefficient === 0 ? new Float64Array(values.length) : values.map((value) => value * coefficient);
+    coefficient === 0 ? new Float64Array(values.length) : each(values, (value) => value * coefficient);
   return {
     rowLoss,
     loss: coefficient === 0 ? 0 : sum(rowLoss) * coefficient,
     gradient: times(gradient),
     rowScale,
     lossScale: sum(rowScale) * Math.abs(coefficient),
-    gradientScale: times(gradientScale).map(Math.abs),
-    elementScale: times(elementScale).map(Math.abs),
+    gradientScale: each(times(gradientScale), Math.abs),
+    elementScale: each(times(elementScale), Math.abs),
   };
 }
 
@@ -757,4 +785,20 @@ export function adamw(p: number, gradient: number, m: number, v: number, mask: n
   const mHat = first / (1 - o.beta1 ** o.step);
   const vHat = second / (1 - o.beta2 ** o.step);
   return [p - o.learningRate * (mHat / (Math.sqrt(vHat) + o.epsilon) + o.weightDecay * p), first, second];
+}
+
+export interface LionOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  weightDecay: number;
+  gradientScale: number;
+}
+
+/** One step on one element; returns [parameter, momentum]. */
+export function lion(p: number, gradient: number, m: number, mask: number, o: LionOptions): [number, number] {
+  if (mask === 0) return [0, 0];
+  const g = gradient * o.gradientScale;
+  const sign = Math.sign(o.beta1 * m + (1 - o.beta1) * g);
+  return [p - o.learningRate * (sign + o.weightDecay * p), o.beta2 * m + (1 - o.beta2) * g];
 }

@@ -12,6 +12,7 @@ import {
   type TargetSpec,
   type TeacherTarget,
 } from '../src/distill/stage_loss/index.js';
+import { targetNumbers } from '../src/distill/stage_loss/numbers.js';
 import * as limbeck from '../src/index.js';
 import { tensor, tidy, type Tensor } from '../src/index.js';
 import { random } from './random.js';
@@ -64,17 +65,30 @@ function batch(step = 0, extra: Partial<StageBatch> = {}): StageBatch {
   };
 }
 
+/** The loss, held to telling the numbers that are known of its target before it runs. */
+function held(loss: StageLoss, spec: TargetSpec): StageLoss {
+  const of = loss.of.bind(loss);
+  loss.of = (output, scene) => {
+    const value = of(output, scene);
+    const names = targetNumbers(spec, scene.peers);
+    if (names !== null) expect(Object.keys(loss.numbers()).sort()).toEqual([...names].sort());
+    return value;
+  };
+  return loss;
+}
+
 async function lossOf(target: object, custom?: CustomTargets): Promise<StageLoss> {
   const spec = await completed(target);
-  return stageLoss({
+  const environment = {
     spec,
-    device: 'cpu',
+    device: 'cpu' as const,
     seed: 5,
     rows,
     cols,
     captured: () => ({ rows: () => limbeck.captureTopK(teachers['big']!, 3, { temperature: 2 }) }),
     custom,
-  });
+  };
+  return held(stageLoss(environment), spec);
 }
 
 /** Loss and gradient of a student's logits. */
@@ -605,16 +619,19 @@ describe('the page of targets', () => {
         .replaceAll('"second"', '"other"'),
     ) as object;
     const spec = await completed(renamed);
-    const loss = stageLoss({
+    const environment = {
       spec,
-      device: 'cpu',
+      device: 'cpu' as const,
       seed: 1,
       rows,
       cols,
       captured: () => ({ rows: () => limbeck.captureTopK(big, 3, { temperature: 2 }) }),
       featureWidths: { student: [4, 4], teacher: () => [5, 5] },
-      custom: { targets: { sharper: (_output, { teacher }, { factor }) => limbeck.scale(teacher('big').logits, factor as number) } },
-    });
+      custom: {
+        targets: { sharper: (_output, { teacher }, { factor }) => limbeck.scale(teacher('big').logits, factor as number) },
+      } as CustomTargets,
+    };
+    const loss = held(stageLoss(environment), spec);
     const inner = (width: number) =>
       tensor(
         Float32Array.from({ length: rows * width }, (_value, i) => Math.sin(i)),

@@ -11,7 +11,8 @@ export interface DeviceBuffer {
   free(): void;
 }
 
-export type Argument = TypedArray | DeviceBuffer | number | boolean | null | undefined;
+type Single = TypedArray | DeviceBuffer | number | boolean | null | undefined;
+export type Argument = Single | readonly Single[];
 
 /** What the addon exports (native/binding.cpp). */
 export interface Native {
@@ -145,12 +146,13 @@ export class Memory {
     if (block.whole !== null) {
       const view = block.argument as TypedArray;
       const end = block.at + view.byteLength;
-      block.whole.forEach((byte, i) => {
-        if ((i < block.at || i >= end) && byte !== GUARD_BYTE)
+      for (let i = 0; i < block.whole.length; i++) {
+        if (i === block.at) i = end;
+        if (i < block.whole.length && block.whole[i] !== GUARD_BYTE)
           throw new Error(
             `${i < block.at ? 'before' : 'after'} the tensor: a byte was overwritten, ${i < block.at ? block.at - i : i - end + 1} away`,
           );
-      });
+      }
       return (view as A).slice() as A;
     }
     const padded = new (block.template.constructor as new (size: number) => A)(block.template.length + block.beyond);

@@ -34,6 +34,8 @@ bool upload(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool download(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool copy(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool synchronize(Context& ctx) { return refuse(ctx); }
+bool mark(Context& ctx, int) { return refuse(ctx); }
+bool elapsed(Context& ctx, int, int, float&) { return refuse(ctx); }
 MemoryStats memory(int) { return {}; }
 void trim(int) {}
 

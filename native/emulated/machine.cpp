@@ -172,6 +172,7 @@ void arrive_block(Site site, int vote, bool is_vote) {
     return give_way();
   }
   b->arrived = 0;
+  ++state.counters.block_barriers;
   if (!is_vote) note_site(site, "sync_block");
   Thread* first = &threads[size_t(b->rank) * size_t(b->threads)];
   const uint32_t tick = ++state.tick;
@@ -336,6 +337,7 @@ void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*)
   state.launch_tick = ++state.tick;
   state.kernel = name;
   state.counters = {};
+  const uint64_t exponentials_before = exponentials();
   current_block_size = launch.block;
   current_grid_size = int(launch.grid);
   current_cluster_size = launch.cluster;
@@ -365,6 +367,12 @@ void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*)
   total.bytes_stored += state.counters.bytes_stored;
   total.sectors_loaded += state.counters.sectors_loaded;
   total.sectors_stored += state.counters.sectors_stored;
+  total.block_barriers += state.counters.block_barriers;
+  total.cluster_barriers += state.counters.cluster_barriers;
+  total.block = launch.block;
+  total.cluster = launch.cluster;
+  total.shared_bytes = static_bytes + dynamic_bytes;
+  total.exponentials += exponentials() - exponentials_before;
 }
 
 }  // namespace
@@ -480,6 +488,7 @@ void sync_cluster(Site site) {
     return give_way();
   }
   cluster_arrived = 0;
+  ++state.counters.cluster_barriers;
   note_site(site, "sync_cluster");
   const uint32_t tick = ++state.tick;
   for (int i = 0; i < thread_count; ++i) {

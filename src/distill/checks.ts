@@ -7,7 +7,7 @@ import type { AcceptSpec, CheckSpec, OtherValue, Relation, StatisticName, ValueS
 type Numbers = Pick<Results, 'models' | 'captures' | 'probes' | 'spreads'>;
 
 /** What can be asked of a stage's students together: bias and variance over the seeds. */
-const spreadMetrics = ['squaredError', 'squaredBias', 'variance', 'kl', 'klBias', 'klVariance'] as const;
+export const spreadMetrics = ['squaredError', 'squaredBias', 'variance', 'kl', 'klBias', 'klVariance'] as const;
 
 /** What can be asked of a model. */
 const ofModel: Record<string, (model: ModelResult) => number | undefined> = {
@@ -33,9 +33,17 @@ const ofModel: Record<string, (model: ModelResult) => number | undefined> = {
 /** The names of {@link modelMetric}. */
 export const modelMetrics = Object.keys(ofModel);
 
-/** A number of a model, by its name in checks; or one that its loss told of its last batch. */
+/** What is measured by domain: 'nll.node'. */
+export const domainMetrics = ['accuracy', 'nll', 'perplexity', 'klToTeacher'] as const;
+
+function domainMetric(model: ModelResult, metric: string): number | undefined {
+  const name = domainMetrics.find((each) => metric.startsWith(`${each}.`));
+  return name === undefined ? undefined : model.domains?.[metric.slice(name.length + 1)]?.[name];
+}
+
+/** A number of a model, by its name in checks; of one domain; or one that its loss told of its last batch. */
 export function modelMetric(model: ModelResult, metric: string): number | undefined {
-  return Object.hasOwn(ofModel, metric) ? ofModel[metric]!(model) : model.numbers?.[metric];
+  return Object.hasOwn(ofModel, metric) ? ofModel[metric]!(model) : (model.numbers?.[metric] ?? domainMetric(model, metric));
 }
 
 /** A value for each seed: of models by seed, of what runs once under null. */
@@ -72,7 +80,10 @@ export function stageValues(numbers: Numbers, stage: string, metric: string, lev
   const spread = spreadMetrics.find((name) => name === metric);
   if (spread !== undefined) {
     const found = numbers.spreads?.filter((each) => each.stage === stage).at(level ?? -1);
-    if (found === undefined) throw new RangeError(`Cannot check: stage "${stage}" must run for two seeds to have a ${metric}: it does not`);
+    if (found === undefined)
+      throw new RangeError(
+        `Cannot check: stage "${stage}" must run for two seeds, against a teacher that runs once, to have a ${metric}: it does not, or its logits are too many to compare`,
+      );
     return new Map([[null, found[spread]]]);
   }
   const bySeed = new Map<number | null, ModelResult[]>();
@@ -92,7 +103,9 @@ export function stageValues(numbers: Numbers, stage: string, metric: string, lev
       }
       const value = modelMetric(model, metric);
       if (value === undefined) {
-        const legal = [...modelMetrics.filter((name) => modelMetric(model, name) !== undefined), ...Object.keys(model.numbers ?? {})];
+        const domains = Object.keys(model.domains ?? {}).flatMap((domain) => domainMetrics.map((name) => `${name}.${domain}`));
+        const legal = [...modelMetrics, ...domains].filter((name) => modelMetric(model, name) !== undefined);
+        legal.push(...Object.keys(model.numbers ?? {}));
         return unknown(`stage "${stage}"`, metric, legal);
       }
       return [seed, value];

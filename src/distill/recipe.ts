@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { ValidateFunction } from 'ajv';
 import schema from '../../recipes/recipe.schema.json' with { type: 'json' };
 import { kindError } from '../errors.js';
+import { checkMetrics } from './known.js';
 import { describeErrors, suggestion } from './recipe_errors.js';
 import { checkReferences } from './references.js';
 import type { QuickSpec, Recipe } from './spec.js';
@@ -57,6 +58,7 @@ async function checkOne(recipe: unknown, what: string): Promise<Recipe> {
     throw new TypeError(`Cannot use ${what}: ${problems[0]}${more}`);
   }
   checkReferences(recipe as Recipe, what);
+  checkMetrics(recipe as Recipe, what);
   return recipe as Recipe;
 }
 

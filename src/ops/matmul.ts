@@ -1,9 +1,9 @@
 // Matrix products, and the linear layer built on one.
-import { defineOp, type Computed } from '../autograd.js';
+import { defineOp, wantsGradient, type Computed } from '../autograd.js';
 import { checkBoolean, checkComputed, checkOptions, checkRows, checkSameDevice, checkSameDType, checkShapeIs } from '../check.js';
 import { phrase, shapeText, valueError } from '../errors.js';
-import { kernel } from '../native.js';
-import { emptyLike, handleOf, type Tensor } from '../tensor.js';
+import { findCode, kernel } from '../native.js';
+import { emptyLike, handleOf, handleOrNull, type Tensor } from '../tensor.js';
 import { applyBinary } from './binary.js';
 import { applyReduce } from './reduce.js';
 
@@ -113,17 +113,18 @@ export const matmul = defineOp({
   },
 });
 
-/**
- * x·Wᵀ + b over the last dimension.
- *
- * @param x [..., inputs]
- * @param weight [outputs, inputs]
- * @param bias [outputs], or null
- * @returns [..., outputs]
- */
-export const linear = defineOp({
+/** What comes behind a linear layer in the same pass over its results. */
+export interface Behind {
+  activation: 'none' | 'relu' | 'gelu' | 'silu' | 'tanh';
+  /** Of dropout; 0 drops nothing. */
+  probability: number;
+  seed: number;
+  offset: number;
+}
+
+const linearOp = defineOp({
   name: 'linear',
-  run: (input: Tensor, weights: Tensor, bias?: Tensor | null): Computed => {
+  run: (input: Tensor, weights: Tensor, bias: Tensor | null | undefined, behind: Behind | null): Computed => {
     const action = 'compute linear';
     const x = checkComputed(action, 'x', input);
     const weight = checkMatrix(action, 'weight', weights);
@@ -138,24 +139,61 @@ export const linear = defineOp({
         phrase(`it has ${shapeText(weight.shape)}`),
       );
     }
-    const out = product(action, x, weight, [...leading, outputs], rows, outputs, inputs, false, true);
     const operands = [x, weight];
     if (bias != null) {
       checkComputed(action, 'bias', bias);
       checkSameDType(action, 'bias', bias, 'x', x);
       checkSameDevice(action, 'bias', bias, 'x', x);
       checkShapeIs(action, 'bias', bias, [outputs], 'like the outputs');
-      applyBinary(action, 'add', out, bias, { rows, cols: outputs, how: 'row' }, out);
       operands.push(bias);
     }
+    const plain = product(action, x, weight, [...leading, outputs], rows, outputs, inputs, false, true);
+    const back = (gradient: Tensor, needs: readonly boolean[]): (Tensor | null)[] => [
+      needs[0] ? product(action, gradient, weight, x.shape, rows, inputs, outputs, false, false) : null,
+      needs[1] ? product(action, gradient, x, weight.shape, outputs, inputs, rows, true, false) : null,
+      needs[2] ? applyReduce(action, 'sum', gradient, rows, outputs, 0, [outputs]) : null,
+    ];
+    if (behind === null) {
+      if (bias != null) applyBinary(action, 'add', plain, bias, { rows, cols: outputs, how: 'row' }, plain);
+      return { out: plain, inputs: operands, backward: (gradient, { needs }) => back(gradient, needs) };
+    }
+    const { activation, probability, seed, offset } = behind;
+    const numbers = [rows, outputs, findCode('activation', activation), probability, seed, offset] as const;
+    // The product is what backward starts from; where nothing will, the result takes its place.
+    const out = wantsGradient(...operands) ? emptyLike(plain, action) : plain;
+    const biasHandle = handleOrNull(bias, action);
+    if (out.size > 0) kernel('bias_activation', action)(handleOf(plain, action), biasHandle, handleOf(out, action), ...numbers);
     return {
       out,
       inputs: operands,
-      backward: (gradient, { needs }) => [
-        needs[0] ? product(action, gradient, weight, x.shape, rows, inputs, outputs, false, false) : null,
-        needs[1] ? product(action, gradient, x, weight.shape, outputs, inputs, rows, true, false) : null,
-        needs[2] ? applyReduce(action, 'sum', gradient, rows, outputs, 0, [outputs]) : null,
-      ],
+      saved: [plain],
+      backward: (gradient, { needs }) => {
+        const inner = emptyLike(plain, action);
+        if (inner.size > 0) {
+          const [from, to] = [handleOf(gradient, action), handleOf(inner, action)];
+          kernel('bias_activation_backward', action)(handleOf(plain, action), handleOrNull(bias, action), from, to, ...numbers);
+        }
+        const gradients = back(inner, needs);
+        inner.dispose();
+        return gradients;
+      },
     };
   },
 });
+
+/**
+ * x·Wᵀ + b over the last dimension.
+ *
+ * @param x [..., inputs]
+ * @param weight [outputs, inputs]
+ * @param bias [outputs], or null
+ * @returns [..., outputs]
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  return linearOp(x, weight, bias, null);
+}
+
+/** dropout(f(x·Wᵀ + b)): the numbers of {@link linear}, the activation and dropout one after the other, in one pass over the product. */
+export function linearThen(x: Tensor, weight: Tensor, bias: Tensor | null, behind: Behind): Tensor {
+  return linearOp(x, weight, bias, behind);
+}

@@ -2,7 +2,7 @@
 import { expectClose, expectTrue } from '../compare.js';
 import { fromBits, rounded, spacing, toBits, type HalfBits, type HalfType } from '../half.js';
 import { gaussian, integers, normals, random } from '../random.js';
-import { captureTopKRow, rowLossReference, softmaxRow, type LossCall, type LossReference } from '../reference.js';
+import { captureTopKRow, each, rowLossReference, softmaxRow, type LossCall, type LossReference } from '../reference.js';
 import { codeOf, kernel, withMemory, type Argument, type Memory, type Subject } from '../subject.js';
 
 /** DESIGN.md 4.2: one part in 1e5 of max(|loss|, 1e-3·s), and of w·(s/T)·max(p, q). */
@@ -188,7 +188,7 @@ export function probabilities(teacher: Float32Array, rows: number, cols: number,
   const out = new Float32Array(rows * cols);
   for (let r = 0; r < rows; r++)
     out.set(
-      softmaxRow(teacher.subarray(r * cols, (r + 1) * cols), 1).map((p) => p * mass),
+      each(softmaxRow(teacher.subarray(r * cols, (r + 1) * cols), 1), (p) => p * mass),
       r * cols,
     );
   return out;

@@ -694,10 +694,20 @@ template <class V, template <class> class Formula> struct DivergenceRow {
                         fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), fma_(gap, scale, log_ratio)};
     };
     V omega = log_z;
-    const double z = sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-                       part[0] = part[0] + assistant.mix(outcome(i, span), log_z, omega).q;
-                     }).sum[0];
-    log_z = splat<V>(log(z));
+    const auto mass = [&]() LIMBECK_INLINE {
+      return sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+               part[0] = part[0] + assistant.mix(outcome(i, span), log_z, omega).q;
+             }).sum[0];
+    };
+    double z = mass(), top = 0;
+    if (!(z > kFaintMixture)) {
+      V highest = splat<V>(-INFINITY);
+      each<V>(call.cols, [&](Int i, auto span) LIMBECK_INLINE { highest = max_(assistant.mix(outcome(i, span), log_z, omega).log_q, highest); });
+      top = double(vec<V>::largest(highest));
+      log_z = splat<V>(top);
+      z = mass();
+    }
+    log_z = splat<V>(top + log(z));
     const auto sums = sum_each<V, 3>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
       const Outcome<V> m = assistant.mix(outcome(i, span), log_z, omega);
       part[0] = part[0] + loss_of(call.divergence, m, a, b);
@@ -959,9 +969,19 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // On the list alone there is no outcome but its own: one of no probability on either side.
       const Outcome<double> o{exp(log_q), exp(log_tail), log_q, log_tail, bucketed ? log_q - log_tail : 0};
       if constexpr (kAssisted) {
-        double z = bucketed ? compared(o).q : 0;
-        for (Int j = 0; j < count; ++j) z += compared(outcome(j)).q;
-        log_z = log(z);
+        const auto mass = [&] {
+          double z = bucketed ? compared(o).q : 0;
+          for (Int j = 0; j < count; ++j) z += compared(outcome(j)).q;
+          return z;
+        };
+        double z = mass(), top = 0;
+        if (!(z > kFaintMixture)) {
+          top = bucketed ? compared(o).log_q : -INFINITY;
+          for (Int j = 0; j < count; ++j) top = max_(compared(outcome(j)).log_q, top);
+          log_z = top;
+          z = mass();
+        }
+        log_z = top + log(z);
       }
       const Outcome<double> bucket = compared(o);
       if (bucketed) loss = loss_at(bucket) + (D::adds_mass ? all - 1 : 0);
