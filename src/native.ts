@@ -186,6 +186,8 @@ export interface Native {
   /** Memory of another addon on the host, not owned. */
   hostMemory(pointer: bigint, bytes: number): ArrayBuffer;
   address(memory: Handle): bigint;
+  /** Asks the system for large pages behind fresh memory. */
+  preferLargePages(memory: TypedArray): void;
   upload(buffer: DeviceBuffer, from: Handle): void;
   download(buffer: DeviceBuffer, into: Handle): void;
   downloadAsync(buffer: DeviceBuffer, into: Handle): Promise<void>;

@@ -134,3 +134,28 @@ describe(`a linear layer, its activation and dropout on ${device}`, () => {
     expect(await run(layers(), true)).toEqual(await run(layers(), false));
   });
 });
+
+describe(`GPT on ${device}`, () => {
+  it('continues a text with the tokens that the whole text gives, within its context and beyond', async () => {
+    const { vocabulary, context } = { vocabulary: 13, context: 10 };
+    const blocks = [
+      { heads: 2, mlpWidth: 10 },
+      { heads: 1, headWidth: 3, mlpWidth: 5 },
+    ];
+    const model = stirred({ kind: 'gpt', vocabulary, context, width: 8, blocks, dropout: 0.5 }, device) as nn.GPT;
+    for (const start of [[3], [1, 5, 0, 2], [4, 4, 1, 0, 9, 8, 7, 2, 2, 1]]) {
+      const live = memory()[device === 'cpu' ? 'cpu' : 'cuda']!.tensors;
+      const text = model.generate(start, { tokens: 8, temperature: 0 });
+      expect(memory()[device === 'cpu' ? 'cpu' : 'cuda']!.tensors).toBe(live);
+      model.eval();
+      for (let at = start.length; at < text.length; at++) {
+        const before = text.slice(Math.max(0, at - context), at);
+        const logits = await model.forward(tensor(before, { shape: [1, before.length], device })).read();
+        const last = [...logits.slice(-vocabulary)];
+        expect(text[at], `token ${at} of ${text.join(' ')}`).toBe(last.indexOf(Math.max(...last)));
+      }
+      model.train();
+      expect(model.generate(start, { tokens: 8, topK: 1, seed: 2 })).toEqual(text);
+    }
+  });
+});

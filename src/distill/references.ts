@@ -129,8 +129,14 @@ export function checkReferences(recipe: Recipe, what: string): void {
       refuse(`${at}.training must have either epochs or steps: it has ${epochs === undefined ? 'neither' : 'both'}`);
     if (recipe.data.format === 'none') refuse(`data must be given where a stage trains: it is "none", and ${at} trains`);
     if (shift > 0 && recipe.data.format !== 'mnist') refuse(`${at}.training.shift must be 0 where the data are no images: it is ${shift}`);
-    if (shift > 0 && targetNeeds(target).captures.length > 0)
-      refuse(`${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${shift}`);
+    const { captures } = targetNeeds(target);
+    if (shift > 0 && captures.length > 0)
+      refuse(
+        `${at}.training.shift must be 0 where the target is captured, which belongs to the images that the teacher saw (the capture's own shift moves both): it is ${shift}`,
+      );
+    const moved = captures.filter((name) => (earlier.get(name)!.stage as CaptureStage).shift > 0);
+    if (moved.length > 0 && captures.length > 1)
+      refuse(`${at}.target must have no other capture beside one of moved images: it has ${captures.join(' and ')}`);
     if (!domains) return;
     const place = `${at}.training.domains`;
     if (recipe.data.format !== 'text' && recipe.data.format !== 'custom')
@@ -180,6 +186,9 @@ export function checkReferences(recipe: Recipe, what: string): void {
             ? `${at} must have neither k nor sample where access is "text": it has ${given === 2 ? 'both' : k === undefined ? 'sample' : 'k'}`
             : `${at} must have either k or sample: it has ${given === 0 ? 'neither' : 'both'}`,
         );
+      if (stage.shift > 0 && recipe.data.format !== 'mnist')
+        refuse(`${at}.shift must be 0 where the data are no images: it is ${stage.shift}`);
+      if (stage.views > 1 && stage.shift === 0) refuse(`${at}.views must be 1 where no image is moved (shift 0): it is ${stage.views}`);
       if (access === 'topk' && sample) refuse(`${at}.sample must be absent where access is "topk": an endpoint that draws lets out text`);
       if (recipe.data.format === 'none') refuse(`data must be given where a stage captures: it is "none", and ${at} captures`);
     }

@@ -90,6 +90,13 @@ export interface CheckResult {
   than: number | null;
 }
 
+/** How the images of a capture were moved: what replays them. */
+export interface Moves {
+  shift: number;
+  views: number;
+  seed: number;
+}
+
 /** A file of captured targets. */
 export interface CaptureResult {
   stage: string;
@@ -104,6 +111,8 @@ export interface CaptureResult {
   once?: boolean;
   rows: number;
   cols: number;
+  /** Where images were moved: by up to so many pixels, in so many versions of each; view v moves row r by what `viewSeed(seed, v)` and r say. */
+  moves?: Moves;
   /** Entries of a row. */
   k: number;
   /** How they were drawn; absent where they are the best. */

@@ -165,7 +165,7 @@ function planOf(recipe: Recipe, source: DataSource): UnitPlan[] {
 
 function unitSteps(spec: StageSpec, { trainRows, rowsEach, cols }: DataSource): number {
   if (spec.kind === 'probe') return 1;
-  if (spec.kind === 'capture') return captureSteps(trainRows, rowsEach, cols);
+  if (spec.kind === 'capture') return captureSteps(trainRows, rowsEach, cols, spec.views);
   const { training } = spec;
   return training.steps ?? training.epochs! * stepsPerEpoch(trainRows, training);
 }

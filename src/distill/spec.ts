@@ -155,6 +155,10 @@ export interface CaptureStage extends Named {
   sample?: { draws: number; method: 'with_replacement' | 'race' | 'head_tail' };
   access: 'full' | 'topk' | 'text';
   temperature: number;
+  /** Largest random move of each image, in pixels; students see the very images that the teacher saw. */
+  shift: number;
+  /** Moved versions of each image; a student's passes take them in turn. */
+  views: number;
 }
 
 /** What is removed and by which measure. */

@@ -37,6 +37,8 @@ export interface TrainerOptions {
   teacher?: (name: string, input: Tensor) => StudentOutput;
   /** Whether the losses look at inner values. */
   features?: boolean;
+  /** Images are moved as they were when their targets were captured, a view for each pass. */
+  moves?: { shift: number; seeds: readonly number[] };
   /** Draws the rows in the place of passes over all of them; of a single student. */
   domains?: DomainRows;
 }
@@ -150,10 +152,12 @@ export class Trainer {
 
   /** One batch forward and backward through every student; gradients times `share` are added up. */
   private backward(rows: Int32Array, micro: number, share: number): number[] {
-    const { source, training, seed, steps, teacher, features = false } = this.options;
+    const { source, training, seed, steps, teacher, features = false, moves } = this.options;
     const parts = micro === 0 ? [this.step] : [this.step, micro];
     return tidy(() => {
-      const { input, labels } = source.batch(rows, deriveSeed(seed, 'batch', ...parts), training.shift);
+      const { input, labels } = moves
+        ? source.moved!(rows, moves.seeds[Math.floor(this.epoch) % moves.seeds.length]!, moves.shift)
+        : source.batch(rows, deriveSeed(seed, 'batch', ...parts), training.shift);
       const seen = new Map<string, StudentOutput>();
       const outputs = this.students.map(({ model }) => output(model, input, source.cols, features));
       const detached = new Map<string, StudentOutput>();

@@ -23,8 +23,9 @@ import {
   type TrainingSpec,
   type TrainingStage,
 } from '../spec.js';
-import { stageLoss, type StageLoss, type StageLossEnvironment, type StudentOutput } from '../stage_loss/index.js';
+import { stageLoss, targetNeeds, type StageLoss, type StageLossEnvironment, type StudentOutput } from '../stage_loss/index.js';
 import { Trainer } from '../trainer.js';
+import { viewSeed } from '../views.js';
 
 /** What a unit of training does, whatever kind of stage it is of. */
 interface Job {
@@ -138,6 +139,7 @@ export async function trainUnit(context: RunContext, index: number, unit: UnitPl
         seed,
         teacher: teachers.output,
         features: wantsFeatures(job.target),
+        ...replayed(context, unit.seed, job.target),
         ...(job.training.domains ? { domains: domainRows(context, teachers, job.training.domains, seed) } : {}),
       });
       try {
@@ -167,6 +169,14 @@ export async function trainUnit(context: RunContext, index: number, unit: UnitPl
     losses.forEach((loss) => loss.dispose());
     teachers.dispose();
   }
+}
+
+/** The moves of the images that the targets of a stage were captured of; the recipe's check lets no two of them differ. */
+function replayed(context: RunContext, seed: number, target: TargetSpec): { moves?: { shift: number; seeds: number[] } } {
+  const [capture] = targetNeeds(target).captures;
+  const moves = capture === undefined ? null : context.movesOf(capture, seed);
+  if (moves === null) return {};
+  return { moves: { shift: moves.shift, seeds: Array.from({ length: moves.views }, (_, view) => viewSeed(moves, view)) } };
 }
 
 function domainRows(context: RunContext, teachers: Teachers, spec: DomainsSpec, seed: number): DomainRows {
