@@ -15,6 +15,7 @@
 #include "core/codes.h"
 #include "core/kernels.h"
 #include "cpu/dispatch.h"
+#include "cpu/threads.h"
 #include "cuda/runtime.h"
 #include "ops/checks.h"
 #ifdef LIMBECK_EMULATED
@@ -115,6 +116,7 @@ struct Call {
   Context ctx;
   bool placed = false;    // has any tensor been seen
   bool deferred = false;  // runs after JavaScript goes on: plain memory may be taken away or moved by then
+  std::vector<std::shared_ptr<void>> lists = {};  // what the lists among the arguments point to
 };
 
 bool place(Call& call, int device, const char* name) {
@@ -207,6 +209,23 @@ void convert(Call& call, napi_value value, const char* name, Int& out) {
   out = Int(number);
 }
 
+template <class T> void convert(Call& call, napi_value value, const char* name, List<T>& out) {
+  bool is_array = false;
+  uint32_t length = 0;
+  if (napi_is_array(call.env, value, &is_array) != napi_ok || !is_array || napi_get_array_length(call.env, value, &length) != napi_ok) {
+    call.ctx.refuse(Fail::kind, "%s must be an array", name);
+    return;
+  }
+  auto items = std::make_shared<std::vector<T>>(length);
+  for (uint32_t i = 0; i < length && call.ctx.ok(); i++) {
+    napi_value item;
+    if (napi_get_element(call.env, value, i, &item) == napi_ok) convert(call, item, name, (*items)[i]);
+    else call.ctx.refuse(Fail::kind, "%s must be an array whose entries can be read", name);
+  }
+  out = {items->data(), Int(length)};
+  call.lists.push_back(std::move(items));
+}
+
 // "In student, Float temperature" -> {"student", "temperature"}
 std::vector<std::string> parameter_names(const char* schema) {
   std::vector<std::string> names;
@@ -291,9 +310,17 @@ struct Job {
   std::function<void(Context&)> execute;
   std::vector<napi_ref> arrays;
   std::vector<std::shared_ptr<Allocation>> buffers;
+  std::vector<std::shared_ptr<void>> lists;
 
   void hold(napi_value value) {
-    bool typed = false;
+    bool typed = false, listed = false;
+    uint32_t length = 0;
+    if (napi_is_array(env, value, &listed) == napi_ok && listed && napi_get_array_length(env, value, &length) == napi_ok) {
+      napi_value item;
+      for (uint32_t i = 0; i < length; i++)
+        if (napi_get_element(env, value, i, &item) == napi_ok) hold(item);
+      return;
+    }
     if (napi_is_typedarray(env, value, &typed) == napi_ok && typed) {
       napi_ref array;
       if (napi_create_reference(env, value, 1, &array) == napi_ok) arrays.push_back(array);
@@ -348,6 +375,7 @@ napi_value run_async(napi_env env, napi_callback_info info, const char* schema, 
     job->execute = [](Context& ctx) { cuda::begin(ctx) && cuda::synchronize(ctx); };
   else
     job->execute = [entry = table->*kernel, args](Context& ctx) { launch(ctx, entry, args); };
+  job->lists = std::move(call.lists);
   for (napi_value value : values) job->hold(value);
   napi_value promise, name;
   const auto execute = [](napi_env, void* data) {
@@ -487,6 +515,14 @@ Napi::Value address(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(live_buffer(info, 0).memory->data)));
 }
 
+// (typed array of fresh memory): asks for large pages, which take fewer faults and fewer walks through the page table. Where there are none, nothing.
+void prefer_large_pages(const Napi::CallbackInfo& info) {
+  void* data = nullptr;
+  size_t count = 0;
+  if (info.Length() == 1 && info[0].IsTypedArray() && napi_get_typedarray_info(info.Env(), info[0], nullptr, &count, &data, nullptr, nullptr) == napi_ok)
+    cpu::prefer_large_pages(data, count * info[0].As<Napi::TypedArray>().ElementSize());
+}
+
 Napi::Value upload(const Napi::CallbackInfo& info) {
   DeviceBuffer& buffer = live_buffer(info, 0);
   Context ctx = on_device(info, buffer.memory->device);
@@ -581,6 +617,22 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (device, slot): notes when the work so far is done; (device, from, to): waits, and gives the milliseconds between two such notes.
+Napi::Value mark(const Napi::CallbackInfo& info) {
+  Context ctx = on_device(info, device_argument(info));
+  cuda::mark(ctx, info[1].ToNumber().Int32Value());
+  require(info.Env(), ctx);
+  return info.Env().Undefined();
+}
+
+Napi::Value elapsed(const Napi::CallbackInfo& info) {
+  Context ctx = on_device(info, device_argument(info));
+  float milliseconds = 0;
+  cuda::elapsed(ctx, info[1].ToNumber().Int32Value(), info[2].ToNumber().Int32Value(), milliseconds);
+  require(info.Env(), ctx);
+  return Napi::Number::New(info.Env(), milliseconds);
+}
+
 Napi::Value memory(const Napi::CallbackInfo& info) {
   const cuda::MemoryStats stats = cuda::memory(device_argument(info));
   Napi::Object out = Napi::Object::New(info.Env());
@@ -615,6 +667,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
     one.Set("multiprocessors", device.multiprocessors);
     one.Set("totalBytes", double(device.total_bytes));
     one.Set("freeBytes", double(device.free_bytes));
+    one.Set("cacheBytes", double(device.cache_bytes));
     one.Set("usable", device.usable);
     one.Set("code", device.code);
     one.Set("reason", device.reason);
@@ -641,6 +694,8 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   return out;
 }
 
+Napi::Value cuda_matrix_product(const Napi::CallbackInfo& call) { return Napi::String::New(call.Env(), cuda::matrix_product_library()); }
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   const int count = device_argument(info);
   if (count < 1 || count > 256) throw Napi::RangeError::New(info.Env(), "threads must be in 1..256: it is " + std::to_string(count));
@@ -661,6 +716,7 @@ Napi::Object codes(Napi::Env env) {
   LIMBECK_LIST("reduction", LIMBECK_REDUCTIONS)
   LIMBECK_LIST("denominator", LIMBECK_DENOMINATORS)
   LIMBECK_LIST("unary", LIMBECK_UNARY)
+  LIMBECK_LIST("activation", LIMBECK_ACTIVATIONS)
   LIMBECK_LIST("binary", LIMBECK_BINARY)
   LIMBECK_LIST("broadcast", LIMBECK_BROADCASTS)
   LIMBECK_LIST("reduce", LIMBECK_REDUCES)
@@ -702,16 +758,20 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("schema", schema);
   exports.Set("codes", codes(env));
   exports.Set("info", Napi::Function::New(env, info, "info"));
+  exports.Set("cudaMatrixProduct", Napi::Function::New(env, cuda_matrix_product, "cudaMatrixProduct"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("allocate", Napi::Function::New(env, allocate, "allocate"));
   exports.Set("borrow", Napi::Function::New(env, borrow, "borrow"));
   exports.Set("hostMemory", Napi::Function::New(env, host_memory, "hostMemory"));
   exports.Set("address", Napi::Function::New(env, address, "address"));
+  exports.Set("preferLargePages", Napi::Function::New(env, prefer_large_pages, "preferLargePages"));
   exports.Set("upload", Napi::Function::New(env, upload, "upload"));
   exports.Set("download", Napi::Function::New(env, download, "download"));
   exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));
   exports.Set("copy", Napi::Function::New(env, copy, "copy"));
   exports.Set("synchronize", Napi::Function::New(env, synchronize, "synchronize"));
+  exports.Set("mark", Napi::Function::New(env, mark, "mark"));
+  exports.Set("elapsed", Napi::Function::New(env, elapsed, "elapsed"));
   exports.Set("memory", Napi::Function::New(env, memory, "memory"));
   exports.Set("trim", Napi::Function::New(env, trim, "trim"));
 #ifdef LIMBECK_EMULATED

@@ -17,12 +17,15 @@ export const schema = {
     'In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset',
   divergence:
     'In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature, In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted, Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction, Int denominator, Float denominator_value',
-  matmul: 'In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate',
+  matmul: 'In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale',
   unary: 'In x, Out y, Int size, Int function, Float parameter',
   unary_backward: 'In x, In y, In gradient_y, Out gradient_x, Int size, Int function, Float parameter',
   binary: 'In a, In b, Out y, Int rows, Int cols, Int function, Int broadcast',
   reduce: 'In x, Out y, Int rows, Int cols, Int function, Int axis',
   dropout: 'In x, Out y, Int size, Float probability, Int seed, Int offset',
+  bias_activation: 'In x, In bias, Out y, Int rows, Int cols, Int function, Float probability, Int seed, Int offset',
+  bias_activation_backward:
+    'In x, In bias, In gradient_y, Out gradient_x, Int rows, Int cols, Int function, Float probability, Int seed, Int offset',
   gather_rows: 'In x, In indices, Out y, Int rows, Int cols, Int count',
   label_target: 'In x, In labels, Out y, Int rows, Int cols, Int function, Float parameter, Int ignore_index, Int unlabelled_index',
   argsort: 'In x, Out indices, Int rows, Int cols, Int descending',
@@ -44,9 +47,11 @@ export const schema = {
   pool: 'In x, Out y, Out places, Int planes, Int height, Int width, Int window, Int stride, Int function',
   pool_backward: 'In gradient_y, In places, Out gradient_x, Int planes, Int height, Int width, Int window, Int stride, Int function',
   fill: 'Out y, Int size, Float value',
-  sgd: 'InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
+  square_sums: 'Ins tensors, Ints sizes, Out y',
+  sgd: 'InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
+  lion: 'InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float learning_rate, Float beta1, Float beta2, Float weight_decay, Float gradient_scale',
   adamw:
-    'InOut parameter, In gradient, InOut first_moment, InOut second_moment, In mask, Int size, Float learning_rate, Float beta1, Float beta2, Float epsilon, Float weight_decay, Int step, Float gradient_scale',
+    'InOuts parameters, Ins gradients, InOuts first_moments, InOuts second_moments, Ins masks, Ints sizes, Float learning_rate, Float beta1, Float beta2, Float epsilon, Float weight_decay, Int step, Float gradient_scale',
 } as const;
 
 export type KernelName = keyof typeof schema;
@@ -67,7 +72,11 @@ type ArgumentOf<P extends string> = P extends `${'Int' | 'Float'} ${string}`
   ? number
   : P extends `${'In' | 'Out' | 'InOut'} ${string}`
     ? Handle | null
-    : never;
+    : P extends `${'Ins' | 'InOuts'} ${string}`
+      ? readonly (Handle | null)[]
+      : P extends `Ints ${string}`
+        ? readonly number[]
+        : never;
 
 type ArgumentsOf<S extends string, A extends unknown[] = []> = S extends `${infer First}, ${infer Rest}`
   ? ArgumentsOf<Rest, [...A, ArgumentOf<First>]>
@@ -83,6 +92,8 @@ export interface NativeDevice {
   multiprocessors: number;
   totalBytes: number;
   freeBytes: number;
+  /** The last level of cache. */
+  cacheBytes: number;
   usable: boolean;
   code: string;
   reason: string;
@@ -116,8 +127,30 @@ export interface NativeMemory {
 
 /** The emulated device's controls; only the emulated addon has them. */
 export interface NativeEmulator {
-  configure(options: { seed?: number; races?: boolean; failAllocation?: number; failLaunch?: number; asyncLate?: boolean }): void;
-  audit(): { kernel: string; launches: number; bytesLoaded: number; bytesStored: number; sectorsLoaded: number; sectorsStored: number }[];
+  configure(options: {
+    seed?: number;
+    races?: boolean;
+    failAllocation?: number;
+    failLaunch?: number;
+    asyncLate?: boolean;
+    lazy?: boolean;
+  }): void;
+  audit(): {
+    kernel: string;
+    launches: number;
+    bytesLoaded: number;
+    bytesStored: number;
+    sectorsLoaded: number;
+    sectorsStored: number;
+    blockBarriers: number;
+    clusterBarriers: number;
+    exponentials: number;
+    block: number;
+    cluster: number;
+    sharedBytes: number;
+  }[];
+  /** Calls that made the host wait, or may on a real device, by name since the last reset. */
+  waits(): Record<string, number>;
   resetAudit(): void;
   selfTest(name?: string): unknown;
 }
@@ -128,6 +161,7 @@ export type CodeList =
   | 'reduction'
   | 'denominator'
   | 'unary'
+  | 'activation'
   | 'binary'
   | 'broadcast'
   | 'reduce'
@@ -144,6 +178,7 @@ export interface Native {
   schema: Record<string, string>;
   codes: Record<CodeList, string[]>;
   info(): NativeInfo;
+  cudaMatrixProduct(): string;
   setThreads(count: number): void;
   allocate(device: number, dtype: DType, size: number): DeviceBuffer;
   /** Memory of another addon on a CUDA device, not owned. */
@@ -151,11 +186,17 @@ export interface Native {
   /** Memory of another addon on the host, not owned. */
   hostMemory(pointer: bigint, bytes: number): ArrayBuffer;
   address(memory: Handle): bigint;
+  /** Asks the system for large pages behind fresh memory. */
+  preferLargePages(memory: TypedArray): void;
   upload(buffer: DeviceBuffer, from: Handle): void;
   download(buffer: DeviceBuffer, into: Handle): void;
   downloadAsync(buffer: DeviceBuffer, into: Handle): Promise<void>;
   copy(to: DeviceBuffer, from: DeviceBuffer): void;
   synchronize(device: number): void;
+  /** Notes in slot [0, 4096) of a device when the work queued so far is done. */
+  mark(device: number, slot: number): void;
+  /** Milliseconds between two marks; waits for the second. */
+  elapsed(device: number, from: number, to: number): number;
   memory(device: number): NativeMemory;
   trim(device: number): void;
   emulator?: NativeEmulator;

@@ -47,6 +47,32 @@ describe.skipIf(!isBuilt)('traffic audit', async () => {
       );
     });
 
+  // A draw that hits is looked up in the staged row: no byte is read again. Clusters of four and eight blocks.
+  for (const dtype of ['bfloat16', 'float32'] as const)
+    test(`sampled targets, softmax and its gradient, ${dtype}`, () => {
+      const longest = dtype === 'bfloat16' ? [128_256, 151_936, 262_144] : [128_256, 262_144];
+      once([
+        ...[1_000, 8_192, ...longest].map((cols) => audit.auditSample(cols, dtype)),
+        ...(['race', 'head_tail'] as const).flatMap((method) =>
+          [1_000, longest.at(-1)!].map((cols) => audit.auditSample(cols, dtype, method)),
+        ),
+        ...[1_000, 8_192, 128_256].flatMap((cols) => [audit.auditSoftmax(cols, dtype), audit.auditSoftmaxBackward(cols, dtype)]),
+      ]);
+    });
+
+  test('what a row costs beside its bytes is counted: two exponentials of an element on each side, a cluster', () => {
+    const { work } = audit.auditLoss('forward_kl', 128_256, 'bfloat16');
+    expect(work.exponentials).toBeGreaterThanOrEqual(4);
+    expect(work.exponentials).toBeLessThan(6);
+    expect(work.cluster).toBe(8);
+    expect(work.clusterBarriers).toBeGreaterThanOrEqual(3);
+    const { memory, exponentials, barriers } = audit.roofline(audit.auditLoss('forward_kl', 128_256, 'bfloat16'));
+    // KERNELS: 6 bytes an element at nine tenths of the rate; 0.142 ms for each exponential of an element.
+    expect(memory).toBeCloseTo(1.046, 2);
+    expect(exponentials).toBeCloseTo(0.142 * work.exponentials, 1);
+    expect(barriers).toBeGreaterThan(0);
+  });
+
   test('a row that is read twice would be noticed', () => {
     // Longer than eight blocks' shared memory: both sides are read in each of two walks.
     const { counted, least } = audit.auditLoss('forward_kl', 262_144, 'float32');

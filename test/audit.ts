@@ -1,6 +1,17 @@
-// What each kernel loads and stores on the emulated CUDA device, beside the least it could: the traffic audit's table.
+// What each kernel loads and stores on the emulated CUDA device, beside the least it could, and what that would take on a card: the traffic audit's table.
 import { native } from '../src/native.js';
-import { captureTopK, kdLoss, sampleTarget, softmax, sparseTarget, tensor, tidy, type DType, type Tensor } from '../src/index.js';
+import {
+  captureTopK,
+  kdLoss,
+  sampleTarget,
+  softmax,
+  sparseTarget,
+  tensor,
+  tidy,
+  type DType,
+  type SampleMethod,
+  type Tensor,
+} from '../src/index.js';
 import { divergenceNames, type DivergenceName } from '../src/losses/divergences.js';
 import { normals } from './random.js';
 
@@ -13,9 +24,25 @@ export interface AuditLine {
   /** Bytes for each element of the row: what was loaded and stored, and the least. */
   counted: number;
   least: number;
+  work: Work;
+}
+
+/** What a row costs beside its bytes, and how it is dealt out: counted, too. */
+export interface Work {
+  /** Exponentials and logarithms of float, for each element. */
+  exponentials: number;
+  /** Barriers that each block passes, and each cluster, for each row. */
+  blockBarriers: number;
+  clusterBarriers: number;
+  block: number;
+  cluster: number;
+  sharedBytes: number;
+  /** Operations in double for each element, as one reads them in the source: nothing counts them. */
+  doubles?: number;
 }
 
 const K = 64;
+const DRAWS = 50;
 const WIDTH = { float32: 4, bfloat16: 2, float16: 2 } as Record<DType, number>;
 
 /** Few rows of short ones, one of a long one: a row's traffic knows nothing of the others. */
@@ -23,15 +50,27 @@ function rowsOf(cols: number): number {
   return Math.max(1, Math.min(8, Math.floor(16_384 / cols)));
 }
 
-/** Runs `fn` and gives the bytes that kernels whose name matches moved. */
-function moved(kernels: RegExp, fn: () => unknown): number {
+/** Runs `fn` and gives the bytes for each element that kernels whose name matches moved, and what else they did. */
+function moved(kernels: RegExp, rows: number, cols: number, fn: () => unknown): { counted: number; work: Work } {
   const { emulator } = native();
   if (emulator === undefined) throw new Error('the audit needs the emulated device: LIMBECK_EMULATE_CUDA=1');
   emulator.resetAudit();
   tidy(fn);
   const found = emulator.audit().filter(({ kernel }) => kernels.test(kernel));
   if (found.length === 0) throw new Error(`no kernel of ${String(kernels)} ran`);
-  return found.reduce((sum, { bytesLoaded, bytesStored }) => sum + bytesLoaded + bytesStored, 0);
+  const sum = (of: (one: (typeof found)[number]) => number): number => found.reduce((total, one) => total + of(one), 0);
+  const { block, cluster, sharedBytes } = found.at(-1)!;
+  return {
+    counted: sum(({ bytesLoaded, bytesStored }) => bytesLoaded + bytesStored) / (rows * cols),
+    work: {
+      exponentials: sum(({ exponentials }) => exponentials) / (rows * cols),
+      blockBarriers: sum(({ blockBarriers }) => blockBarriers) / (rows * cluster),
+      clusterBarriers: sum(({ clusterBarriers }) => clusterBarriers) / rows,
+      block,
+      cluster,
+      sharedBytes,
+    },
+  };
 }
 
 function logits(rows: number, cols: number, dtype: DType, seed: number, requiresGrad = false): Tensor {
@@ -43,7 +82,7 @@ function logits(rows: number, cols: number, dtype: DType, seed: number, requires
 /** A loss with or without its gradient. `k` > 0: against a sparse target. */
 export function auditLoss(divergence: DivergenceName, cols: number, dtype: DType, { k = 0, gradient = true } = {}): AuditLine {
   const rows = rowsOf(cols);
-  const bytes = moved(/^divergence_(dense|sparse)/, () => {
+  const found = moved(/^divergence_(dense|sparse)/, rows, cols, () => {
     const student = logits(rows, cols, dtype, 1, gradient);
     if (k === 0) return kdLoss(student, logits(rows, cols, dtype, 2), { divergence, reduction: 'none' });
     const indices = Int32Array.from({ length: rows * k }, (_, i) => Math.floor(((i % k) * cols) / k));
@@ -58,39 +97,99 @@ export function auditLoss(divergence: DivergenceName, cols: number, dtype: DType
   // A float32 loss for each row; of a sparse target the ids, the log-probabilities and the tail.
   const beside = 4 + (k === 0 ? 0 : 8 * k + 4);
   const what = `${k === 0 ? 'dense' : `sparse, k = ${k}`} ${divergence}${gradient ? '' : ', loss alone'}`;
-  return { what, dtype, rows, cols, counted: bytes / (rows * cols), least: tensors * WIDTH[dtype] + beside / cols };
+  return { what, dtype, rows, cols, ...found, least: tensors * WIDTH[dtype] + beside / cols };
 }
 
 /** captureTopK: the logits, and k ids and log-probabilities, the tail and the log-sum-exp. */
 export function auditCapture(cols: number, dtype: DType): AuditLine {
   const rows = rowsOf(cols);
-  const bytes = moved(/^capture_top_k/, () => captureTopK(logits(rows, cols, dtype, 3), K));
-  return { what: `captureTopK, k = ${K}`, dtype, rows, cols, counted: bytes / (rows * cols), least: WIDTH[dtype] + (8 * K + 8) / cols };
+  const found = moved(/^capture_top_k/, rows, cols, () => captureTopK(logits(rows, cols, dtype, 3), K));
+  return { what: `captureTopK, k = ${K}`, dtype, rows, cols, ...found, least: WIDTH[dtype] + (8 * K + 8) / cols };
 }
 
-/** sampleTarget by race: the logits, and ids and weights. */
-export function auditSample(cols: number, dtype: DType): AuditLine {
+/** sampleTarget: the logits, and ids and weights. */
+export function auditSample(cols: number, dtype: DType, method: SampleMethod = 'with_replacement'): AuditLine {
   const rows = rowsOf(cols);
-  const bytes = moved(/^sample/, () => sampleTarget(logits(rows, cols, dtype, 4), 50, { method: 'with_replacement', seed: 1 }));
-  return { what: 'sampleTarget, 50 draws', dtype, rows, cols, counted: bytes / (rows * cols), least: WIDTH[dtype] + (8 * 50) / cols };
+  const { counted, work } = moved(/^sample/, rows, cols, () => sampleTarget(logits(rows, cols, dtype, 4), DRAWS, { method, seed: 1 }));
+  // A mass at T = 1 takes about 25; a race needs all of them three times more, with the random numbers.
+  const doubles = method === 'race' ? 100 : 25;
+  return {
+    what: `sampleTarget, ${method}`,
+    dtype,
+    rows,
+    cols,
+    counted,
+    work: { ...work, doubles },
+    least: WIDTH[dtype] + (8 * DRAWS) / cols,
+  };
 }
 
 /** softmax: in and out. */
 export function auditSoftmax(cols: number, dtype: DType): AuditLine {
   const rows = rowsOf(cols);
-  const bytes = moved(/^softmax/, () => softmax(logits(rows, cols, dtype, 5)));
-  return { what: 'softmax', dtype, rows, cols, counted: bytes / (rows * cols), least: 2 * WIDTH[dtype] };
+  const found = moved(/^softmax$/, rows, cols, () => softmax(logits(rows, cols, dtype, 5)));
+  return { what: 'softmax', dtype, rows, cols, ...found, least: 2 * WIDTH[dtype] };
+}
+
+/** Its gradient: what softmax gave and the gradient of that in, the gradient out. */
+export function auditSoftmaxBackward(cols: number, dtype: DType): AuditLine {
+  const rows = rowsOf(cols);
+  const found = moved(/^softmax_backward/, rows, cols, () =>
+    softmax(logits(rows, cols, dtype, 6, true)).backward(logits(rows, cols, dtype, 7)),
+  );
+  return { what: 'softmax, gradient', dtype, rows, cols, ...found, least: 3 * WIDTH[dtype] };
+}
+
+/** Milliseconds of `rows` rows, were nothing else in the way: an estimate from figures of the card, never a measurement. */
+export interface Roofline {
+  memory: number;
+  exponentials: number;
+  doubles: number;
+  barriers: number;
+}
+
+// An H100 SXM: 132 multiprocessors at 1.755 GHz, 90 % of 3.35 TB/s, 16 exponentials or 64 doubles in each clock of each; supposed: a barrier of a block
+// takes 50 ns, one of a cluster 1 µs, and a thread 128 registers.
+const CARD = {
+  multiprocessors: 132,
+  clock: 1.755e9,
+  bandwidth: 0.9 * 3.35e12,
+  exponentials: 16,
+  doubles: 64,
+  shared: 233_472,
+  blockBarrier: 5e-8,
+  clusterBarrier: 1e-6,
+};
+
+export function roofline({ cols, counted, work }: AuditLine, rows = 4096): Roofline {
+  const { block, cluster, sharedBytes } = work;
+  const blocks = Math.max(1, Math.min(Math.floor(CARD.shared / (sharedBytes + 1024)), Math.floor(65_536 / (128 * block)), 32));
+  // A block of warps has a row for each of them.
+  const inFlight = Math.max(1, Math.floor((CARD.multiprocessors * blocks) / cluster)) * (cols > 1024 ? 1 : block / 32);
+  const seconds = {
+    memory: (rows * cols * counted) / CARD.bandwidth,
+    exponentials: (rows * cols * work.exponentials) / (CARD.exponentials * CARD.multiprocessors * CARD.clock),
+    doubles: (rows * cols * (work.doubles ?? 0)) / (CARD.doubles * CARD.multiprocessors * CARD.clock),
+    barriers: (rows / inFlight) * (work.blockBarriers * CARD.blockBarrier + work.clusterBarriers * CARD.clusterBarrier),
+  };
+  return {
+    memory: seconds.memory * 1e3,
+    exponentials: seconds.exponentials * 1e3,
+    doubles: seconds.doubles * 1e3,
+    barriers: seconds.barriers * 1e3,
+  };
 }
 
 /** The whole table. */
 export function auditTable(): AuditLine[] {
   const lines: AuditLine[] = [];
   for (const dtype of ['bfloat16', 'float32'] as const)
-    for (const cols of [1_000, 32_000, 128_256, 262_144]) {
+    for (const cols of [1_000, 32_000, 128_256, 151_936, 262_144]) {
       for (const divergence of divergenceNames) if (divergence !== 'adaptive_kl') lines.push(auditLoss(divergence, cols, dtype));
       for (const divergence of ['forward_kl', 'reverse_kl'] as const) lines.push(auditLoss(divergence, cols, dtype, { k: K }));
       lines.push(auditLoss('forward_kl', cols, dtype, { k: K, gradient: false }));
-      lines.push(auditCapture(cols, dtype), auditSample(cols, dtype), auditSoftmax(cols, dtype));
+      lines.push(auditCapture(cols, dtype), auditSoftmax(cols, dtype), auditSoftmaxBackward(cols, dtype));
+      for (const method of ['with_replacement', 'race', 'head_tail'] as const) lines.push(auditSample(cols, dtype, method));
     }
   return lines;
 }

@@ -84,3 +84,78 @@ it('a GPT on a device generates what one on the CPU does', () => {
   const [a, b] = [stirred(config, device) as nn.GPT, stirred(config, 'cpu') as nn.GPT];
   expect(a.generate([1, 2], { tokens: 8, temperature: 0 })).toEqual(b.generate([1, 2], { tokens: 8, temperature: 0 }));
 });
+
+describe(`a linear layer, its activation and dropout on ${device}`, () => {
+  type Made = { out: number[]; gradients: number[][]; offset: number };
+
+  /** Loss and gradients of the layers, in one pass or one after the other. */
+  async function run(layers: nn.Module[], together: boolean): Promise<Made> {
+    const x = randn([6, 5], { seed: 3, device, requiresGrad: true });
+    const out = together ? new nn.Sequential(...layers).forward(x) : layers.reduce((value, layer) => layer.forward(value), x as Tensor);
+    out.backward(randn(out.shape, { seed: 4, device }));
+    const parameters = layers.flatMap((layer) => layer.parameters());
+    const gradients = await Promise.all([x, ...parameters].map(async (each) => [...(await each.grad!.read())]));
+    const drop = layers.find((layer) => layer instanceof nn.Dropout);
+    for (const each of parameters) each.zeroGrad();
+    return { out: [...(await out.read())], gradients, offset: drop?.offset ?? 0 };
+  }
+
+  const activations = { none: () => [], relu: () => [new nn.ReLU()], gelu: () => [new nn.GELU()], silu: () => [new nn.SiLU()], tanh: () => [new nn.Tanh()] }; // prettier-ignore
+
+  it.each(Object.keys(activations) as (keyof typeof activations)[])('%s: one pass has the bits of one after the other', async (name) => {
+    for (const bias of [true, false])
+      for (const probability of [0, 0.4])
+        for (const training of [true, false]) {
+          const layers = (): nn.Module[] => {
+            const drop = new nn.Dropout(probability, { seed: 2 });
+            // In the middle of its sequence, not at a counter's beginning.
+            drop.offset = 7;
+            return [new nn.Linear(5, 9, { bias, seed: 1, device }), ...activations[name](), drop].map((each) => each.train(training));
+          };
+          const [together, apart] = [await run(layers(), true), await run(layers(), false)];
+          expect(together).toEqual(apart);
+          expect(together.offset).toBe(training && probability > 0 ? 7 + 54 : 7);
+          expect(together.out.some((v) => v !== 0)).toBe(true);
+        }
+  });
+
+  it('is left to the layers where one is of a class of its own', async () => {
+    class Doubled extends nn.Linear {
+      override forward(x: Tensor): Tensor {
+        return mul(super.forward(x), 2);
+      }
+    }
+    class Half extends nn.ReLU {
+      override forward(x: Tensor): Tensor {
+        return mul(super.forward(x), 0.5);
+      }
+    }
+    const layers = (): nn.Module[] => [new Doubled(5, 4, { seed: 1, device }), new nn.ReLU(), new nn.Linear(4, 3, { seed: 2, device }), new Half()]; // prettier-ignore
+    expect(await run(layers(), true)).toEqual(await run(layers(), false));
+  });
+});
+
+describe(`GPT on ${device}`, () => {
+  it('continues a text with the tokens that the whole text gives, within its context and beyond', async () => {
+    const { vocabulary, context } = { vocabulary: 13, context: 10 };
+    const blocks = [
+      { heads: 2, mlpWidth: 10 },
+      { heads: 1, headWidth: 3, mlpWidth: 5 },
+    ];
+    const model = stirred({ kind: 'gpt', vocabulary, context, width: 8, blocks, dropout: 0.5 }, device) as nn.GPT;
+    for (const start of [[3], [1, 5, 0, 2], [4, 4, 1, 0, 9, 8, 7, 2, 2, 1]]) {
+      const live = memory()[device === 'cpu' ? 'cpu' : 'cuda']!.tensors;
+      const text = model.generate(start, { tokens: 8, temperature: 0 });
+      expect(memory()[device === 'cpu' ? 'cpu' : 'cuda']!.tensors).toBe(live);
+      model.eval();
+      for (let at = start.length; at < text.length; at++) {
+        const before = text.slice(Math.max(0, at - context), at);
+        const logits = await model.forward(tensor(before, { shape: [1, before.length], device })).read();
+        const last = [...logits.slice(-vocabulary)];
+        expect(text[at], `token ${at} of ${text.join(' ')}`).toBe(last.indexOf(Math.max(...last)));
+      }
+      model.train();
+      expect(model.generate(start, { tokens: 8, topK: 1, seed: 2 })).toEqual(text);
+    }
+  });
+});

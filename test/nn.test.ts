@@ -25,6 +25,8 @@ describe('gradients against float64 finite differences', () => {
   it('Linear, with and without bias, and as normal numbers', () => {
     expectModuleGradients(toFloat64(new nn.Linear(3, 2, { seed: 1 })), input(4, 3));
     expectModuleGradients(toFloat64(new nn.Linear(3, 2, { seed: 1, bias: false, deviation: 0.5 })), input(2, 2, 3));
+    for (const activation of [new nn.ReLU(), new nn.GELU(), new nn.SiLU(), new nn.Tanh()])
+      expectModuleGradients(toFloat64(new nn.Sequential(new nn.Linear(3, 4, { seed: 1 }), activation)), input(4, 3));
   });
 
   it('Embedding, with an id that comes twice', () => {

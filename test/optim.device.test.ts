@@ -79,6 +79,25 @@ describe.each(Object.keys(makers))(`%s on ${device}`, (kind) => {
   });
 });
 
+describe(`many parameters on ${device}`, () => {
+  it('one after the other where two are the same memory', async () => {
+    const p = tensor(Float32Array.of(1, 2, 3), { device, requiresGrad: true });
+    p.backward(tensor(Float32Array.of(1, -1, 0.5), { device }));
+    new SGD([p, tensor(Float32Array.of(5), { device, requiresGrad: true }), p], { learningRate: 0.25 }).step();
+    expect(await read(p)).toEqual([0.5, 2.5, 2.75]);
+  });
+
+  it('changes none where the state is gone', async () => {
+    const p = tensor(Float32Array.of(1), { device, requiresGrad: true });
+    p.backward(tensor(Float32Array.of(1), { device }));
+    const optimizer = new AdamW([p], { learningRate: 0.25 });
+    optimizer.dispose();
+    expect(() => optimizer.step()).toThrow('Cannot step: the tensor must not be disposed');
+    expect(await read(p)).toEqual([1]);
+    expect(optimizer.steps).toBe(0);
+  });
+});
+
 describe(`EMA on ${device}`, () => {
   it('swaps, applies and saves', async () => {
     const p = randn([41], { seed: 3, device, requiresGrad: true });

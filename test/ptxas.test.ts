@@ -1,5 +1,8 @@
-// What ptxas said of the CUDA kernels when they were built: no spills, no local memory, registers for the blocks they are launched with.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+// What ptxas said of the CUDA kernels when they were built: no spills, no local memory, registers and shared memory for the blocks they are
+// launched with; and what the PTX of a row kernel moves its bytes with.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -16,6 +19,8 @@ interface Kernel {
   registers: number;
   stack: number;
   spills: number;
+  /** Static shared memory. */
+  shared: number;
 }
 
 function kernelsOf(report: string): Kernel[] {
@@ -26,14 +31,23 @@ function kernelsOf(report: string): Kernel[] {
       const [, name = '', architecture = ''] = /^(\w+)' for '(\w+)'/.exec(part) ?? [];
       const [, stack, stores, loads] = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(part) ?? [];
       const [, registers] = /Used (\d+) registers/.exec(part) ?? [];
-      return { name, architecture, registers: Number(registers), stack: Number(stack), spills: Number(stores) + Number(loads) };
+      const [, shared = '0'] = /(\d+) bytes smem/.exec(part) ?? [];
+      return {
+        name,
+        architecture,
+        registers: Number(registers),
+        stack: Number(stack),
+        spills: Number(stores) + Number(loads),
+        shared: Number(shared),
+      };
     });
 }
 
 const kernels = reports.flatMap((file) => kernelsOf(readFileSync(file, 'utf8')));
 
 // Those a training step or a capture spends its time in.
-const hot = /divergence_(dense|sparse)|softmax_rows|capture_top_k|sample_rows|layer_norm|attention|adamw|unary|binary/;
+const hot =
+  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary|matmul/;
 
 const rarer = /divergence_sparse|assisted/;
 const told = ({ name, architecture, registers, stack, spills }: Kernel): string =>
@@ -67,8 +81,61 @@ describe.skipIf(kernels.length === 0)('ptxas', () => {
 
   test('two blocks of a row kernel fit a multiprocessor', () => {
     const wide = kernels.filter(
-      ({ name, registers }) => /divergence_(dense|sparse)|softmax_rows/.test(name) && registers * 256 * 2 > 65_536,
+      ({ name, registers }) =>
+        /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows|matmul_halves/.test(name) && registers * 256 * 2 > 65_536,
     );
     expect(wide.map(told)).toEqual([]);
   });
+
+  // limits.h asks for all of a block's shared memory but 4 KiB, of which the system takes one: the rest is for static variables.
+  test('rows that wait in shared memory leave room for static variables', () => {
+    const staged = kernels.filter(({ name }) => /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows/.test(name));
+    expect(staged.filter(({ shared }) => shared > 3072).map(({ name, shared }) => `${name}: ${shared} bytes`)).toEqual([]);
+    expect(staged.some(({ shared }) => shared > 1024)).toBe(true);
+  });
 });
+
+const nvcc = process.env['CUDACXX'] ?? 'nvcc';
+const hasNvcc = spawnSync(nvcc, ['--version']).status === 0;
+
+// All row kernels load, stage and store by the functions of native/cuda/rows.h: one of them shows what they become.
+test.skipIf(!hasNvcc)(
+  'the PTX of a row kernel has 16-byte accesses, asynchronous copies, clusters and no local memory',
+  { timeout: 120_000 },
+  () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'limbeck-ptx-'));
+    try {
+      const file = path.join(folder, 'softmax_backward.ptx');
+      const source = path.join(root, 'native/ops/softmax_backward/cuda.cu');
+      const given = [
+        '-std=c++20',
+        '-O3',
+        '--expt-relaxed-constexpr',
+        '-I',
+        path.join(root, 'native'),
+        '-arch=sm_90a',
+        '-ptx',
+        source,
+        '-o',
+        file,
+      ];
+      const made = spawnSync(nvcc, given, { encoding: 'utf8' });
+      expect(made.status, made.stderr).toBe(0);
+      const kernel = readFileSync(file, 'utf8')
+        .split('.entry ')
+        .find((text) => /^\w*softmax_backward_rows\w*ClusterGroup/.test(text))!;
+      for (const expected of [
+        /\bld(\.global)?(\.nc)?\.v4\.[bfu]32/,
+        /\bst(\.global)?\.v4\.[bfu]32/,
+        /\bld\.shared\.v4\.[bfu]32/,
+        /cp\.async\.cg\.shared\.global \[\S+\], \[\S+\], 16;/,
+        /mapa\.u64/,
+        /barrier\.cluster\.arrive/,
+      ])
+        expect(kernel).toMatch(expected);
+      expect(kernel).not.toMatch(/\.local\b/);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+);

@@ -786,3 +786,19 @@ export function adamw(p: number, gradient: number, m: number, v: number, mask: n
   const vHat = second / (1 - o.beta2 ** o.step);
   return [p - o.learningRate * (mHat / (Math.sqrt(vHat) + o.epsilon) + o.weightDecay * p), first, second];
 }
+
+export interface LionOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  weightDecay: number;
+  gradientScale: number;
+}
+
+/** One step on one element; returns [parameter, momentum]. */
+export function lion(p: number, gradient: number, m: number, mask: number, o: LionOptions): [number, number] {
+  if (mask === 0) return [0, 0];
+  const g = gradient * o.gradientScale;
+  const sign = Math.sign(o.beta1 * m + (1 - o.beta1) * g);
+  return [p - o.learningRate * (sign + o.weightDecay * p), o.beta2 * m + (1 - o.beta2) * g];
+}

@@ -11,7 +11,8 @@ export interface DeviceBuffer {
   free(): void;
 }
 
-export type Argument = TypedArray | DeviceBuffer | number | boolean | null | undefined;
+type Single = TypedArray | DeviceBuffer | number | boolean | null | undefined;
+export type Argument = Single | readonly Single[];
 
 /** What the addon exports (native/binding.cpp). */
 export interface Native {

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inputTensor, loadData, shiftedBatches } from '../src/distill/data.js';
+import { inputTensor, loadData, movedRows, shiftedBatches } from '../src/distill/data.js';
 import { parseIdx, readIdx } from '../src/distill/idx.js';
 import { agreement, evaluateLogits, meanAndDeviation, predictions } from '../src/distill/metrics.js';
 import { magnitudeMasks } from '../src/prune/masks.js';
 import { checkRecipe, loadRecipe, overrideRecipe, type Recipe } from '../src/distill/recipe.js';
+import type { RunEvent } from '../src/distill/events.js';
 import type { Results } from '../src/distill/results.js';
 import { Interrupted, runRecipe } from '../src/distill/run.js';
 import { compare } from '../src/report/findings.js';
@@ -127,6 +128,46 @@ describe('moved images', () => {
       ...inputTensor(data, data.train, 'cpu').data.subarray(7 * 784, 8 * 784),
       ...inputTensor(data, data.train, 'cpu').data.subarray(3 * 784, 4 * 784),
     ]);
+  });
+
+  it('of a capture are moved by seed and row, whatever batch they are in', async () => {
+    const data = await loadData({ format: 'mnist', trainRows: 50, testRows: 10 });
+    const move = movedRows(data, 2, 'cpu', 5);
+    const [a, b] = [move(Int32Array.from([3, 7, 12])).data, move(Int32Array.from([12, 3])).data];
+    expect([...b]).toEqual([...a.subarray(2 * 784), ...a.subarray(0, 784)]);
+    expect([...movedRows(data, 2, 'cpu', 6)(Int32Array.from([3, 7, 12])).data]).not.toEqual([...a]);
+  });
+
+  it('are seen by students of a file as the teacher saw them, pass by pass, also after a stop', async () => {
+    const training = (steps: number) => ({ steps, batchSize: 16, points: 4, optimizer: { kind: 'adamw', learningRate: 0.01 } });
+    const top = { kind: 'teacher', from: 'teacher', access: 'topk', k: 3, residual: 'uniform', temperature: 2 };
+    const parts = [
+      { weight: 1, target: { kind: 'captured', from: 'file', residual: 'uniform' } },
+      { weight: 1, target: top },
+    ];
+    const recipe = {
+      name: 'moved',
+      repeats: 1,
+      data: { format: 'mnist', trainRows: 64, testRows: 32 },
+      models: { m: { hidden: [8] } },
+      stages: [
+        { kind: 'train', name: 'teacher', model: 'm', target: { kind: 'labels' }, training: training(12) },
+        { kind: 'capture', name: 'file', from: 'teacher', k: 3, temperature: 2, shift: 3, views: 2 },
+        { kind: 'train', name: 'student', model: 'm', target: { kind: 'sum', parts }, training: training(16) },
+      ],
+    };
+    const run = (name: string, more: object = {}) => runRecipe(recipe, { folder: join(folder, name), ...more });
+    const { results } = await run('moved');
+    expect(results.captures[0]).toMatchObject({ rows: 128, moves: { shift: 3, views: 2 } });
+    const { curve } = results.models[1]!;
+    expect(curve).toHaveLength(4);
+    // The file and the teacher, asked about the image that the student sees, say the same in every pass.
+    for (const { numbers } of curve) expect(numbers!['0.loss']).toBeCloseTo(numbers!['1.loss']!, 6);
+    const controller = new AbortController();
+    const listen = (event: RunEvent) => event.type === 'step' && event.index === 2 && event.step === 7 && controller.abort();
+    await expect(run('moved-again', { listen, signal: controller.signal })).rejects.toThrow(Interrupted);
+    const again = await run('moved-again', { resume: true });
+    expect(again.results.models.map(({ evaluation }) => evaluation)).toEqual(results.models.map(({ evaluation }) => evaluation));
   });
 });
 

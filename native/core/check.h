@@ -66,6 +66,22 @@ template <class Tensor> bool is(Context& ctx, const char* name, const Tensor& x,
   return holds(ctx, name, x, size) && dtype(ctx, name, x, wanted);
 }
 
+// Entry i of a list. Its name is spelt only where it is refused.
+template <class T> bool entry(Context& ctx, const char* name, const List<T>& list, Int i, DType wanted, Int size, bool optional = false) {
+  const T& x = list.items[i];
+  if (!x && optional) return true;
+  if (x.dtype == wanted && x.size >= size && (x || (x.size == 0 && size == 0))) return true;
+  char label[80];
+  snprintf(label, sizeof label, "%s[%lld]", name, (long long)i);
+  return is(ctx, label, x, wanted, size);
+}
+
+// Lists that belong together are equally long.
+template <class T> bool count_is(Context& ctx, const char* name, const List<T>& list, Int count) {
+  if (list.count == count) return true;
+  return ctx.refuse(Fail::value, "%s must have %lld entries: it has %lld", name, (long long)count, (long long)list.count);
+}
+
 // Optional tensors: absent is fine.
 template <class Tensor> bool maybe(Context& ctx, const char* name, const Tensor& x, DType wanted, Int size) {
   return !x || is(ctx, name, x, wanted, size);

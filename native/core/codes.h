@@ -7,6 +7,8 @@
 #define LIMBECK_DENOMINATORS(X) X(rows) X(weights) X(number)
 #define LIMBECK_UNARY(X) \
   X(copy) X(neg) X(relu) X(exp) X(log) X(square) X(sqrt) X(abs) X(tanh) X(sigmoid) X(scale) X(add_scalar) X(expm1) X(log1p) X(softplus) X(finite_or_zero) X(gelu) X(silu)
+// What stands behind a linear layer; each but none is the unary function of its name.
+#define LIMBECK_ACTIVATIONS(X) X(none) X(relu) X(gelu) X(silu) X(tanh)
 // mul0: a·b, but 0 where b is 0 whatever a is. less: 1 where a < b, else 0.
 #define LIMBECK_BINARY(X) X(add) X(sub) X(mul) X(div) X(mul0) X(less) X(log_add_exp)
 // How b meets a [rows, cols]: same shape; row: b [cols]; column: b [rows]; scalar: b [1].
@@ -25,6 +27,7 @@ enum class Residual : int { LIMBECK_RESIDUALS(LIMBECK_ENUM_ENTRY) };
 enum class Reduction : int { LIMBECK_REDUCTIONS(LIMBECK_ENUM_ENTRY) };
 enum class Denominator : int { LIMBECK_DENOMINATORS(LIMBECK_ENUM_ENTRY) };
 enum class Unary : int { LIMBECK_UNARY(LIMBECK_ENUM_ENTRY) };
+enum class Activation : int { LIMBECK_ACTIVATIONS(LIMBECK_ENUM_ENTRY) };
 enum class Binary : int { LIMBECK_BINARY(LIMBECK_ENUM_ENTRY) };
 enum class Broadcast : int { LIMBECK_BROADCASTS(LIMBECK_ENUM_ENTRY) };
 enum class Reduce : int { LIMBECK_REDUCES(LIMBECK_ENUM_ENTRY) };

@@ -34,4 +34,13 @@ struct Out {
 // Read and written: parameters and optimiser state.
 struct InOut : Out {};
 
+// A list of one call, as long as the call: of tensors, of which optional ones may be absent, or of numbers.
+template <class T> struct List {
+  const T* items = nullptr;
+  Int count = 0;
+};
+using Ins = List<In>;
+using InOuts = List<InOut>;
+using Ints = List<Int>;
+
 }  // namespace limbeck

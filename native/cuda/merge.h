@@ -103,18 +103,23 @@ struct ClusterGroup {
   template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
     block.merge(v, op, empty);
     if (cluster_size() == 1) return;
-    // A mailbox is filled again two merges later: by then every block has been through the barrier in between.
-    const Shared<T> mail = block.scratch.template slice<T>(kScratch * 8 + turn * 32, int(32 / sizeof(T)));
-    turn ^= 1;
-    if (thread_index() == 0)
-      for (int i = 0; i < n; i++) mail[i] = v[i];
-    sync_cluster();
-    const Shared<T> theirs = map_rank(mail, lane() < cluster_size() ? lane() : 0);
+    const Shared<T> theirs = exchange(v);
     for (int i = 0; i < n; i++) {
       T part = empty;
       if (lane() < cluster_size()) part = theirs[i];
       v[i] = merge_warp(part, op);
     }
+  }
+  // The sum of a number that each block has one of, over the blocks before this one; `all` over all of them.
+  template <class T> LIMBECK_DEVICE T before(T v, T& all) {
+    all = v;
+    if (cluster_size() == 1) return T(0);
+    const T values[1] = {v};
+    const Shared<T> theirs = exchange(values);
+    T part = T(0);
+    if (lane() < cluster_size()) part = theirs[0];
+    all = merge_warp(part, Add{});
+    return merge_warp(lane() < cluster_rank() ? part : T(0), Add{});
   }
   LIMBECK_DEVICE bool any(bool p) {
     const bool here = block.any(p);
@@ -122,6 +127,16 @@ struct ClusterGroup {
     float found[1] = {here ? 1.0f : 0.0f};
     merge(found, Max{}, 0.0f);
     return found[0] > 0;
+  }
+  // Each block's values in its mailbox; gives the one of the block whose rank is this lane's number.
+  template <class T, int n> LIMBECK_DEVICE Shared<T> exchange(const T (&v)[n]) {
+    // A mailbox is filled again two exchanges later: by then every block has been through the barrier in between.
+    const Shared<T> mail = block.scratch.template slice<T>(kScratch * 8 + turn * 32, int(32 / sizeof(T)));
+    turn ^= 1;
+    if (thread_index() == 0)
+      for (int i = 0; i < n; i++) mail[i] = v[i];
+    sync_cluster();
+    return map_rank(mail, lane() < cluster_size() ? lane() : 0);
   }
   // The others may still look into this block's mailbox.
   LIMBECK_DEVICE void finish() const {

@@ -89,19 +89,6 @@ LIMBECK_DEVICE void store_chunk(const AnyOut& row, int64_t first, int64_t cols, 
   with_type(row, [&](auto* p) { store_chunk(p, first, cols, aligned, v); });
 }
 
-// A whole row into shared memory (padded to a multiple of 4). Neighbouring threads read neighbouring addresses either way.
-template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& row, int cols, const Shared<float>& to) {
-  with_type(row, [&](auto* p) {
-    if (aligned4(p)) {
-      for (int c = group.rank() * 4; c + 4 <= cols; c += group.size() * 4) st4_shared(to, c, ld4(p, c));
-      const int c = (cols & ~3) + group.rank();
-      if (c < ((cols + 3) & ~3)) to[c] = c < cols ? to_float(ld(p, c)) : 0.0f;
-    } else {
-      for (int c = group.rank(); c < ((cols + 3) & ~3); c += group.size()) to[c] = c < cols ? to_float(ld(p, c)) : 0.0f;
-    }
-  });
-}
-
 // A run of a row in shared memory, in the type it came in: 16-byte aligned, room up to a multiple of 4 elements.
 struct StagedRow {
   Shared<float> memory;
@@ -156,21 +143,16 @@ template <class Group> LIMBECK_DEVICE void fill_row(const Group& group, const An
 
 // How rows of `cols` columns are dealt out: a function of the shape and the device only, so a row's bits depend on nothing else.
 struct RowPlan {
-  bool block = false;   // a block per row, else a warp
-  bool staged = false;  // the row waits in shared memory
+  bool block = false;  // a block per row, else a warp
   Launch launch;
 };
 
-// `row_bytes`: staged bytes of one row. `fixed_bytes`: shared memory needed in any case, per row.
-inline RowPlan plan_rows(const Context& ctx, int64_t rows, int64_t cols, int64_t row_bytes, int64_t fixed_bytes) {
-  const Limits& device = limits(ctx);
+inline RowPlan plan_rows(const Context& ctx, int64_t rows, int64_t cols) {
   RowPlan plan;
   plan.block = cols > 1024;
   const int rows_per_block = plan.block ? 1 : 4;
   plan.launch.block = !plan.block ? 128 : cols <= 2048 ? 128 : cols <= 8192 ? 256 : 512;
-  plan.staged = row_bytes > 0 && (row_bytes + fixed_bytes) * rows_per_block <= device.shared_bytes;
-  plan.launch.shared_bytes = size_t((plan.staged ? row_bytes + fixed_bytes : fixed_bytes) * rows_per_block);
-  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block, most = int64_t(device.multiprocessors) * 64;
+  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block, most = int64_t(limits(ctx).multiprocessors) * 64;
   plan.launch.grid = blocks < most ? blocks : most;
   return plan;
 }
@@ -184,11 +166,11 @@ struct ClusterPlan {
   Launch launch;
 };
 
-// `bytes_per_col`: staged bytes of a column. fixed(columns): shared memory of a run in any case.
-template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t rows, int64_t cols, int64_t bytes_per_col, Fixed fixed) {
+// `bytes_per_col`: staged bytes of a column. fixed(columns): shared memory of a run in any case. Rows up to `warp_cols` get a warp.
+template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t rows, int64_t cols, int64_t bytes_per_col, Fixed fixed, int64_t warp_cols = 1024) {
   const Limits& device = limits(ctx);
   ClusterPlan plan;
-  plan.cluster = cols > 1024;
+  plan.cluster = cols > warp_cols;
   const int most_blocks = plan.cluster && device.clusters ? 8 : 1, rows_per_block = plan.cluster ? 1 : 4;
   auto bytes = [&](int64_t segment) { return (segment * bytes_per_col + fixed(segment)) * rows_per_block; };
   int size = 1;

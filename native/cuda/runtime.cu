@@ -8,13 +8,13 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "cuda/device.h"
 #include "cuda/limits.h"
 #if defined(__CUDACC__)
 #include <cuda_runtime_api.h>
 #else
-#include "emulated/emulator.h"
 #include "emulated/emulator.h"
 #include "emulated/include/cuda_runtime_api.h"
 #endif
@@ -30,7 +30,8 @@ LIMBECK_KERNEL void try_device() {}
 namespace {
 
 constexpr size_t kSmall = size_t(1) << 20;    // below: classes of 512 bytes
-constexpr size_t kStaging = size_t(4) << 20;  // bytes of one pinned buffer; two per direction
+constexpr size_t kStaging = size_t(1) << 19;  // bytes of one pinned piece
+constexpr int kPieces = 16;                   // per direction
 
 const char* stable_code(cudaError_t error) {
 #if !defined(__CUDACC__)
@@ -69,24 +70,25 @@ bool failed(Context& ctx, cudaError_t error, const char* action) {
   return true;
 }
 
-// Two pinned buffers used in turn: one is filled while the other one travels.
+// Pinned pieces used in turn: some are filled while others travel. So many that the batches of several training steps fit, and the host
+// waits for a step long past at most.
 struct Staging {
   std::mutex mutex;
-  char* buffer[2] = {nullptr, nullptr};
-  cudaEvent_t arrived[2] = {};
+  char* memory = nullptr;
+  cudaEvent_t arrived[kPieces] = {};
+  int events = 0, turn = 0;
 
   bool open(Context& ctx) {
-    for (int i = 0; i < 2; i++) {
-      if (buffer[i] != nullptr) continue;
-      if (failed(ctx, cudaEventCreateWithFlags(&arrived[i], cudaEventDisableTiming), "creating an event")) return false;
-      if (failed(ctx, cudaHostAlloc(&buffer[i], kStaging, cudaHostAllocDefault), "allocating page-locked memory")) {
-        buffer[i] = nullptr;
-        cudaEventDestroy(arrived[i]);
-        return false;
-      }
-    }
+    if (memory != nullptr) return true;
+    for (; events < kPieces; events++)
+      if (failed(ctx, cudaEventCreateWithFlags(&arrived[events], cudaEventDisableTiming), "creating an event")) return false;
+    char* made = nullptr;
+    if (failed(ctx, cudaHostAlloc(&made, kStaging * kPieces, cudaHostAllocDefault), "allocating page-locked memory")) return false;
+    memory = made;
     return true;
   }
+  char* piece(int i) const { return memory + size_t(i) * kStaging; }
+  int next() { return turn = (turn + 1) % kPieces; }
 };
 
 struct Block {
@@ -106,6 +108,9 @@ struct Device {
   MemoryStats stats;
 
   Staging up, down;
+
+  std::mutex marking;
+  std::vector<cudaEvent_t> marks;  // those used so far, null elsewhere
 };
 
 // Made once and never destroyed: at process exit the CUDA runtime may be gone before we are.
@@ -201,6 +206,7 @@ State& state() {
       info.minor = properties.minor;
       info.multiprocessors = properties.multiProcessorCount;
       info.total_bytes = properties.totalGlobalMem;
+      info.cache_bytes = size_t(std::max(properties.l2CacheSize, 0));
       if (!built_for(p.architectures, info.major, info.minor)) {
         info.usable = false;
         info.code = "unsupported_architecture";
@@ -357,9 +363,6 @@ void* allocate(Context& ctx, size_t bytes) {
 #if !defined(__CUDACC__)
   emulated::lend(data, bytes, device->stream);
 #endif
-#if !defined(__CUDACC__)
-  emulated::lend(data, bytes, device->stream);
-#endif
   device->live.emplace(data, Block{held, bytes});
   stats.live_bytes += bytes;
   stats.live_blocks++;
@@ -390,13 +393,13 @@ bool upload(Context& ctx, void* device_data, const void* host, size_t bytes) {
   if (device == nullptr) return ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
   std::lock_guard<std::mutex> lock(device->up.mutex);
   if (!device->up.open(ctx)) return false;
-  int turn = 0;
-  for (size_t at = 0; at < bytes; at += kStaging, turn ^= 1) {
+  for (size_t at = 0; at < bytes; at += kStaging) {
     const size_t part = std::min(kStaging, bytes - at);
-    // Also guards against the last call's copies: an event never recorded counts as reached.
+    const int turn = device->up.next();
+    // Also guards against the copies of earlier calls: an event never recorded counts as reached.
     if (failed(ctx, cudaEventSynchronize(device->up.arrived[turn]), "an earlier copy")) return false;
-    std::memcpy(device->up.buffer[turn], static_cast<const char*>(host) + at, part);
-    if (failed(ctx, cudaMemcpyAsync(static_cast<char*>(device_data) + at, device->up.buffer[turn], part, cudaMemcpyHostToDevice, device->stream), "copying to the device") ||
+    std::memcpy(device->up.piece(turn), static_cast<const char*>(host) + at, part);
+    if (failed(ctx, cudaMemcpyAsync(static_cast<char*>(device_data) + at, device->up.piece(turn), part, cudaMemcpyHostToDevice, device->stream), "copying to the device") ||
         failed(ctx, cudaEventRecord(device->up.arrived[turn], device->stream), "recording an event"))
       return false;
   }
@@ -408,18 +411,21 @@ bool download(Context& ctx, void* host, const void* device_data, size_t bytes) {
   if (device == nullptr) return ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
   std::lock_guard<std::mutex> lock(device->down.mutex);
   if (!device->down.open(ctx)) return false;
-  const size_t parts = (bytes + kStaging - 1) / kStaging;
-  for (size_t part = 0; part <= parts; part++) {
+  // Up to all pieces but one are under way while that one is emptied.
+  const size_t parts = (bytes + kStaging - 1) / kStaging, ahead = kPieces - 1;
+  const auto size_of = [&](size_t part) { return std::min(kStaging, bytes - part * kStaging); };
+  for (size_t part = 0; part < parts + ahead; part++) {
     if (part < parts) {
-      const size_t at = part * kStaging;
-      if (failed(ctx, cudaMemcpyAsync(device->down.buffer[part & 1], static_cast<const char*>(device_data) + at, std::min(kStaging, bytes - at), cudaMemcpyDeviceToHost, device->stream), "copying from the device") ||
-          failed(ctx, cudaEventRecord(device->down.arrived[part & 1], device->stream), "recording an event"))
+      const int turn = int(part % kPieces);
+      if (failed(ctx, cudaMemcpyAsync(device->down.piece(turn), static_cast<const char*>(device_data) + part * kStaging, size_of(part), cudaMemcpyDeviceToHost, device->stream), "copying from the device") ||
+          failed(ctx, cudaEventRecord(device->down.arrived[turn], device->stream), "recording an event"))
         return false;
     }
-    if (part > 0) {
-      const size_t at = (part - 1) * kStaging, turn = (part - 1) & 1;
+    if (part >= ahead) {
+      const size_t done = part - ahead;
+      const int turn = int(done % kPieces);
       if (failed(ctx, cudaEventSynchronize(device->down.arrived[turn]), "the device's work")) return false;
-      std::memcpy(static_cast<char*>(host) + at, device->down.buffer[turn], std::min(kStaging, bytes - at));
+      std::memcpy(static_cast<char*>(host) + done * kStaging, device->down.piece(turn), size_of(done));
     }
   }
   return true;
@@ -430,6 +436,30 @@ bool copy(Context& ctx, void* to, const void* from, size_t bytes) {
 }
 
 bool synchronize(Context& ctx) { return !failed(ctx, cudaStreamSynchronize(static_cast<cudaStream_t>(ctx.stream)), "the device's work"); }
+
+bool mark(Context& ctx, int slot) {
+  Device* device = device_of(ctx.device);
+  if (device == nullptr) return ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
+  if (slot < 0 || slot >= kMarks) return ctx.refuse(Fail::value, "a mark must be in [0, %d): it is %d", kMarks, slot);
+  std::lock_guard<std::mutex> lock(device->marking);
+  if (size_t(slot) >= device->marks.size()) device->marks.resize(size_t(slot) + 1, nullptr);
+  cudaEvent_t& event = device->marks[size_t(slot)];
+  if (event == nullptr && failed(ctx, cudaEventCreateWithFlags(&event, cudaEventDefault), "creating an event")) {
+    event = nullptr;
+    return false;
+  }
+  return !failed(ctx, cudaEventRecord(event, device->stream), "recording an event");
+}
+
+bool elapsed(Context& ctx, int from, int to, float& milliseconds) {
+  Device* device = device_of(ctx.device);
+  if (device == nullptr) return ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
+  std::lock_guard<std::mutex> lock(device->marking);
+  const auto there = [&](int slot) { return slot >= 0 && size_t(slot) < device->marks.size() && device->marks[size_t(slot)] != nullptr; };
+  if (!there(from) || !there(to)) return ctx.refuse(Fail::value, "both marks must have been set: they are %d and %d", from, to);
+  return !failed(ctx, cudaEventSynchronize(device->marks[size_t(to)]), "the device's work") &&
+         !failed(ctx, cudaEventElapsedTime(&milliseconds, device->marks[size_t(from)], device->marks[size_t(to)]), "reading the time between two events");
+}
 
 MemoryStats memory(int ordinal) {
   Device* device = device_of(ordinal);

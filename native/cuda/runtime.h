@@ -14,6 +14,7 @@ struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0;
   size_t total_bytes = 0, free_bytes = 0;  // free_bytes: at the probe; 0 where the device was not opened then
+  size_t cache_bytes = 0;      // the last level of cache
   bool usable = true;          // false: `code` and `reason` say why (unsupported_architecture, ...)
   std::string code, reason;
 };
@@ -34,6 +35,9 @@ struct MemoryStats { size_t live_bytes = 0, live_blocks = 0, pooled_bytes = 0, p
 const Probe& probe();
 // Null where CUDA was not built.
 const Kernels* kernels();
+// Who multiplies matrices on CUDA devices: 'cuBLAS 13.2.0', or 'limbeck' with the reason where LIMBECK_CUBLAS names a library that cannot be
+// used. Opens the library. Empty where CUDA was not built.
+std::string matrix_product_library();
 
 // All of these report through ctx (ctx.device says where) and return null or false on failure. Thread-safe.
 bool begin(Context& ctx);                        // selects the device, fills ctx.stream; refuses with the probe's code
@@ -44,6 +48,9 @@ bool upload(Context& ctx, void* device_data, const void* host, size_t bytes);   
 bool download(Context& ctx, void* host, const void* device_data, size_t bytes);  // waits for the stream
 bool copy(Context& ctx, void* to, const void* from, size_t bytes);
 bool synchronize(Context& ctx);
+inline constexpr int kMarks = 4096;              // slots of a device
+bool mark(Context& ctx, int slot);               // an event in the stream, in [0, kMarks)
+bool elapsed(Context& ctx, int from, int to, float& milliseconds);  // between two marks; waits for the second
 MemoryStats memory(int device);
 void trim(int device);                           // gives pooled memory back to the driver
 

@@ -23,6 +23,7 @@ const Probe& probe() {
 }
 
 const Kernels* kernels() { return nullptr; }
+std::string matrix_product_library() { return {}; }
 bool begin(Context& ctx) { return refuse(ctx); }
 void finish(Context&) {}
 void* allocate(Context& ctx, size_t) {
@@ -34,6 +35,8 @@ bool upload(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool download(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool copy(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
 bool synchronize(Context& ctx) { return refuse(ctx); }
+bool mark(Context& ctx, int) { return refuse(ctx); }
+bool elapsed(Context& ctx, int, int, float&) { return refuse(ctx); }
 MemoryStats memory(int) { return {}; }
 void trim(int) {}
 

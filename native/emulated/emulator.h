@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,13 +25,20 @@ Options options();
 void configure(const Options& options);
 std::string fault();
 
-// One kernel name, all launches since the last reset. Sectors are counted per warp access, as the memory system does.
+// One kernel name, all launches since the last reset. Sectors are counted per warp access, as the memory system does; barriers per block
+// and per cluster; exponentials are those of float, with expm1 and the logarithms.
 struct Audit {
   std::string kernel;
   uint64_t launches = 0, bytes_loaded = 0, bytes_stored = 0, sectors_loaded = 0, sectors_stored = 0;
+  uint64_t block_barriers = 0, cluster_barriers = 0, exponentials = 0;
+  int block = 0, cluster = 0;  // of the last launch
+  uint64_t shared_bytes = 0;   // of a block, static and dynamic
 };
 std::vector<Audit> audit();
-void reset_audit();
+// Calls of the runtime that make the host wait for work queued before, or may (allocations), by name, since the last reset. Of events only
+// those not reached, so with lazy streams alone.
+std::map<std::string, uint64_t> waits();
+void reset_audit();  // of the waits too
 
 // A sync_* or copy_async_wait in the source that some kernel has passed since reset_sync_sites().
 struct SyncSite {

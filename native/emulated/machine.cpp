@@ -172,6 +172,7 @@ void arrive_block(Site site, int vote, bool is_vote) {
     return give_way();
   }
   b->arrived = 0;
+  ++state.counters.block_barriers;
   if (!is_vote) note_site(site, "sync_block");
   Thread* first = &threads[size_t(b->rank) * size_t(b->threads)];
   const uint32_t tick = ++state.tick;
@@ -336,6 +337,7 @@ void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*)
   state.launch_tick = ++state.tick;
   state.kernel = name;
   state.counters = {};
+  const uint64_t exponentials_before = exponentials();
   current_block_size = launch.block;
   current_grid_size = int(launch.grid);
   current_cluster_size = launch.cluster;
@@ -365,6 +367,12 @@ void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*)
   total.bytes_stored += state.counters.bytes_stored;
   total.sectors_loaded += state.counters.sectors_loaded;
   total.sectors_stored += state.counters.sectors_stored;
+  total.block_barriers += state.counters.block_barriers;
+  total.cluster_barriers += state.counters.cluster_barriers;
+  total.block = launch.block;
+  total.cluster = launch.cluster;
+  total.shared_bytes = static_bytes + dynamic_bytes;
+  total.exponentials += exponentials() - exponentials_before;
 }
 
 }  // namespace
@@ -440,7 +448,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
   w->values[t->lane] = value;
   w->arguments[t->lane] = argument;
   if (++w->arrived < 32) {
-    t->waits_at = kind == Collective::sync ? "sync_warp" : kind == Collective::ballot ? "a vote of the warp" : "a shuffle";
+    t->waits_at = kind == Collective::sync ? "sync_warp" : kind == Collective::ballot ? "a vote of the warp" : kind == Collective::together ? "a step of the whole warp" : "a shuffle";
     t->wait_site = site;
     give_way();
     return t->result;
@@ -456,7 +464,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
     uint64_t bits = 0;
     for (int l = 0; l < 32; ++l) bits |= (w->values[l] & 1u) << l;
     for (int l = 0; l < 32; ++l) lanes[l].result = bits;
-  } else {
+  } else if (kind != Collective::together) {
     for (int l = 0; l < 32; ++l) {
       const int a = w->arguments[l];
       const int source = kind == Collective::shuffle ? a & 31 : kind == Collective::shuffle_xor ? l ^ a : kind == Collective::shuffle_down ? l + a : l - a;
@@ -466,6 +474,17 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
   release(lanes, 32);
   give_way();
   return t->result;
+}
+
+void together(void (*all)(void* const* lanes), void* mine, Site site) {
+  Warp* w = current->warp;
+  void* given[32];
+  // The lane that comes last finds the others' values and does the work before any of them goes on.
+  if (w->arrived == 31 && w->kind == Collective::together && same_place(w->site, site)) {
+    for (int l = 0; l < 32; ++l) given[l] = l == current->lane ? mine : reinterpret_cast<void*>(w->values[l]);
+    all(given);
+  }
+  collective(Collective::together, reinterpret_cast<uintptr_t>(mine), 0, site);
 }
 
 void sync_cluster(Site site) {
@@ -480,6 +499,7 @@ void sync_cluster(Site site) {
     return give_way();
   }
   cluster_arrived = 0;
+  ++state.counters.cluster_barriers;
   note_site(site, "sync_cluster");
   const uint32_t tick = ++state.tick;
   for (int i = 0; i < thread_count; ++i) {

@@ -3,6 +3,7 @@
 #include "emulated/include/cuda_runtime_api.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -19,6 +20,7 @@ struct LimbeckEmulatedStream {
 struct LimbeckEmulatedEvent {
   uint64_t recorded = 0, reached = 0;
   cudaStream_t stream = nullptr;
+  std::chrono::steady_clock::time_point when{};  // the host did the last record
 };
 
 namespace {
@@ -70,6 +72,9 @@ cudaError_t note(int error) {
   let_chance_work();                 \
   if (state.faulted) return note(state.fault_error)
 
+// The host waits here for work of a device, or would on a real one.
+void count_wait(const char* call) { state.waits[call]++; }
+
 cudaError_t finished() { return state.faulted ? note(state.fault_error) : cudaSuccess; }
 
 cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
@@ -109,11 +114,13 @@ void enqueue(void* stream, std::function<void()> work) {
 
 cudaError_t allocate(void** data, size_t bytes) {
   LIMBECK_ENTER;
+  count_wait("cudaMalloc");
   return note(allocate_device(data, bytes));
 }
 
 cudaError_t allocate_host(void** data, size_t bytes) {
   LIMBECK_ENTER;
+  count_wait("cudaHostAlloc");
   *data = std::malloc(bytes == 0 ? 1 : bytes);
   if (*data != nullptr) pinned[*data] = bytes;
   return note(*data ? cudaSuccess : cudaErrorMemoryAllocation);
@@ -155,6 +162,12 @@ std::vector<Audit> audit() {
 void reset_audit() {
   std::lock_guard guard(state.lock);
   state.audit.clear();
+  state.waits.clear();
+}
+
+std::map<std::string, uint64_t> waits() {
+  std::lock_guard guard(state.lock);
+  return state.waits;
 }
 
 }  // namespace limbeck::emulated
@@ -216,6 +229,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaDeviceSynchronize() {
   LIMBECK_ENTER;
+  count_wait("cudaDeviceSynchronize");
   drain_all();
   return finished();
 }
@@ -265,6 +279,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 // Freeing works after a fault too, so that nothing is lost when the fault is cleared.
 cudaError_t cudaFree(void* data) {
   std::lock_guard guard(state.lock);
+  count_wait("cudaFree");
   drain_all();
   const int error = emulated::free_device(data);
   return note(state.faulted ? state.fault_error : error);
@@ -272,6 +287,7 @@ cudaError_t cudaFree(void* data) {
 cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
 cudaError_t cudaFreeHost(void* data) {
   std::lock_guard guard(state.lock);
+  count_wait("cudaFreeHost");
   drain_all();
   pinned.erase(data);
   std::free(data);
@@ -280,14 +296,16 @@ cudaError_t cudaFreeHost(void* data) {
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   LIMBECK_ENTER;
+  count_wait("cudaMemcpy");
   drain(streams[0]);
   return state.faulted ? finished() : note(copy(to, from, bytes, kind));
 }
 // Only copies of page-locked memory are left for later; of other host memory the driver takes a copy at once.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   LIMBECK_ENTER;
-  if (!state.options.lazy) return note(copy(to, from, bytes, kind));
   const bool may_wait = (emulated::on_device(to) || is_pinned(to)) && (emulated::on_device(from) || is_pinned(from));
+  if (!may_wait) count_wait("cudaMemcpyAsync of pageable memory");
+  if (!state.options.lazy) return note(copy(to, from, bytes, kind));
   if (!may_wait) {
     drain(stream_of(stream));
     return state.faulted ? finished() : note(copy(to, from, bytes, kind));
@@ -299,6 +317,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
   LIMBECK_ENTER;
+  count_wait("cudaMemset");
   if (bytes == 0) return cudaSuccess;
   void* at = emulated::host_address(data, bytes);
   if (at == nullptr) return note(cudaErrorInvalidValue);
@@ -334,6 +353,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   LIMBECK_ENTER;
+  count_wait("cudaStreamSynchronize");
   drain(stream_of(stream));
   return finished();
 }
@@ -363,12 +383,17 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   LIMBECK_ENTER;
   event->stream = stream_of(stream);
   const uint64_t record = ++event->recorded;
-  if (state.options.lazy) emulated::enqueue(stream, [=] { event->reached = std::max(event->reached, record); });
-  else event->reached = record;
+  auto work = [=] {
+    event->reached = std::max(event->reached, record);
+    event->when = std::chrono::steady_clock::now();
+  };
+  if (state.options.lazy) emulated::enqueue(stream, work);
+  else work();
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   LIMBECK_ENTER;
+  if (event->reached < event->recorded) count_wait("cudaEventSynchronize");
   reach(event, event->recorded);
   return finished();
 }
@@ -376,10 +401,13 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   LIMBECK_ENTER;
   return event->reached == event->recorded ? cudaSuccess : cudaErrorNotReady;
 }
-// There is no time here to tell.
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  *milliseconds = 0;
-  return note(cudaErrorNotSupported);
+// The host's time: it says what the emulation took, nothing of a device.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  LIMBECK_ENTER;
+  if (from->recorded == 0 || to->recorded == 0) return note(cudaErrorInvalidResourceHandle);
+  if (from->reached < from->recorded || to->reached < to->recorded) return note(cudaErrorNotReady);
+  *milliseconds = std::chrono::duration<float, std::milli>(to->when - from->when).count();
+  return finished();
 }
 
 }  // extern "C"

@@ -25,6 +25,7 @@ struct Cell {
 
 struct Counters {
   uint64_t bytes_loaded = 0, bytes_stored = 0, sectors_loaded = 0, sectors_stored = 0;
+  uint64_t block_barriers = 0, cluster_barriers = 0;
 };
 
 struct State {
@@ -41,6 +42,7 @@ struct State {
   int fault_error = 0;
   Counters counters;
   std::map<std::string, Audit> audit;
+  std::map<std::string, uint64_t> waits;
   struct Seen {
     const char* kind;
     std::set<std::string> kernels;
@@ -50,6 +52,9 @@ struct State {
   int skip_line = 0;
 };
 extern State state;
+
+// Calls of expf, expm1f, logf and log1pf by this host thread.
+uint64_t exponentials();
 
 inline uint64_t next_random() {
   uint64_t z = (state.random += 0x9e3779b97f4a7c15u);

@@ -6,7 +6,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { benchOps, formatTiming, SHAPES, type BenchReport } from '../../bench/ops.js';
+import { benchLosses, type BenchReport } from '../../src/bench/losses.js';
+import { benchText } from '../../src/cli/bench.js';
 import { cases } from '../../test/cases/index.js';
 import { runCases, type CaseResult } from '../../test/run-cases.js';
 import type { Limbeck, Native, Raw, Subject } from '../../test/subject.js';
@@ -74,12 +75,11 @@ async function childTests(op: string, results: string): Promise<void> {
 
 function childBench(results: string): void {
   const small = values.check || values.emulated;
-  const report = benchOps({
+  const report = benchLosses({
     device: 'cuda',
     seconds: small ? 0.01 : Number(values.seconds),
-    rotateBytes: small ? 1e6 : 1e9,
-    shapes: small ? [{ rows: 8, cols: 1000 }] : SHAPES,
-    onTiming: (timing) => console.log(formatTiming(timing)),
+    ...(small ? { rows: 8, cols: [1000] } : {}),
+    onLine: (line) => console.log(benchText(line)),
   });
   writeFileSync(results, JSON.stringify(report));
 }

@@ -25,7 +25,9 @@ if options.device == "cuda" and not torch.cuda.is_available():
     skip("PyTorch sees no CUDA device")
 
 IS_CUDA = options.device == "cuda"
-SHAPES = [(256, 32000), (64, 128256), (4096, 1000), (16384, 10)] if IS_CUDA else [(8, 1000)]
+# As src/bench/losses.ts has them.
+SHAPES = [(4096, cols) for cols in (1000, 32000, 50257, 128256, 151936, 262144)] if IS_CUDA else [(8, 1000)]
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 ROTATE_BYTES = 1e9 if IS_CUDA else 1e6
 T = 2.0
 K = 64
@@ -37,7 +39,7 @@ def wait():
 
 
 def timed(build, bytes_per_set):
-    sets = [build() for _ in range(min(256, max(2, int(ROTATE_BYTES / bytes_per_set) + 1)))]
+    sets = [build() for _ in range(min(256, max(1, int(ROTATE_BYTES / bytes_per_set) + 1)))]
     for call in sets[:3]:
         call()
     wait()
@@ -52,13 +54,13 @@ def timed(build, bytes_per_set):
     return statistics.median(samples)
 
 
-def logits(rows, cols):
-    return 3 * torch.randn(rows, cols, device=options.device)
+def logits(rows, cols, dtype):
+    return (3 * torch.randn(rows, cols, device=options.device)).to(dtype)
 
 
-def with_gradient(rows, cols, loss):
-    student = logits(rows, cols).requires_grad_(True)
-    teacher = logits(rows, cols)
+def with_gradient(rows, cols, dtype, loss):
+    student = logits(rows, cols, dtype).requires_grad_(True)
+    teacher = logits(rows, cols, dtype)
 
     def call():
         student.grad = None
@@ -75,9 +77,9 @@ def cross_entropy(student, teacher):
     return F.cross_entropy(student / T, F.softmax(teacher / T, -1)) * T * T
 
 
-def sparse_call(rows, cols):
-    student = logits(rows, cols).requires_grad_(True)
-    values, indices = torch.topk(F.log_softmax(logits(rows, cols) / T, -1), K)
+def sparse_call(rows, cols, dtype):
+    student = logits(rows, cols, dtype).requires_grad_(True)
+    values, indices = torch.topk(F.log_softmax(logits(rows, cols, dtype).float() / T, -1), K)
     tail = torch.log(-torch.expm1(torch.logsumexp(values, -1)))
 
     def call():
@@ -107,33 +109,39 @@ except ImportError:
 timings = []
 
 
-def record(op, peer, rows, cols, bytes_moved, build):
+def record(op, peer, rows, cols, dtype, bytes_moved, build):
+    line = {"op": op, "peer": peer, "rows": rows, "cols": cols, "dtype": dtype}
     try:
         ms = timed(build, bytes_moved)
     except Exception as error:
-        timings.append({"op": op, "peer": peer, "rows": rows, "cols": cols, "error": str(error)[:500]})
+        timings.append({**line, "error": str(error)[:500]})
         return
-    timings.append({"op": op, "peer": peer, "rows": rows, "cols": cols, "median": ms, "gigabytesPerSecond": bytes_moved / ms / 1e6})
+    finally:
+        if IS_CUDA:
+            torch.cuda.empty_cache()
+    timings.append({**line, "median": ms, "gigabytesPerSecond": bytes_moved / ms / 1e6})
 
 
 for rows, cols in SHAPES:
-    size = rows * cols
-    for name, loss in peers.items():
-        record("dense KD, loss and gradient", name, rows, cols, 12 * size, lambda: with_gradient(rows, cols, loss))
-    if K < cols:
-        record("sparse KD, loss and gradient", "eager", rows, cols, 8 * size + 8 * rows * K, lambda: sparse_call(rows, cols))
+    for dtype_name, dtype in DTYPES.items():
+        size, width = rows * cols, dtype.itemsize
+        for name, loss in peers.items():
+            record("dense KD, loss and gradient", name, rows, cols, dtype_name, 3 * width * size, lambda: with_gradient(rows, cols, dtype, loss))
+        if K < cols:
+            sparse_bytes = 2 * width * size + 8 * rows * K
+            record("sparse KD, loss and gradient", "eager", rows, cols, dtype_name, sparse_bytes, lambda: sparse_call(rows, cols, dtype))
 
-        def top_k():
-            x = logits(rows, cols)
-            return lambda: torch.topk(x, K)
+            def top_k():
+                x = logits(rows, cols, dtype)
+                return lambda: torch.topk(x, K)
 
-        record("top k", "torch.topk", rows, cols, 4 * size, top_k)
+            record("top k", "torch.topk", rows, cols, dtype_name, width * size, top_k)
 
-    def softmax():
-        x = logits(rows, cols)
-        return lambda: torch.softmax(x / T, -1)
+        def softmax():
+            x = logits(rows, cols, dtype)
+            return lambda: torch.softmax(x / T, -1)
 
-    record("softmax", "eager", rows, cols, 8 * size, softmax)
+        record("softmax", "eager", rows, cols, dtype_name, 2 * width * size, softmax)
 
 name = torch.cuda.get_device_name(0) if IS_CUDA else "cpu"
 print(json.dumps({"status": "ran", "torch": torch.__version__, "device": name, "timings": timings}))

@@ -150,6 +150,10 @@ async function openTeacher(recipePath: string, flags: CaptureFlags): Promise<Sou
     throw new RangeError(
       `Cannot capture from ${recipePath}: it must have a capture stage${flags.stage === undefined ? '' : ` '${flags.stage}'`}: its capture stages are ${captures.map((each) => each.name).join(', ') || 'none'}`,
     );
+  if (stage.shift > 0)
+    throw new RangeError(
+      `Cannot capture from ${recipePath}: stage '${stage.name}' must not move images, which a run alone can replay: its shift is ${stage.shift}`,
+    );
   const trained = models.filter((model) => model.stage === stage.from).at(-1);
   if (trained === undefined)
     throw new LimbeckError(

@@ -1,10 +1,12 @@
 #!/usr/bin/env node
-// The command line: limbeck info, methods, recipes, distill, export, capture, inspect, verify.
+// The command line: limbeck info, methods, recipes, distill, export, capture, inspect, verify, bench.
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { shortPath } from '../distill/files.js';
 import { packageVersion } from '../native.js';
+import type { BenchDType } from '../bench/arena.js';
 import type { RunOptions } from '../distill/run.js';
+import type { BenchFlags } from './bench.js';
 import type { CaptureFlags } from './capture.js';
 import type { ExportFlags } from './export.js';
 import type { MethodFilters } from './methods.js';
@@ -47,6 +49,18 @@ function rowRange(text: string): { begin: number; end: number } {
   const [begin, end] = (/^(\d{1,15}):(\d{1,15})$/.exec(text) ?? []).slice(1).map(Number);
   if (begin === undefined || end === undefined || end <= begin) throw new InvalidArgumentError('It must be begin:end, such as 0:1000.');
   return { begin, end };
+}
+
+function wholeNumbers(text: string): number[] {
+  return text.split(',').map(wholeNumber(1, 2 ** 24));
+}
+
+function benchDTypes(text: string): BenchDType[] {
+  return text.split(',').map((name) => {
+    if (name !== 'float32' && name !== 'bfloat16' && name !== 'float16')
+      throw new InvalidArgumentError('It must name float32, bfloat16 or float16, with commas between them.');
+    return name;
+  });
 }
 
 function deviceName(text: string): string {
@@ -167,6 +181,22 @@ function program(): Command {
     .description('check every checksum and row of a cache; exit code 1 where something is wrong')
     .argument('<folder>', 'the cache')
     .action(async (folder: string) => (await import('./cache.js')).verify(folder));
+
+  root
+    .command('bench')
+    .description('time the losses on a device, beside the rate at which it copies memory')
+    .addOption(new Option('--device <device>', 'auto, cpu, cuda or cuda:<number>').default('auto').argParser(deviceName))
+    .addOption(new Option('--rows <number>', 'default: 4096; fewer of long rows on the CPU').argParser(wholeNumber(1, 2 ** 20)))
+    .addOption(
+      new Option('--cols <numbers>', 'vocabularies, with commas (default: 1000,32000,50257,128256,151936,262144)').argParser(wholeNumbers),
+    )
+    .addOption(new Option('--dtypes <names>', 'default: bfloat16,float32').argParser(benchDTypes))
+    .addOption(new Option('--k <number>', 'columns kept of each row').argParser(wholeNumber(1, 256)).default(64))
+    .addOption(new Option('--seconds <number>', 'of each measurement (default: 0.3)').argParser(positive))
+    .addOption(new Option('--threads <number>', 'CPU threads').argParser(wholeNumber(1, 256)))
+    .option('--quick', 'two vocabularies, one divergence, a sixth of the time')
+    .option('--json <file>', 'write the numbers to a file too')
+    .action(async (flags: BenchFlags) => (await import('./bench.js')).bench(flags));
   return root;
 }
 

@@ -33,9 +33,17 @@ const ofModel: Record<string, (model: ModelResult) => number | undefined> = {
 /** The names of {@link modelMetric}. */
 export const modelMetrics = Object.keys(ofModel);
 
-/** A number of a model, by its name in checks; or one that its loss told of its last batch. */
+/** What is measured by domain: 'nll.node'. */
+export const domainMetrics = ['accuracy', 'nll', 'perplexity', 'klToTeacher'] as const;
+
+function domainMetric(model: ModelResult, metric: string): number | undefined {
+  const name = domainMetrics.find((each) => metric.startsWith(`${each}.`));
+  return name === undefined ? undefined : model.domains?.[metric.slice(name.length + 1)]?.[name];
+}
+
+/** A number of a model, by its name in checks; of one domain; or one that its loss told of its last batch. */
 export function modelMetric(model: ModelResult, metric: string): number | undefined {
-  return Object.hasOwn(ofModel, metric) ? ofModel[metric]!(model) : model.numbers?.[metric];
+  return Object.hasOwn(ofModel, metric) ? ofModel[metric]!(model) : (model.numbers?.[metric] ?? domainMetric(model, metric));
 }
 
 /** A value for each seed: of models by seed, of what runs once under null. */
@@ -95,7 +103,9 @@ export function stageValues(numbers: Numbers, stage: string, metric: string, lev
       }
       const value = modelMetric(model, metric);
       if (value === undefined) {
-        const legal = [...modelMetrics.filter((name) => modelMetric(model, name) !== undefined), ...Object.keys(model.numbers ?? {})];
+        const domains = Object.keys(model.domains ?? {}).flatMap((domain) => domainMetrics.map((name) => `${name}.${domain}`));
+        const legal = [...modelMetrics, ...domains].filter((name) => modelMetric(model, name) !== undefined);
+        legal.push(...Object.keys(model.numbers ?? {}));
         return unknown(`stage "${stage}"`, metric, legal);
       }
       return [seed, value];

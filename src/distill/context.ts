@@ -13,7 +13,7 @@ import type { RunFolder } from './folder.js';
 import type { Probe } from './probes/index.js';
 import { openRecording, type OpenRecording } from './recording.js';
 import { teacherStage } from './references.js';
-import type { ModelResult } from './results.js';
+import type { CaptureResult, ModelResult, Moves } from './results.js';
 import type { DataSource } from './source.js';
 import type { Recipe, StageSpec } from './spec.js';
 import type { CapturedTargets, CustomTargets } from './stage_loss/index.js';
@@ -145,26 +145,37 @@ export class RunContext {
     return found;
   }
 
-  /** The targets that a capture stage left, for a seed. */
-  captured(stage: string, seed: number): CapturedTargets & { dispose(): void } {
+  private captureOf(stage: string, seed: number): CaptureResult {
     const capture = this.folder.state.captures.find((each) => each.stage === stage && (each.once !== false || each.seed === seed));
     if (!capture) throw new LimbeckError('bad_file', `Cannot go on: stage "${stage}" must be done for seed ${seed}: it is not`);
+    return capture;
+  }
+
+  /** How the images were moved that a capture stage showed its teacher; null where they were not. */
+  movesOf(stage: string, seed: number): Moves | null {
+    return this.captureOf(stage, seed).moves ?? null;
+  }
+
+  /** The targets that a capture stage left, for a seed. */
+  captured(stage: string, seed: number): CapturedTargets & { dispose(): void } {
+    const capture = this.captureOf(stage, seed);
     const recording = this.recordings.get(capture.file);
     if (recording) return { rows: (rows) => recording.rows(rows), dispose: () => undefined };
     const target = loadTargets(this.folder.file(capture.file), { device: this.device });
     if (!(target instanceof SparseTarget))
       throw new LimbeckError('wrong_target', `Cannot learn from ${capture.file}: it must hold a sparse target: it does not`);
-    const { rowsEach } = this.source;
-    const logitRows = (rows: Int32Array): Int32Array => {
-      if (rowsEach === 1) return rows;
-      const all = new Int32Array(rows.length * rowsEach);
-      rows.forEach((row, i) => {
-        for (let t = 0; t < rowsEach; t++) all[i * rowsEach + t] = row * rowsEach + t;
-      });
-      return all;
-    };
+    const { trainRows } = this.source;
+    const views = capture.moves?.views ?? 1;
     return {
-      rows: (rows) => target.rows(tensor(logitRows(rows), { device: this.device })),
+      rows: (rows, pass = 0) => {
+        const first = (pass % views) * trainRows;
+        return target.rows(
+          tensor(
+            rows.map((row) => first + row),
+            { device: this.device },
+          ),
+        );
+      },
       dispose: () => target.dispose(),
     };
   }

@@ -123,15 +123,30 @@ export function inputTensor(data: Data, split: Split, device: Device): Tensor {
  * A batch depends on its rows and the seed alone.
  */
 export function shiftedBatches(data: Data, shift: number, device: Device): (rows: Int32Array, seed: number) => Tensor {
-  const { width, height, inputs, train } = data;
-  const scaled = scaledPixels(data);
+  const move = mover(data, shift, device);
   return (rows, seed) => {
-    const values = new Float32Array(rows.length * inputs).fill(scaled[0]!);
     const moves = new Float32Array(2 * rows.length);
     fillUniform(moves, seed);
+    return move(rows, (i) => [moves[2 * i]!, moves[2 * i + 1]!]);
+  };
+}
+
+/** As {@link shiftedBatches}, but an image's move is its own: a function of the seed and the row, whatever batch it is in. */
+export function movedRows(data: Data, shift: number, device: Device, seed: number): (rows: Int32Array) => Tensor {
+  const move = mover(data, shift, device);
+  const moves = new Float32Array(2 * data.train.rows);
+  fillUniform(moves, seed);
+  return (rows) => move(rows, (i) => [moves[2 * rows[i]!]!, moves[2 * rows[i]! + 1]!]);
+}
+
+/** Moves the i-th image of a batch by what two numbers in [0, 1) say. */
+function mover(data: Data, shift: number, device: Device): (rows: Int32Array, move: (i: number) => [number, number]) => Tensor {
+  const { width, height, inputs, train } = data;
+  const scaled = scaledPixels(data);
+  return (rows, move) => {
+    const values = new Float32Array(rows.length * inputs).fill(scaled[0]!);
     rows.forEach((row, i) => {
-      const right = Math.floor(moves[2 * i]! * (2 * shift + 1)) - shift;
-      const down = Math.floor(moves[2 * i + 1]! * (2 * shift + 1)) - shift;
+      const [right, down] = move(i).map((u) => Math.floor(u * (2 * shift + 1)) - shift) as [number, number];
       for (let y = Math.max(0, -down); y < Math.min(height, height - down); y++) {
         const from = row * inputs + y * width;
         const to = i * inputs + (y + down) * width + right;

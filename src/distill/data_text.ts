@@ -45,8 +45,10 @@ export interface TextSource {
   readonly tokenizer: BpeTokenizer;
   readonly train: Sequences;
   readonly tests: Sequences;
-  /** Names of the domains; `train.domains` and `tests.domains` say which row belongs to which. */
+  /** Names of the domains, and the number of each row's. */
   readonly domains: readonly string[];
+  readonly trainDomains: Uint8Array;
+  readonly testDomains: Uint8Array;
   /** int32 [rows, context] and the token after each; the input is the caller's to dispose. A row's tokens never move: seed and shift (0) change nothing. */
   batch(rows: ArrayLike<number>, seed?: number, shift?: number): { input: Tensor; labels: Int32Array };
   /** Consecutive test rows. */
@@ -132,6 +134,8 @@ export function textSource(
     train,
     tests,
     domains,
+    trainDomains: train.domains,
+    testDomains: tests.domains,
     batch: (rows, _seed, shift = 0) => {
       if (shift !== 0) throw valueError('train on text', 'shift must be 0: it moves images', shift);
       return chosen(train, rows);

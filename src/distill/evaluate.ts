@@ -82,15 +82,41 @@ export class TestTeacher {
   }
 }
 
-/** All that is measured of a model at the end of its stage. */
-export function evaluateModel(model: Module, source: DataSource, teacher: TestTeacher | null): Evaluation {
-  const evaluator = new Evaluator({ cols: source.cols });
+/** What is measured of a model on the test rows of one domain. */
+export type DomainEvaluation = Pick<Required<Evaluation>, 'rows' | 'accuracy' | 'nll' | 'perplexity'> & Pick<Evaluation, 'klToTeacher'>;
+
+/**
+ * All that is measured of a model at the end of its stage.
+ *
+ * @param byDomain also by domain, of those that have test rows
+ */
+export function evaluateModel(
+  model: Module,
+  source: DataSource,
+  teacher: TestTeacher | null,
+  byDomain = false,
+): { evaluation: Evaluation; domains?: Record<string, DomainEvaluation> } {
+  const { cols, rowsEach, domains = [], testDomains = [] } = source;
+  const evaluator = new Evaluator({ cols });
+  const evaluators = byDomain ? domains.map(() => new Evaluator({ cols })) : [];
   const others = teacher?.parts();
-  for (const { logits, labels } of testParts(model, source)) {
+  for (const { from, logits, labels } of testParts(model, source)) {
     const other = others?.next().value as Float32Array | undefined;
     evaluator.add(logits, labels, other);
+    // A label of −100 leaves a row out: each domain's evaluator walks its own rows alone.
+    evaluators.forEach((each, d) => {
+      const own = labels.map((label, i) => (testDomains[from + Math.floor(i / rowsEach)] === d ? label : -100));
+      each.add(logits, own, other);
+    });
   }
-  return evaluator.result(source.testBytes === undefined ? {} : { bytes: source.testBytes });
+  const evaluation = evaluator.result(source.testBytes === undefined ? {} : { bytes: source.testBytes });
+  if (!byDomain) return { evaluation };
+  const found = domains.flatMap((name, d) => {
+    if (evaluators[d]!.rows === 0) return [];
+    const { rows, accuracy, nll, perplexity, klToTeacher } = evaluators[d]!.result();
+    return [[name, { rows, accuracy, nll, perplexity, ...(klToTeacher === undefined ? {} : { klToTeacher }) }] as const];
+  });
+  return { evaluation, domains: Object.fromEntries(found) };
 }
 
 /** What a point of a learning curve shows. */

@@ -1,4 +1,5 @@
 // What a run tells while it goes: the plan, each step, each pass over the data, each stage's end.
+import type { DomainMeasurement } from './domain_rows.js';
 import type { CaptureResult, ModelResult, ProbeResult, Results } from './results.js';
 import type { Recipe } from './spec.js';
 
@@ -26,6 +27,8 @@ export type RunEvent =
     }
   | { type: 'unit'; index: number; unit: Unit; step: number }
   | { type: 'step'; index: number; step: number; rows: number; loss?: number; numbers?: Record<string, number> }
+  /** Weights of domains were taken anew before a step, from both models' perplexities. */
+  | ({ type: 'domains'; index: number; step: number } & DomainMeasurement)
   /** A point of the learning curve: after an epoch, or after a share of the steps (`by` is 'step', epoch and epochs are steps then). */
   | { type: 'epoch'; index: number; epoch: number; epochs: number; by?: 'epoch' | 'step'; loss: number; accuracy: number; nll: number }
   | { type: 'model'; index: number; result: ModelResult }

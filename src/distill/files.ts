@@ -1,6 +1,6 @@
 // Whole files only: text is written beside its place, flushed, and renamed over it; interrupted writes are cleared away.
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { access, constants, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { LimbeckError } from '../errors.js';
 
@@ -21,6 +21,16 @@ export async function writeWhole(path: string, content: string | Uint8Array): Pr
     await rename(beside, path);
   } catch (error) {
     await rm(beside, { force: true }).catch(() => undefined);
+    throw writeError(path, error);
+  }
+}
+
+/** Sees before long work that a file could be written. @throws LimbeckError `bad_file` */
+export async function checkWritable(path: string): Promise<void> {
+  try {
+    await access(dirname(path), constants.W_OK);
+    if ((await stat(path).catch(() => undefined))?.isDirectory() === true) throw Object.assign(new Error(), { code: 'EISDIR' });
+  } catch (error) {
     throw writeError(path, error);
   }
 }

@@ -1,6 +1,7 @@
 // Which numbers a stage can give, known before it runs: a check that asks for another is refused when the recipe is read.
 import { nearest } from '../errors.js';
-import { modelMetrics, spreadMetrics } from './checks.js';
+import { typescriptDomains } from '../text/corpus.js';
+import { domainMetrics, modelMetrics, spreadMetrics } from './checks.js';
 import { probes, type Probe } from './probes/index.js';
 import { generationTarget, onceByStage, resultNames, teacherStage } from './references.js';
 import { stageLevels, type Recipe, type StageSpec, type TrainingStage, type ValueSpec } from './spec.js';
@@ -38,7 +39,18 @@ function known(recipe: Recipe, name: string, custom: Readonly<Record<string, Pro
   const isOneModel = stage.kind === 'train' || stage.kind === 'prune' || stage.name !== name;
   const hasSpread = isOneModel && isTaught && recipe.repeats > 1 && once.get(name) === false && once.get(teacherStage(recipe)!) === true;
   const names = [...modelMetrics.filter((metric) => !left.has(metric)), ...(hasSpread ? spreadMetrics : []), ...own];
-  return { names, beginnings: [], levels: levelsOf(stage, name) };
+  const byDomain = domainNumbers(recipe, stage, isTaught);
+  return { names: [...names, ...byDomain.names], beginnings: byDomain.beginnings, levels: levelsOf(stage, name) };
+}
+
+/** What is measured by domain, and the weights that rows are drawn with; a folder's domains are not known before it is read. */
+function domainNumbers({ data, stages }: Recipe, stage: TrainingStage, isTaught: boolean): Pick<Known, 'names' | 'beginnings'> {
+  if (!stages.some((each) => 'training' in each && each.training.domains)) return { names: [], beginnings: [] };
+  const beginnings = domainMetrics.filter((metric) => isTaught || metric !== 'klToTeacher').map((metric) => `${metric}.`);
+  if (stage.training.domains) beginnings.push('domain.');
+  const domains = data.format !== 'text' ? undefined : (data.domains ?? (data.corpus === 'typescript' ? typescriptDomains : undefined));
+  if (domains === undefined) return { names: [], beginnings };
+  return { names: beginnings.flatMap((beginning) => domains.map((domain) => beginning + domain)), beginnings: [] };
 }
 
 function levelsOf(stage: TrainingStage, name: string): number {

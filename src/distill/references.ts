@@ -9,7 +9,7 @@ import {
   type RecursionStage,
   type StageSpec,
   type TargetSpec,
-  type TrainingSpec,
+  type TrainingStage,
   type ValueSpec,
 } from './spec.js';
 
@@ -122,14 +122,34 @@ export function checkReferences(recipe: Recipe, what: string): void {
     if (once.get(resultNames(stage)[0]!) === true && once.get(name) === false)
       refuse(`${field} must name a stage that runs once, as "${stage.name}" does: "${name}" runs for each seed`);
   };
-  const training = (at: string, spec: TrainingSpec, target: TargetSpec): void => {
-    const { epochs, steps, shift } = spec;
+  const training = (at: string, stage: TrainingStage): void => {
+    const { training: spec, target } = stage;
+    const { epochs, steps, shift, domains } = spec;
     if ((epochs === undefined) === (steps === undefined))
       refuse(`${at}.training must have either epochs or steps: it has ${epochs === undefined ? 'neither' : 'both'}`);
     if (recipe.data.format === 'none') refuse(`data must be given where a stage trains: it is "none", and ${at} trains`);
     if (shift > 0 && recipe.data.format !== 'mnist') refuse(`${at}.training.shift must be 0 where the data are no images: it is ${shift}`);
-    if (shift > 0 && targetNeeds(target).captures.length > 0)
-      refuse(`${at}.training.shift must be 0 where the target is captured (it belongs to the images as they are): it is ${shift}`);
+    const { captures } = targetNeeds(target);
+    if (shift > 0 && captures.length > 0)
+      refuse(
+        `${at}.training.shift must be 0 where the target is captured, which belongs to the images that the teacher saw (the capture's own shift moves both): it is ${shift}`,
+      );
+    const moved = captures.filter((name) => (earlier.get(name)!.stage as CaptureStage).shift > 0);
+    if (moved.length > 0 && captures.length > 1)
+      refuse(`${at}.target must have no other capture beside one of moved images: it has ${captures.join(' and ')}`);
+    if (!domains) return;
+    const place = `${at}.training.domains`;
+    if (recipe.data.format !== 'text' && recipe.data.format !== 'custom')
+      refuse(`${place} must be left out where the data have no domains: it is given`);
+    if (stage.kind === 'mutual') refuse(`${place} must be left out of a mutual stage, whose students share their rows: it is given`);
+    const teacher = domains.teacher ?? teacherStage(recipe);
+    if (teacher === undefined) refuse(`${place}.teacher must name the stage to compare with: it is absent, and the recipe has no teacher`);
+    else {
+      named(`${place}.teacher`, teacher, 'model');
+      fits(`${place}.teacher`, teacher, stage);
+    }
+    if (domains.weights && !Object.values(domains.weights).some((weight) => weight > 0))
+      refuse(`${place}.weights must give at least one domain a weight above 0: they do not`);
   };
   const accept = (at: string, spec: AcceptSpec | undefined, from: string | undefined): void => {
     if (!spec) return;
@@ -166,6 +186,9 @@ export function checkReferences(recipe: Recipe, what: string): void {
             ? `${at} must have neither k nor sample where access is "text": it has ${given === 2 ? 'both' : k === undefined ? 'sample' : 'k'}`
             : `${at} must have either k or sample: it has ${given === 0 ? 'neither' : 'both'}`,
         );
+      if (stage.shift > 0 && recipe.data.format !== 'mnist')
+        refuse(`${at}.shift must be 0 where the data are no images: it is ${stage.shift}`);
+      if (stage.views > 1 && stage.shift === 0) refuse(`${at}.views must be 1 where no image is moved (shift 0): it is ${stage.views}`);
       if (access === 'topk' && sample) refuse(`${at}.sample must be absent where access is "topk": an endpoint that draws lets out text`);
       if (recipe.data.format === 'none') refuse(`data must be given where a stage captures: it is "none", and ${at} captures`);
     }
@@ -206,7 +229,7 @@ export function checkReferences(recipe: Recipe, what: string): void {
           refuse(`${at}.anchor must stand with a target of kind "teacher" from a single stage, with no anchor of its own: it does not`);
         checkTarget(generationTarget(stage, PREVIOUS), target);
       }
-      training(at, stage.training, stage.target);
+      training(at, stage);
       if ('acceptIf' in stage) accept(at, stage.acceptIf, 'from' in stage ? stage.from : undefined);
     }
     const kind = stage.kind === 'capture' || stage.kind === 'probe' ? stage.kind : 'model';

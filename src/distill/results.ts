@@ -1,5 +1,6 @@
 // What a run leaves behind: the types of results.json, its table, and the numbers behind it.
 import type { KeptSpreads } from '../cache/summary.js';
+import type { DomainEvaluation } from './evaluate.js';
 import type { Evaluation } from './metrics.js';
 import { meanAndDeviation } from './metrics.js';
 import type { ProbeSeries } from './probes/index.js';
@@ -51,6 +52,8 @@ export interface ModelResult {
   steps: number;
   seconds: number;
   evaluation: Evaluation;
+  /** By domain, in a run of a recipe with `training.domains`. */
+  domains?: Record<string, DomainEvaluation>;
   /** Share of test rows on which it chooses the teacher's class; absent without a teacher. */
   agreement?: number;
   /** What the loss told of its last batch. */
@@ -87,6 +90,13 @@ export interface CheckResult {
   than: number | null;
 }
 
+/** How the images of a capture were moved: what replays them. */
+export interface Moves {
+  shift: number;
+  views: number;
+  seed: number;
+}
+
 /** A file of captured targets. */
 export interface CaptureResult {
   stage: string;
@@ -101,6 +111,8 @@ export interface CaptureResult {
   once?: boolean;
   rows: number;
   cols: number;
+  /** Where images were moved: by up to so many pixels, in so many versions of each; view v moves row r by what `viewSeed(seed, v)` and r say. */
+  moves?: Moves;
   /** Entries of a row. */
   k: number;
   /** How they were drawn; absent where they are the best. */

@@ -13,11 +13,12 @@ import { RunFolder } from './folder.js';
 import { buildGallery, type GallerySource } from './gallery.js';
 import { checkMetrics } from './known.js';
 import { checkRecipe } from './recipe.js';
+import { suggestion } from './recipe_errors.js';
 import { onceByStage, resultNames, teacherStage } from './references.js';
 import { summarize, type Machine, type Results } from './results.js';
 import { openSource } from './open_source.js';
 import { ImageSource, type DataSource } from './source.js';
-import type { Recipe, StageSpec } from './spec.js';
+import type { DomainsSpec, Recipe, StageSpec } from './spec.js';
 import { captureSteps, captureUnit } from './stages/capture.js';
 import { findProbe, probeUnit } from './stages/probe.js';
 import { trainUnit } from './stages/train.js';
@@ -98,13 +99,40 @@ function checkParts(recipe: Recipe, custom: CustomParts): void {
   }
 }
 
-function checkSizes(recipe: Recipe, { cols }: DataSource): void {
+function checkSizes(recipe: Recipe, source: DataSource): void {
+  const { cols } = source;
   for (const stage of recipe.stages) {
+    if ('training' in stage && stage.training.domains) checkDomains(recipe, stage.name, stage.training.domains, source);
     if (stage.kind === 'capture' && stage.k !== undefined && stage.k > cols)
       throw new RangeError(
         `Cannot use recipe ${recipe.name}: k of stage "${stage.name}" must be at most the ${cols} classes: it is ${stage.k}`,
       );
   }
+}
+
+/** Domains are known when the data are: there must be some, and rows enough of each. */
+function checkDomains(
+  { name }: Recipe,
+  stage: string,
+  { rows, weights = {} }: DomainsSpec,
+  { domains = [], trainDomains = [] }: DataSource,
+): void {
+  const refuse = (text: string): never => {
+    throw new RangeError(`Cannot use recipe ${name}: ${text}`);
+  };
+  if (domains.length < 2)
+    refuse(`data must have at least two domains for training.domains of stage "${stage}": they have ${domains.join(', ') || 'none'}`);
+  for (const domain of Object.keys(weights)) {
+    if (!domains.includes(domain))
+      refuse(`training.domains.weights of stage "${stage}" must be of domains: "${domain}" is none, ${suggestion(domain, domains)}`);
+  }
+  const counts = domains.map(() => 0);
+  for (let row = 0; row < trainDomains.length; row++) counts[trainDomains[row]!]!++;
+  const few = counts.findIndex((count) => count <= rows);
+  if (few >= 0)
+    refuse(
+      `training.domains.rows of stage "${stage}" must leave rows of every domain: it is ${rows}, and "${domains[few]}" has ${counts[few]} training rows`,
+    );
 }
 
 /** The units of a run, in order: each stage for each of its seeds, each generation of a recursion. */
@@ -137,7 +165,7 @@ function planOf(recipe: Recipe, source: DataSource): UnitPlan[] {
 
 function unitSteps(spec: StageSpec, { trainRows, rowsEach, cols }: DataSource): number {
   if (spec.kind === 'probe') return 1;
-  if (spec.kind === 'capture') return captureSteps(trainRows, rowsEach, cols);
+  if (spec.kind === 'capture') return captureSteps(trainRows, rowsEach, cols, spec.views);
   const { training } = spec;
   return training.steps ?? training.epochs! * stepsPerEpoch(trainRows, training);
 }
@@ -276,6 +304,11 @@ function logEvent(folder: RunFolder, plan: readonly UnitPlan[], event: RunEvent)
       const every = Math.ceil(unit!.steps / STEP_LINES);
       if (event.step % every === 0)
         folder.log({ event: 'step', ...at, step: event.step, ...(event.loss === undefined ? {} : { loss: event.loss }), ...event.numbers });
+      break;
+    }
+    case 'domains': {
+      const { step, weights, student, teacher } = event;
+      folder.log({ event: 'domains', ...at, step, weights, student, teacher });
       break;
     }
     case 'epoch': {

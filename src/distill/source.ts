@@ -3,7 +3,7 @@ import type { Device } from '../device.js';
 import { hashOf } from '../cache/hash.js';
 import { gatherRows } from '../ops/index.js';
 import { tensor, type Tensor } from '../tensor.js';
-import { inputTensor, shiftedBatches, type Data } from './data.js';
+import { inputTensor, movedRows, shiftedBatches, type Data } from './data.js';
 
 /** One batch: made in the caller's tidy(). */
 export interface Batch {
@@ -26,10 +26,16 @@ export interface DataSource {
   readonly inputShape: readonly number[];
   /** Channels, height and width, where the rows are images. */
   readonly imageShape?: readonly [number, number, number];
+  /** Names of the domains that rows belong to, and the number of each row's; what `training.domains` draws by. */
+  readonly domains?: readonly string[];
+  readonly trainDomains?: ArrayLike<number>;
+  readonly testDomains?: ArrayLike<number>;
   /** Bytes that all test labels together stand for; for bits per byte. */
   readonly testBytes?: number;
   /** Training rows; `seed` is for what is drawn, such as the moves of images by up to `shift` pixels. */
   batch(rows: Int32Array, seed: number, shift: number): Batch;
+  /** Training rows as they were when their targets were captured: each moved by what seed and row say, in whatever batch. */
+  moved?(rows: Int32Array, seed: number, shift: number): Batch;
   /** Consecutive test rows. */
   test(from: number, count: number): Batch;
   /** Hash of the training inputs: what captured targets belong to. */
@@ -47,6 +53,8 @@ export class ImageSource implements DataSource {
   readonly rowsEach = 1;
   private readonly train: Tensor;
   private readonly tests: Tensor;
+  /** The moves of all rows in the view that was asked for last. */
+  private replay: { seed: number; shift: number; of: (rows: Int32Array) => Tensor } | null = null;
 
   constructor(
     readonly data: Data,
@@ -76,6 +84,13 @@ export class ImageSource implements DataSource {
     const { labels } = this.data.train;
     if (shift === 0) return this.chosen(this.train, labels, rows);
     return { input: shiftedBatches(this.data, shift, this.device)(rows, seed), labels: Int32Array.from(rows, (row) => labels[row]!) };
+  }
+
+  moved(rows: Int32Array, seed: number, shift: number): Batch {
+    const { labels } = this.data.train;
+    if (this.replay?.seed !== seed || this.replay.shift !== shift)
+      this.replay = { seed, shift, of: movedRows(this.data, shift, this.device, seed) };
+    return { input: this.replay.of(rows), labels: Int32Array.from(rows, (row) => labels[row]!) };
   }
 
   test(from: number, count: number): Batch {

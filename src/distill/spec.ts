@@ -88,6 +88,20 @@ export interface ScheduleSpec {
   floor: number;
 }
 
+/** Rows are drawn by domain, more of those in which the student lags behind a teacher (DDK, arXiv 2407.16154). */
+export interface DomainsSpec {
+  /** Steps between two measurements; the first is after as many. */
+  every: number;
+  /** α of r ← α · ψ / Σψ + (1 − α)/N. */
+  alpha: number;
+  /** Training rows of each domain that are set aside, and measured on. */
+  rows: number;
+  /** To begin with, by domain; default: the shares of the rows. */
+  weights?: Record<string, number>;
+  /** The stage that the student is compared with; default: the recipe's teacher. */
+  teacher?: string;
+}
+
 export interface TrainingSpec {
   /** Either epochs or steps. */
   epochs?: number;
@@ -103,6 +117,7 @@ export interface TrainingSpec {
   points: number;
   /** Largest random move of each image, in pixels. */
   shift: number;
+  domains?: DomainsSpec;
 }
 
 export type Relation = '<' | '<=' | '>' | '>=';
@@ -140,6 +155,10 @@ export interface CaptureStage extends Named {
   sample?: { draws: number; method: 'with_replacement' | 'race' | 'head_tail' };
   access: 'full' | 'topk' | 'text';
   temperature: number;
+  /** Largest random move of each image, in pixels; students see the very images that the teacher saw. */
+  shift: number;
+  /** Moved versions of each image; a student's passes take them in turn. */
+  views: number;
 }
 
 /** What is removed and by which measure. */

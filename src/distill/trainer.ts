@@ -9,6 +9,7 @@ import { shuffledOrder } from '../random.js';
 import { writeSafetensors, type readSafetensors, type StoredTensor } from '../safetensors.js';
 import { tensor, type Tensor } from '../tensor.js';
 import { output } from './build.js';
+import type { DomainMeasurement, DomainRows, DomainRowsState } from './domain_rows.js';
 import type { CurvePoint } from './results.js';
 import type { DataSource } from './source.js';
 import type { OptimizerSpec, TrainingSpec } from './spec.js';
@@ -36,6 +37,10 @@ export interface TrainerOptions {
   teacher?: (name: string, input: Tensor) => StudentOutput;
   /** Whether the losses look at inner values. */
   features?: boolean;
+  /** Images are moved as they were when their targets were captured, a view for each pass. */
+  moves?: { shift: number; seeds: readonly number[] };
+  /** Draws the rows in the place of passes over all of them; of a single student. */
+  domains?: DomainRows;
 }
 
 /** Steps of the optimiser in one pass over the data. */
@@ -107,12 +112,14 @@ export class Trainer {
     for (const { name, loss } of this.students) {
       for (const [key, value] of Object.entries(loss.numbers())) all[this.students.length > 1 ? `${name}.${key}` : key] = value;
     }
-    return all;
+    return { ...all, ...this.options.domains?.numbers() };
   }
 
-  /** Takes one step of every student; returns the rows it saw and the first student's loss (of several: their mean). */
-  takeStep(): { rows: number; loss: number } {
-    const { training } = this.options;
+  /** Takes one step of every student; returns the rows it saw and the first student's loss (of several: their mean), and what was found where domains were measured. */
+  takeStep(): { rows: number; loss: number; measured?: DomainMeasurement } {
+    const { training, domains } = this.options;
+    // At the head of a step: a run that goes on from a file measures what one that never stopped does.
+    const measured = domains?.isDue(this.step) ? domains.measure(this.students[0]!.model) : undefined;
     const batches = this.nextBatches();
     const rows = batches.reduce((sum, each) => sum + each.length, 0);
     const losses = this.students.map(() => 0);
@@ -139,15 +146,18 @@ export class Trainer {
       student.lossCount += rows;
     });
     this.step++;
-    return { rows, loss: losses.reduce((sum, loss) => sum + loss, 0) / losses.length };
+    const loss = losses.reduce((sum, each) => sum + each, 0) / losses.length;
+    return { rows, loss, ...(measured ? { measured } : {}) };
   }
 
   /** One batch forward and backward through every student; gradients times `share` are added up. */
   private backward(rows: Int32Array, micro: number, share: number): number[] {
-    const { source, training, seed, steps, teacher, features = false } = this.options;
+    const { source, training, seed, steps, teacher, features = false, moves } = this.options;
     const parts = micro === 0 ? [this.step] : [this.step, micro];
     return tidy(() => {
-      const { input, labels } = source.batch(rows, deriveSeed(seed, 'batch', ...parts), training.shift);
+      const { input, labels } = moves
+        ? source.moved!(rows, moves.seeds[Math.floor(this.epoch) % moves.seeds.length]!, moves.shift)
+        : source.batch(rows, deriveSeed(seed, 'batch', ...parts), training.shift);
       const seen = new Map<string, StudentOutput>();
       const outputs = this.students.map(({ model }) => output(model, input, source.cols, features));
       const detached = new Map<string, StudentOutput>();
@@ -209,12 +219,14 @@ export class Trainer {
   }
 
   private nextBatches(): Int32Array[] {
+    const { domains, training } = this.options;
+    if (domains) return Array.from({ length: training.accumulate }, () => domains.draw(training.batchSize));
     const epoch = Math.floor(this.epoch);
     if (this.order === null || this.orderEpoch !== epoch) {
       this.order = shuffledOrder(this.rows, deriveSeed(this.options.seed, 'order', epoch));
       this.orderEpoch = epoch;
     }
-    const { batchSize, accumulate } = this.options.training;
+    const { batchSize, accumulate } = training;
     const from = (this.step % this.stepsPerEpoch) * batchSize * accumulate;
     const batches: Int32Array[] = [];
     for (let b = 0; b < accumulate; b++) {
@@ -239,13 +251,17 @@ export class Trainer {
       for (const [name, module] of model.modules()) if (module instanceof Dropout) offsets[name] = module.offset;
       return { lossSum, lossCount, curve, offsets, words: loss.words() };
     });
-    writeSafetensors(path, tensors, { ...extra, place: JSON.stringify({ step: this.step, students: places }) });
+    writeSafetensors(path, tensors, {
+      ...extra,
+      place: JSON.stringify({ step: this.step, students: places, domains: this.options.domains?.state() }),
+    });
   }
 
   /** Goes on from what {@link save} wrote. */
   restore(saved: ReturnType<typeof readSafetensors>): void {
     const place = JSON.parse(saved.metadata['place']!) as {
       step: number;
+      domains?: DomainRowsState;
       students: {
         lossSum: number;
         lossCount: number;
@@ -255,6 +271,7 @@ export class Trainer {
       }[];
     };
     this.step = place.step;
+    if (place.domains) this.options.domains!.restore(place.domains);
     this.students.forEach((student, i) => {
       const part = (name: string): Record<string, StoredTensor> => {
         const prefix = `${i}.${name}.`;

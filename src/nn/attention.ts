@@ -1,11 +1,12 @@
 // Self-attention with its projections.
+import { copyInto } from '../arithmetic.js';
 import { checkBoolean, checkOptions, checkPositive, checkWhole } from '../check.js';
 import type { Device } from '../device.js';
 import { kindError, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import { attention } from '../ops/index.js';
-import type { Tensor } from '../tensor.js';
-import { checkWidth, Linear } from './layers.js';
+import { rowsView, type Tensor } from '../tensor.js';
+import { checkWidth, Linear, runLinear, type Dropout } from './layers.js';
 import { Module } from './module.js';
 import { deriveSeed } from './seed.js';
 
@@ -73,10 +74,30 @@ export class CausalSelfAttention extends Module {
     return this.forwardWithQkv(x).out;
   }
 
-  /** The result together with queries, keys and values, [batch, tokens, 3·heads·headWidth]. */
-  forwardWithQkv(x: Tensor): { out: Tensor; qkv: Tensor } {
+  /**
+   * The result together with queries, keys and values, [batch, tokens, 3·heads·headWidth].
+   *
+   * @param drop what the result goes through at last
+   */
+  forwardWithQkv(x: Tensor, drop: Dropout | null = null): { out: Tensor; qkv: Tensor } {
     checkWidth('compute a CausalSelfAttention', x, this.qkv.weight.shape[1]!);
     const qkv = this.qkv.forward(x);
-    return { out: this.projection.forward(attention(qkv, { heads: this.heads })), qkv };
+    return { out: runLinear(this.projection, attention(qkv, { heads: this.heads }), null, drop), qkv };
+  }
+
+  /**
+   * The result for tokens behind those that `known` has, outside the graph: x [tokens, width] to the same shape.
+   *
+   * @internal
+   * @param known queries, keys and values, [at or more, 3·heads·headWidth]; those of x are written behind the first `at`
+   */
+  continueText(x: Tensor, known: Tensor, at: number): Tensor {
+    const action = 'compute a CausalSelfAttention';
+    checkWidth(action, x, this.qkv.weight.shape[1]!);
+    const count = x.shape[0]!;
+    copyInto(rowsView(known, at, count, action), this.qkv.forward(x), action);
+    // What earlier tokens attend to is computed again, which the kernel does in one go; their layers are not.
+    const attended = attention(rowsView(known, 0, at + count, action), { heads: this.heads });
+    return this.projection.forward(rowsView(attended, at, count, action));
   }
 }

@@ -6,7 +6,7 @@ import { freshSeed } from '../random.js';
 import { relu } from '../ops/index.js';
 import type { Tensor } from '../tensor.js';
 import { Conv2d, MaxPool2d } from './convolution.js';
-import { Dropout, Linear } from './layers.js';
+import { Dropout, Linear, runLinear } from './layers.js';
 import { checkWidths, flatRows, placementNames } from './mlp.js';
 import { Model, type ModelOutput } from './model.js';
 import { deriveSeed } from './seed.js';
@@ -122,7 +122,7 @@ export class CNN extends Model {
     }
     value = value.reshape([value.shape[0]!, value.size / value.shape[0]!]);
     this.hidden.forEach((layer, i) => {
-      value = relu(layer.forward(value));
+      value = runLinear(layer, value, 'relu');
       features.push(value);
       value = this.drops[i]?.forward(value) ?? value;
     });

@@ -4,11 +4,11 @@ import { noGrad, tidy } from '../autograd.js';
 import type { Device } from '../device.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed, philox } from '../random.js';
-import { add, embedding, gatherRows, gelu, linear } from '../ops/index.js';
+import { add, embedding, gatherRows, linear } from '../ops/index.js';
 import type { StoredTensor } from '../safetensors.js';
-import { hostCopy, tensor, type Tensor } from '../tensor.js';
+import { emptyLike, hostCopy, tensor, type Tensor } from '../tensor.js';
 import { CausalSelfAttention } from './attention.js';
-import { Dropout, Embedding, Linear } from './layers.js';
+import { Dropout, Embedding, Linear, runLinear } from './layers.js';
 import { placementNames } from './mlp.js';
 import { Model, type ModelOutput } from './model.js';
 import { Module } from './module.js';
@@ -116,10 +116,23 @@ export class GPTBlock extends Module {
 
   /** The result together with queries, keys and values. */
   forwardWithQkv(x: Tensor): { out: Tensor; qkv: Tensor } {
-    const { out: attended, qkv } = this.attention.forwardWithQkv(this.norm1.forward(x));
-    const between = add(x, this.drops[0]?.forward(attended) ?? attended);
-    const changed = this.down.forward(gelu(this.up.forward(this.norm2.forward(between))));
-    return { out: add(between, this.drops[1]?.forward(changed) ?? changed), qkv };
+    const { out: attended, qkv } = this.attention.forwardWithQkv(this.norm1.forward(x), this.drops[0]);
+    return { out: this.#perceptron(add(x, attended)), qkv };
+  }
+
+  /**
+   * The result for tokens behind those that `known` has, in evaluation: x [tokens, width] to the same shape.
+   *
+   * @internal
+   * @param known queries, keys and values of the text so far, [at or more, 3·heads·headWidth]; those of the new tokens are written behind
+   */
+  continueText(x: Tensor, known: Tensor, at: number): Tensor {
+    return this.#perceptron(add(x, this.attention.continueText(this.norm1.forward(x), known, at)));
+  }
+
+  #perceptron(between: Tensor): Tensor {
+    const raised = runLinear(this.up, this.norm2.forward(between), 'gelu');
+    return add(between, runLinear(this.down, raised, null, this.drops[1]));
   }
 }
 
@@ -284,7 +297,8 @@ export class GPT extends Model {
 
   /**
    * Continues a text token by token, each drawn from softmax(logits/temperature) given the last `context` tokens, in evaluation
-   * mode. What has been computed for earlier tokens is computed again.
+   * mode. Queries, keys and values are kept until the text is longer than the context; from then on every position moves with each
+   * token, and all of them are computed again.
    *
    * @param ids the beginning, at least one token
    * @returns the beginning and what was added
@@ -308,16 +322,42 @@ export class GPT extends Model {
     const text = new Int32Array(start.length + tokens);
     text.set(start);
     const wasTraining = this.training;
+    let known: Tensor[] | undefined;
     this.eval();
     try {
+      let done = 0;
       for (let at = start.length; at < text.length; at++) {
-        const logits = this.#nextLogits(action, text.slice(Math.max(0, at - this.context), at));
+        const logits =
+          at <= this.context
+            ? this.#continued(action, text.subarray(done, at), done, (known ??= this.#room(action, Math.min(this.context, text.length))))
+            : this.#nextLogits(action, text.slice(at - this.context, at));
+        done = at;
         text[at] = draw(logits, temperature, topK, seed, at);
       }
     } finally {
+      known?.forEach((each) => each.dispose());
       this.train(wasTraining);
     }
     return text;
+  }
+
+  /** Memory for queries, keys and values of each block. */
+  #room(action: string, tokens: number): Tensor[] {
+    return this.blocks.map(({ attention }) => emptyLike(attention.qkv.weight, action, [tokens, attention.qkv.weight.shape[0]!]));
+  }
+
+  /** The logits behind `ids`, which follow on `at` tokens that `known` has; theirs are added to it. */
+  #continued(action: string, ids: Int32Array, at: number, known: readonly Tensor[]): Float32Array {
+    return tidy(() =>
+      noGrad(() => {
+        const positions = Int32Array.from(ids, (_, i) => at + i);
+        const tokens = tensor(ids.slice(), { device: this.tokens.weight.device });
+        let x = add(embedding(this.tokens.weight, tokens), gatherRows(this.positions.weight, positions));
+        this.blocks.forEach((block, i) => (x = block.continueText(x, known[i]!, at)));
+        const last = this.norm.forward(gatherRows(x, [ids.length - 1]));
+        return hostCopy(linear(last, this.outputWeight), action).slice() as Float32Array;
+      }),
+    );
   }
 
   #nextLogits(action: string, ids: Int32Array): Float32Array {

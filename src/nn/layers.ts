@@ -5,6 +5,7 @@ import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { add, dropout, embedding, gelu, linear, relu, silu, tanh } from '../ops/index.js';
+import { linearThen, type Behind } from '../ops/matmul.js';
 import { Module } from './module.js';
 import { constantParameter, normalParameter, uniformParameter } from './parameters.js';
 import { deriveSeed } from './seed.js';
@@ -133,6 +134,49 @@ export class Dropout extends Module {
   }
 }
 
+type Activation = Exclude<Behind['activation'], 'none'>;
+
+// By the method, so that a class of one's own, or a layer that is being watched, is left to itself.
+const activationOfForward = new Map<unknown, Activation>([
+  [ReLU.prototype.forward, 'relu'],
+  [GELU.prototype.forward, 'gelu'],
+  [SiLU.prototype.forward, 'silu'],
+  [Tanh.prototype.forward, 'tanh'],
+]);
+const functions: Record<Activation, (x: Tensor) => Tensor> = { relu, gelu, silu, tanh };
+
+function drops(layer: Module | null | undefined): layer is Dropout {
+  return layer instanceof Dropout && layer.training && layer.probability > 0;
+}
+
+/** A linear layer, an activation and dropout, in one pass over the layer's results where each is what its class says. */
+export function runLinear(layer: Linear, x: Tensor, activation: Activation | null, drop: Module | null = null): Tensor {
+  const fusesDrop = drops(drop) && drop.forward === Dropout.prototype.forward && x.dtype === 'float32';
+  if (layer.forward === Linear.prototype.forward && (activation !== null || fusesDrop)) {
+    const behind: Behind = { activation: activation ?? 'none', probability: 0, seed: 0, offset: 0 };
+    if (fusesDrop) Object.assign(behind, { probability: drop.probability, seed: drop.seed, offset: drop.offset });
+    const out = linearThen(x, layer.weight, layer.bias, behind);
+    if (!fusesDrop) return drop?.forward(out) ?? out;
+    drop.offset += out.size;
+    return out;
+  }
+  const plain = layer.forward(x);
+  const out = activation === null ? plain : functions[activation](plain);
+  return drop?.forward(out) ?? out;
+}
+
+/** Runs layer `at`, and those behind it that run in one pass with it; `next` is the first that has not run. */
+export function runLayers(layers: readonly Module[], at: number, x: Tensor, withDropout = true): { value: Tensor; next: number } {
+  const layer = layers[at]!;
+  if (!(layer instanceof Linear)) return { value: layer.forward(x), next: at + 1 };
+  const activation = activationOfForward.get(layers[at + 1]?.forward) ?? null;
+  let next = at + (activation === null ? 1 : 2);
+  const behind = layers[next];
+  const drop = withDropout && drops(behind) ? behind : null;
+  if (drop !== null) next++;
+  return { value: runLinear(layer, x, activation, drop), next };
+}
+
 /** All dimensions but the first as one: [n, ...] to [n, product of the rest]. */
 export class Flatten extends Module {
   override forward(x: Tensor): Tensor {
@@ -153,7 +197,9 @@ export class Sequential extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return this.layers.reduce((value, layer) => layer.forward(value), x);
+    let value = x;
+    for (let at = 0; at < this.layers.length;) ({ value, next: at } = runLayers(this.layers, at, value));
+    return value;
   }
 }
 

@@ -5,7 +5,7 @@ import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { freshSeed } from '../random.js';
 import type { Tensor } from '../tensor.js';
 import { activationNames, activationOf, makeActivation, type ActivationName } from './activations.js';
-import { checkWidth, Dropout, Linear } from './layers.js';
+import { checkWidth, Dropout, Linear, runLayers } from './layers.js';
 import { Model, type ModelOutput } from './model.js';
 import type { Module } from './module.js';
 import { deriveSeed } from './seed.js';
@@ -111,14 +111,21 @@ export class MLP extends Model {
     };
   }
 
+  override forward(x: Tensor): Tensor {
+    let value = flatRows('run an MLP', x, this.inputShape[0]!);
+    for (let at = 0; at < this.layers.length;) ({ value, next: at } = runLayers(this.layers, at, value));
+    return value;
+  }
+
   override forwardWithFeatures(x: Tensor): ModelOutput {
     const features: Tensor[] = [];
     let value = flatRows('run an MLP', x, this.inputShape[0]!);
     let hidden = value;
-    for (const layer of this.layers) {
+    for (let at = 0; at < this.layers.length;) {
       hidden = value;
-      value = layer.forward(value);
-      if (activationOf(layer) !== undefined) features.push(value);
+      // Features are what there is before dropout.
+      ({ value, next: at } = runLayers(this.layers, at, value, false));
+      if (activationOf(this.layers[at - 1]!) !== undefined) features.push(value);
     }
     return { logits: value, features, hidden };
   }

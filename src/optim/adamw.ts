@@ -2,11 +2,10 @@
 import { checkOptions } from '../check.js';
 import { kindError, valueError } from '../errors.js';
 import { kernel } from '../native.js';
-import { handleOf, handleOrNull, type Tensor } from '../tensor.js';
-import { checkDecay, checkShare, Optimizer, type Slot } from './optimizer.js';
+import type { Tensor } from '../tensor.js';
+import { checkDecay, checkShare, Optimizer, type Batch } from './optimizer.js';
 
-const action = 'step adamw';
-const adamwKernel = kernel('adamw', action);
+const adamwKernel = kernel('adamw', 'step adamw');
 
 export interface AdamWOptions {
   learningRate: number;
@@ -53,14 +52,14 @@ export class AdamW extends Optimizer {
     this.weightDecay = weightDecay;
   }
 
-  protected update({ parameter, mask, buffers }: Slot, gradient: Tensor, gradientScale: number): void {
+  protected update({ parameters, gradients, masks, sizes, buffers }: Batch, gradientScale: number): void {
     adamwKernel(
-      handleOf(parameter, action),
-      handleOf(gradient, action),
-      handleOf(buffers['first_moment']!, action),
-      handleOf(buffers['second_moment']!, action),
-      handleOrNull(mask, action),
-      parameter.size,
+      parameters,
+      gradients,
+      buffers['first_moment']!,
+      buffers['second_moment']!,
+      masks,
+      sizes,
       this.learningRate,
       this.beta1,
       this.beta2,

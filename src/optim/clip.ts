@@ -5,19 +5,29 @@ import { findCode, kernel } from '../native.js';
 import { emptyLike, gradientOf, handleOf, hostCopy, type Tensor } from '../tensor.js';
 
 const action = 'clip gradients';
-const reduceKernel = kernel('reduce', action);
+const squareSumsKernel = kernel('square_sums', action);
 const unaryKernel = kernel('unary', action);
 
-/** The Euclidean norm of all gradients together; waits for the device. */
+/** The Euclidean norm of all gradients together; waits for the device, once for each there is. */
 export function gradNorm(parameters: Iterable<Tensor>): number {
-  let squares = 0;
+  const byDevice = new Map<string, Tensor[]>();
   for (const parameter of checkTensors(action, 'parameters', parameters)) {
     const gradient = gradientOf(parameter);
     if (gradient === null) continue;
-    const sum = emptyLike(gradient, action, [1]);
-    reduceKernel(handleOf(gradient, action), handleOf(sum, action), 1, gradient.size, findCode('reduce', 'sum_squares'), 1);
-    squares += hostCopy(sum, action)[0]!;
-    sum.dispose();
+    const others = byDevice.get(parameter.device);
+    if (others === undefined) byDevice.set(parameter.device, [gradient]);
+    else others.push(gradient);
+  }
+  let squares = 0;
+  for (const gradients of byDevice.values()) {
+    const sums = emptyLike(gradients[0]!, action, [gradients.length], 'float64');
+    squareSumsKernel(
+      gradients.map((each) => handleOf(each, action)),
+      gradients.map(({ size }) => size),
+      handleOf(sums, action),
+    );
+    for (const sum of hostCopy(sums, action)) squares += sum;
+    sums.dispose();
   }
   return Math.sqrt(squares);
 }

@@ -1,13 +1,10 @@
 // Lion (Chen et al. 2023): the sign of an interpolated momentum, with decoupled weight decay.
-import { addInto } from '../arithmetic.js';
-import { tidy } from '../autograd.js';
 import { checkOptions } from '../check.js';
-import { applyBinary, type Plan } from '../ops/binary.js';
-import { applyUnary } from '../ops/unary.js';
+import { kernel } from '../native.js';
 import type { Tensor } from '../tensor.js';
-import { checkDecay, checkShare, Optimizer, type Slot } from './optimizer.js';
+import { checkDecay, checkShare, Optimizer, type Batch } from './optimizer.js';
 
-const action = 'step lion';
+const lionKernel = kernel('lion', 'step lion');
 
 export interface LionOptions {
   /** A third to a tenth of AdamW's is usual: every step moves every weight by as much. */
@@ -49,24 +46,18 @@ export class Lion extends Optimizer {
     this.weightDecay = weightDecay;
   }
 
-  protected update({ parameter, mask, buffers }: Slot, gradient: Tensor, gradientScale: number): void {
-    if (parameter.size === 0) return;
-    const plan: Plan = { rows: 1, cols: parameter.size, how: 'same' };
-    const momentum = buffers['momentum']!;
-    tidy(() => {
-      const own = applyUnary(action, 'scale', gradient, gradientScale);
-      const direction = applyUnary(action, 'scale', momentum, this.beta1);
-      addInto(direction, direction, applyUnary(action, 'scale', own, 1 - this.beta1));
-      const opposite = applyUnary(action, 'neg', direction);
-      const sign = applyBinary(action, 'less', opposite, direction, plan);
-      applyBinary(action, 'sub', sign, applyBinary(action, 'less', direction, opposite, plan), plan, sign);
-      // Neither is less than the other where it is NaN: what is not finite must show.
-      addInto(sign, sign, applyBinary(action, 'sub', direction, direction, plan, opposite));
-      if (this.weightDecay > 0) addInto(sign, sign, applyUnary(action, 'scale', parameter, this.weightDecay));
-      addInto(parameter, parameter, applyUnary(action, 'scale', sign, -this.learningRate, sign));
-      applyUnary(action, 'scale', momentum, this.beta2, momentum);
-      addInto(momentum, momentum, applyUnary(action, 'scale', own, 1 - this.beta2, own));
-      if (mask !== null) for (const each of [parameter, momentum]) applyBinary(action, 'mul0', each, mask, plan, each);
-    });
+  protected update({ parameters, gradients, masks, sizes, buffers }: Batch, gradientScale: number): void {
+    lionKernel(
+      parameters,
+      gradients,
+      buffers['momentum']!,
+      masks,
+      sizes,
+      this.learningRate,
+      this.beta1,
+      this.beta2,
+      this.weightDecay,
+      gradientScale,
+    );
   }
 }

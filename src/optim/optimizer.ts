@@ -3,8 +3,9 @@ import { checkTensors } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { keep } from '../autograd.js';
 import { copyInto } from '../arithmetic.js';
+import type { Handle } from '../native.js';
 import type { StoredTensor } from '../safetensors.js';
-import { cloned, gradientOf, hostCopy, stateOf, tensor, zeros, type Tensor } from '../tensor.js';
+import { cloned, gradientOf, handleOf, handleOrNull, hostCopy, stateOf, tensor, zeros, type Tensor } from '../tensor.js';
 
 /** What {@link Optimizer.step} takes. */
 export interface StepOptions {
@@ -19,6 +20,15 @@ export interface Slot {
   mask: Tensor | null;
   /** Buffers by name: momentum, moments. */
   buffers: Record<string, Tensor>;
+}
+
+/** Parameters of one call and what belongs to each, in the same order, as kernels take them. */
+export interface Batch {
+  parameters: Handle[];
+  gradients: Handle[];
+  masks: (Handle | null)[];
+  sizes: number[];
+  buffers: Record<string, Handle[]>;
 }
 
 /** Changes parameters by their gradients. */
@@ -44,19 +54,46 @@ export abstract class Optimizer {
     if (this.slots.length === 0) throw valueError(action, 'there must be a parameter', phrase('there is none'));
   }
 
-  /** Runs the update of one parameter that has a gradient. */
-  protected abstract update(slot: Slot, gradient: Tensor, gradientScale: number): void;
+  /** Runs the update of parameters that have a gradient, all on one device and none of them on the memory of another. */
+  protected abstract update(batch: Batch, gradientScale: number): void;
 
   /** Moves every parameter that has a gradient by one step. */
   step(options: StepOptions = {}): void {
     const { gradientScale = 1 } = options;
     if (!Number.isFinite(gradientScale)) throw valueError('step', 'gradientScale must be a finite number', gradientScale);
     checkRate('step', this.learningRate);
+    // All are looked at before one is changed.
+    const batches = this.#batches();
     this.steps++;
-    for (const slot of this.slots) {
-      const gradient = gradientOf(slot.parameter);
-      if (gradient !== null) this.update(slot, gradient, gradientScale);
+    for (const batch of batches) this.update(batch, gradientScale);
+  }
+
+  /** What has a gradient, as few calls as there can be: one for each device, more where parameters share memory. */
+  #batches(): Batch[] {
+    const batches: Batch[] = [];
+    const open = new Map<number, { batch: Batch; memory: Set<unknown> }>();
+    for (const { parameter, mask, buffers } of this.slots) {
+      const gradient = gradientOf(parameter);
+      if (gradient === null) continue;
+      const handle = handleOf(parameter, 'step');
+      const { ordinal } = stateOf(parameter).storage!;
+      let current = open.get(ordinal);
+      // One after the other, as they were given.
+      if (current === undefined || current.memory.has(handle)) {
+        const batch: Batch = { parameters: [], gradients: [], masks: [], sizes: [], buffers: {} };
+        for (const name of Object.keys(buffers)) batch.buffers[name] = [];
+        open.set(ordinal, (current = { batch, memory: new Set() }));
+        batches.push(batch);
+      }
+      current.memory.add(handle);
+      const { batch } = current;
+      batch.parameters.push(handle);
+      batch.gradients.push(handleOf(gradient, 'step'));
+      batch.masks.push(handleOrNull(mask, 'step'));
+      batch.sizes.push(parameter.size);
+      for (const [name, buffer] of Object.entries(buffers)) batch.buffers[name]!.push(handleOf(buffer, 'step'));
     }
+    return batches;
   }
 
   /** Forgets the gradients of all parameters. */

@@ -1,11 +1,10 @@
 // Stochastic gradient descent with momentum: v = momentum·v + g, p −= rate·v (Nesterov: g + momentum·v).
 import { checkOptions } from '../check.js';
 import { kernel } from '../native.js';
-import { handleOf, handleOrNull, type Tensor } from '../tensor.js';
-import { checkDecay, checkShare, Optimizer, type Slot } from './optimizer.js';
+import type { Tensor } from '../tensor.js';
+import { checkDecay, checkShare, Optimizer, type Batch } from './optimizer.js';
 
-const action = 'step sgd';
-const sgdKernel = kernel('sgd', action);
+const sgdKernel = kernel('sgd', 'step sgd');
 
 export interface SGDOptions {
   learningRate: number;
@@ -43,13 +42,13 @@ export class SGD extends Optimizer {
     this.weightDecay = weightDecay;
   }
 
-  protected update({ parameter, mask, buffers }: Slot, gradient: Tensor, gradientScale: number): void {
+  protected update({ parameters, gradients, masks, sizes, buffers }: Batch, gradientScale: number): void {
     sgdKernel(
-      handleOf(parameter, action),
-      handleOf(gradient, action),
-      handleOrNull(buffers['momentum'], action),
-      handleOrNull(mask, action),
-      parameter.size,
+      parameters,
+      gradients,
+      buffers['momentum'] ?? parameters.map(() => null),
+      masks,
+      sizes,
       this.learningRate,
       this.momentum,
       this.weightDecay,

@@ -246,7 +246,7 @@ function facts(results: Results): [string, string][] {
     ['Seeds', `${recipe.seed}${recipe.repeats > 1 ? ` to ${recipe.seed + recipe.repeats - 1}` : ''}`],
     ...captures.map((c): [string, string] => [
       'Targets',
-      `${c.file}, ${(c.bytes / 1e6).toFixed(2)} MB, ${c.k} of ${c.cols} classes at temperature ${c.temperature}`,
+      `${c.file}, ${(c.bytes / 1e6).toFixed(2)} MB, ${c.k} of ${c.cols} classes at temperature ${c.temperature}${c.moves ? `, ${c.moves.views} ${c.moves.views === 1 ? 'view' : 'views'} of each image, moved by up to ${c.moves.shift} pixels` : ''}`,
     ]),
     ['Time', `${results.seconds.toFixed(0)} s`],
   ];

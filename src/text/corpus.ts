@@ -27,6 +27,9 @@ export interface CorpusOptions {
 /** Name of the corpus that comes with npm packages. */
 export const typescriptCorpus = 'typescript';
 
+/** Its domains. */
+export const typescriptDomains = ['compiler', 'dom', 'es', 'node'] as const;
+
 /**
  * Reads a corpus: `'typescript'`, the declaration files that come with the npm packages typescript and @types/node (4.5 MB of code and prose, in
  * the domains es, dom, compiler and node), or a folder, whose first level of folders are the domains. Files are in order of their names.

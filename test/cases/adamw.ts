@@ -2,6 +2,7 @@
 import { expectAll, expectClose, expectThrows } from '../compare.js';
 import { normals } from '../random.js';
 import { adamw as reference, type AdamWOptions } from '../reference.js';
+import { listChecks } from './many_tensors.js';
 import { kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
 
 function check(subject: Subject, size: number, first: number, options: Omit<AdamWOptions, 'step'>, masked: boolean): void {
@@ -21,12 +22,12 @@ function check(subject: Subject, size: number, first: number, options: Omit<Adam
       kernel(
         subject,
         'adamw',
-        parameter,
-        memory.input(gradient),
-        firstMoment,
-        secondMoment,
-        onDevice,
-        size,
+        [parameter],
+        [memory.input(gradient)],
+        [firstMoment],
+        [secondMoment],
+        [onDevice],
+        [size],
         o.learningRate,
         o.beta1,
         o.beta2,
@@ -77,16 +78,17 @@ export const adamw: CaseFile = {
       name: 'steps count from 1',
       run(subject) {
         withMemory(subject, (memory) => {
-          const part = (): Float32Array => memory.input(new Float32Array(4));
+          const part = (): Float32Array[] => [memory.input(new Float32Array(4))];
           expectThrows(
             'step 0',
-            () => kernel(subject, 'adamw', part(), part(), part(), part(), null, 4, 0.1, 0.9, 0.999, 1e-8, 0, 0, 1),
+            () => kernel(subject, 'adamw', part(), part(), part(), part(), [null], [4], 0.1, 0.9, 0.999, 1e-8, 0, 0, 1),
             RangeError,
             /step must be a whole number of at least 1/,
           );
         });
       },
     },
+    ...listChecks({ op: 'adamw', buffers: 2, numbers: [0.01, 0.9, 0.999, 1e-8, 0.01, 3, 0.5] }),
   ],
   bench: [{ rows: 1024, cols: 1024 }],
 };

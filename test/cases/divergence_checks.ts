@@ -268,6 +268,18 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
+  // Each side's likely outcome has no probability in float on the other: for α > 1 the whole mixture is that small. Its logarithm, near −100,
+  // is known to 4e-6, and slopes of the size of the logarithm multiply that.
+  check('assistant: likely outcomes far apart', (subject) => {
+    for (const assistant of [...mixtures, { alpha: 0.98, lambda: 0.2 }])
+      for (const gap of [100, 130]) {
+        const call = dense(5, 2, 65, { assistant });
+        (call.student as Float32Array)[3] = gap;
+        (call.teacher as Float32Array)[40] = gap;
+        checkLoss(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, ${gap} apart`, call, {}, 50 * EXACTNESS);
+      }
+  });
+
   for (const residual of residuals.filter((name) => name !== 'truncate'))
     check(`assistant: ${residual}`, (subject) => {
       for (const assistant of mixtures)

@@ -5,6 +5,7 @@ import { adaptive_kl } from './adaptive_kl.js';
 import { attention } from './attention.js';
 import { argsort } from './argsort.js';
 import { batch_losses } from './batch_losses.js';
+import { bias_activation } from './bias_activation.js';
 import { bild_loss } from './bild.js';
 import { binary } from './binary.js';
 import { capture_top_k } from './capture_top_k.js';
@@ -22,6 +23,7 @@ import { kd_loss } from './kd_loss.js';
 import { label_target } from './label_target.js';
 import { layer_norm } from './layer_norm.js';
 import { linear_kd_loss } from './linear_kd_loss.js';
+import { lion } from './lion.js';
 import { logit_losses } from './logit_losses.js';
 import { matmul } from './matmul.js';
 import { mix_targets } from './mix_targets.js';
@@ -37,6 +39,7 @@ import { skew_reverse_kl } from './skew_reverse_kl.js';
 import { soft_cross_entropy } from './soft_cross_entropy.js';
 import { soften } from './soften.js';
 import { softmax } from './softmax.js';
+import { square_sums } from './square_sums.js';
 import { squared_hellinger } from './squared_hellinger.js';
 import { symmetric_kl } from './symmetric_kl.js';
 import { top_k } from './top_k.js';
@@ -72,6 +75,9 @@ export const cases: CaseFile[] = [
   fill,
   sgd,
   adamw,
+  lion,
+  square_sums,
+  bias_activation,
   sample_target,
   mix_targets,
   soften,

@@ -2,6 +2,7 @@
 import { expectAll, expectClose, expectSameBits, expectThrows } from '../compare.js';
 import { normals } from '../random.js';
 import { sgd as reference, type SgdOptions } from '../reference.js';
+import { listChecks } from './many_tensors.js';
 import { kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
 
 const STEPS = 5;
@@ -20,11 +21,11 @@ function check(subject: Subject, size: number, o: SgdOptions, masked: boolean, b
       kernel(
         subject,
         'sgd',
-        parameter,
-        memory.input(gradient),
-        velocity,
-        onDevice,
-        size,
+        [parameter],
+        [memory.input(gradient)],
+        [velocity],
+        [onDevice],
+        [size],
         o.learningRate,
         o.momentum,
         o.weightDecay,
@@ -78,11 +79,11 @@ export const sgd: CaseFile = {
           kernel(
             subject,
             'sgd',
-            parameter,
-            memory.input(Float32Array.of(NaN, 1, Infinity, 1)),
-            velocity,
-            memory.input(Float32Array.of(0, 1, 0, 1)),
-            4,
+            [parameter],
+            [memory.input(Float32Array.of(NaN, 1, Infinity, 1))],
+            [velocity],
+            [memory.input(Float32Array.of(0, 1, 0, 1))],
+            [4],
             0.5,
             0.9,
             0.1,
@@ -105,11 +106,11 @@ export const sgd: CaseFile = {
               kernel(
                 subject,
                 'sgd',
-                memory.input(new Float32Array(4)),
-                memory.input(new Float32Array(4)),
-                null,
-                null,
-                4,
+                [memory.input(new Float32Array(4))],
+                [memory.input(new Float32Array(4))],
+                [null],
+                [null],
+                [4],
                 0.1,
                 0.9,
                 0,
@@ -117,11 +118,12 @@ export const sgd: CaseFile = {
                 1,
               ),
             TypeError,
-            /momentum_buffer must be given/,
+            /momentum_buffers must be given/,
           ),
         );
       },
     },
+    ...listChecks({ op: 'sgd', buffers: 1, numbers: [0.1, 0.9, 0.01, 1, 0.5] }),
   ],
   bench: [{ rows: 1024, cols: 1024 }],
 };

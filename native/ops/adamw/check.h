@@ -4,11 +4,21 @@
 
 namespace limbeck::checks {
 
-inline bool adamw(Context& ctx, InOut parameter, In gradient, InOut first_moment, InOut second_moment, In mask, Int size, Float, Float,
-                  Float, Float, Float, Int step, Float) {
-  return extent(ctx, "size", size) && extent(ctx, "step", step, 1) && is(ctx, "parameter", parameter, DType::float32, size) &&
-         is(ctx, "gradient", gradient, DType::float32, size) && is(ctx, "first_moment", first_moment, DType::float32, size) &&
-         is(ctx, "second_moment", second_moment, DType::float32, size) && maybe(ctx, "mask", mask, DType::float32, size);
+inline bool adamw(Context& ctx, InOuts parameters, Ins gradients, InOuts first_moments, InOuts second_moments, Ins masks, Ints sizes, Float,
+                  Float, Float, Float, Float, Int step, Float) {
+  const Int count = sizes.count;
+  if (!extent(ctx, "step", step, 1) || !count_is(ctx, "parameters", parameters, count) || !count_is(ctx, "gradients", gradients, count) ||
+      !count_is(ctx, "first_moments", first_moments, count) || !count_is(ctx, "second_moments", second_moments, count) ||
+      !count_is(ctx, "masks", masks, count))
+    return false;
+  for (Int i = 0; i < count; i++) {
+    const Int size = sizes.items[i];
+    if (!extent(ctx, "a size", size) || !entry(ctx, "parameters", parameters, i, DType::float32, size) ||
+        !entry(ctx, "gradients", gradients, i, DType::float32, size) || !entry(ctx, "first_moments", first_moments, i, DType::float32, size) ||
+        !entry(ctx, "second_moments", second_moments, i, DType::float32, size) || !entry(ctx, "masks", masks, i, DType::float32, size, true))
+      return false;
+  }
+  return true;
 }
 
 }  // namespace limbeck::checks

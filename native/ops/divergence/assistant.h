@@ -39,6 +39,9 @@ template <class V> LIMBECK_CALLED V slope_of(Divergence divergence, const Outcom
   return splat<V>(NAN);
 }
 
+// Σ r below this may have lost terms that were too small to be told from 0: it is taken again relative to the largest of them.
+inline constexpr double kFaintMixture = 1e-15;
+
 template <class V> struct Assistant {
   V power, share, rest, odds;
   V alone;  // ln(m/q) where p = 0; m is r before it is normalised
@@ -58,6 +61,8 @@ template <class V> struct Assistant {
     return select_(lt_(abs_(x), splat<V>(1)), small, select_(lt_(far, x), select_(eq_(rest, splat<V>(0)), splat<V>(0), large), between));
   }
 
+  LIMBECK_FN static V probability(V from, V apart, V log_q) { return select_(lt_(from, splat<V>(1e-20)), exp_(log_q), from * exp_(apart)); }
+
   // The outcome of the divergence between r and p; omega = ∂ ln m/∂ ln q.
   LIMBECK_FN Outcome<V> mix(const Outcome<V>& o, V log_z, V& omega) const {
     const V infinity = splat<V>(INFINITY), zero = splat<V>(0), one = splat<V>(1);
@@ -67,13 +72,15 @@ template <class V> struct Assistant {
     m.p = o.p;
     m.log_p = o.log_p;
     m.d = v - log_z;
-    m.log_q = o.log_p + m.d;
-    // From the larger of the two: the smaller may have been rounded to 0.
-    m.q = select_(lt_(o.d, zero), o.p * exp_(m.d), o.q * exp_(v - o.d - log_z));
+    // From the larger of the two; as a logarithm where even that may have been rounded.
+    const auto below = lt_(o.d, zero);
+    const V larger = select_(below, o.p, o.q), apart = select_(below, m.d, v - o.d - log_z);
+    m.log_q = select_(below, o.log_p, o.log_q) + apart;
+    m.q = probability(larger, apart, m.log_q);
     omega = geometric ? rest : select_(eq_(rest, zero), zero, one / (one + mul0_(odds, exp_(-bent))));
     const auto no_teacher = eq_(o.log_p, -infinity), no_student = eq_(o.log_q, -infinity);
     const V log_alone = o.log_q + alone - log_z;
-    m.q = select_(no_teacher, o.q * exp_(alone - log_z), m.q);
+    m.q = select_(no_teacher, probability(o.q, alone - log_z, log_alone), m.q);
     m.log_q = select_(no_teacher, log_alone, m.log_q);
     m.d = select_(no_teacher, select_(eq_(log_alone, -infinity), zero, infinity), m.d);
     omega = select_(no_teacher, select_(no_student, zero, omega), omega);

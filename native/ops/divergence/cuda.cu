@@ -346,21 +346,27 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       if constexpr (D::assisted) return assistant.mix(o, log_z, omega);
       else return o;
     };
-    auto sum_of_row = [&](auto term) {
-      float part = 0;
+    auto over_row = [&](auto term, auto join, float empty) {
+      float part = empty;
       for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
         float x[4], t[4];
         load_student(c, x);
         load_teacher(c, t);
         for (int i = 0; i < 4; i++)
-          if (c + i < a.cols) part += term(outcome<D>(x[i], t[i], s, p, inverse));
+          if (c + i < a.cols) part = join(part, float(term(outcome<D>(x[i], t[i], s, p, inverse))));
       }
-      return merge_one(group, double(part), Add{}, 0.0);
+      return merge_one(group, double(part), join, double(empty));
     };
     if constexpr (D::assisted) {
       if (soft) {
         assistant = Assistant<float>::of(a.assistant_alpha, a.assistant_lambda);
-        log_z = float(log_(sum_of_row([&](const Outcome<float>& o) { return compared(o).q; })));
+        auto mass = [&]() { return over_row([&](const Outcome<float>& o) { return compared(o).q; }, Add{}, 0.0f); };
+        double z = mass();
+        if (!(z > kFaintMixture)) {
+          log_z = float(over_row([&](const Outcome<float>& o) { return compared(o).log_q; }, Max{}, -INFINITY));
+          z = mass();
+        }
+        log_z += float(log_(z));
       }
     }
 
@@ -393,10 +399,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     if constexpr (D::assisted) {
       if (summed && gradient)
-        total = float(sum_of_row([&](const Outcome<float>& o) {
-          const Outcome<float> m = compared(o);
-          return omega * (D::gradient(m, formula) - m.q * mean);
-        }));
+        total = float(over_row(
+            [&](const Outcome<float>& o) {
+              const Outcome<float> m = compared(o);
+              return omega * (D::gradient(m, formula) - m.q * mean);
+            },
+            Add{}, 0.0f));
     }
 
     // Second pass: loss and gradient.
@@ -717,33 +725,39 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       if constexpr (sizeof(o.q) == 8) return omega * slope;
       else return omega_apart * slope;
     };
-    auto sum_of_outcomes = [&](auto term) {
-      double part = 0;
+    auto over_outcomes = [&](auto term, auto join, double empty) {
+      double part = empty;
       for (int64_t j = group.rank(); j < slots; j += group.size()) {
         const int64_t id = id_of(j);
-        if (mine(id)) part += term(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY));
+        if (mine(id)) part = join(part, term(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY)));
       }
-      if (bucketed && group.leader()) part += term(bucket);
+      if (bucketed && group.leader()) part = join(part, term(bucket));
       if constexpr (apart) {
         for (int64_t window = run.begin; window < run.end; window += kWindow) {
           if (run.end - run.begin > kWindow) mark(window);
           const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
-          float terms = 0;
+          float terms = float(empty);
           for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
             float x[4];
             load_student(c, x);
             const unsigned in = members(window, c);
             for (int i = 0; i < 4; i++)
-              if (c + i < a.cols && (in >> i & 1u) == 0) terms += term(single.template outcome<D>(x[i]));
+              if (c + i < a.cols && (in >> i & 1u) == 0) terms = join(terms, float(term(single.template outcome<D>(x[i]))));
           }
-          part += terms;
+          part = join(part, double(terms));
         }
       }
-      return merge_one(group, part, Add{}, 0.0);
+      return merge_one(group, part, join, empty);
     };
     if constexpr (D::assisted) {
       if (head.soft) {
-        log_z = log_(sum_of_outcomes([&](const auto& o) { return compared(o).q; }));
+        auto mass = [&]() { return over_outcomes([&](const auto& o) { return compared(o).q; }, Add{}, 0.0); };
+        double z = mass();
+        if (!(z > kFaintMixture)) {
+          log_z = over_outcomes([&](const auto& o) { return compared(o).log_q; }, Max{}, -INFINITY);
+          z = mass();
+        }
+        log_z += log_(z);
         if (bucketed) bucket_loss = D::loss(compared(bucket), formula);
       }
     }
@@ -791,7 +805,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
         if (D::first_order) drift = part[2];
-        if constexpr (D::assisted) total = sum_of_outcomes(bent);
+        if constexpr (D::assisted) total = over_outcomes(bent, Add{}, 0.0);
       }
     }
     if (head.soft) {

@@ -3,19 +3,25 @@
 #include "ops/dropout/math.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
+namespace {
+
+// Elements [0, n) of a run that begins at `position` of the seed's sequence; from may be to.
+template <class S> void drop_run(const S* from, S* to, Int n, uint64_t position, const Drop& drop) {
+  const S keep = static_cast<S>(drop.keep);
+  Int i = 0;
+  while (i < n) {
+    const uint64_t at = position + static_cast<uint64_t>(i);
+    const Philox4 random = philox_(at / 4, drop.seed);
+    for (uint64_t k = at % 4; k < 4 && i < n; ++k, ++i) to[i] = dropout_(from[i], dropout_keeps_(random.word[k], drop.threshold), keep);
+  }
+}
+
+}  // namespace
 
 void dropout(Context&, In x, Out y, Int size, Float probability, Int seed, Int offset) {
-  const float* from = x.as<float>();
-  float* to = y.as<float>();
-  const uint32_t threshold = dropout_threshold_(probability);
-  const float keep = static_cast<float>(1 - probability);
+  const Drop drop = drop_(probability, seed, offset);
   over_elements(size, [=](Int begin, Int end) {
-    Int i = begin;
-    while (i < end) {
-      const uint64_t position = static_cast<uint64_t>(offset) + static_cast<uint64_t>(i);
-      const Philox4 random = philox_(position / 4, static_cast<uint64_t>(seed));
-      for (uint64_t k = position % 4; k < 4 && i < end; ++k, ++i) to[i] = dropout_(from[i], dropout_keeps_(random.word[k], threshold), keep);
-    }
+    drop_run(x.as<float>() + begin, y.as<float>() + begin, end - begin, drop.offset + static_cast<uint64_t>(begin), drop);
   });
 }
 

@@ -16,7 +16,7 @@ template <class T, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) gather_r
 }
 
 template <class T> void gather(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count, T missing) {
-  const RowPlan plan = plan_rows(ctx, count, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, count, cols);
   launch(ctx, "gather_rows", plan.block ? gather_rows_rows<T, BlockGroup> : gather_rows_rows<T, WarpGroup>, plan.launch, x.as<T>(), indices.as<int32_t>(),
          y.as<T>(), rows, cols, count, missing);
 }

@@ -69,7 +69,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) label_target_rows(const float* x, const 
 }  // namespace
 
 void label_target(Context& ctx, In x, In labels, Out y, Int rows, Int cols, Int function, Float parameter, Int ignore_index, Int unlabelled_index) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   launch(ctx, "label_target", plan.block ? label_target_rows<BlockGroup> : label_target_rows<WarpGroup>, plan.launch, x.as<float>(), labels.as<int32_t>(),
          y.as<float>(), rows, cols, LabelTarget(function), parameter, ignore_index, unlabelled_index);
 }

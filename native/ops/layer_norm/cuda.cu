@@ -58,7 +58,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) layer_norm_rows(N
 }  // namespace
 
 void layer_norm(Context& ctx, In x, In weight, In bias, Out y, Out mean, Out inverse_deviation, Int rows, Int cols, Float epsilon) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   launch(ctx, "layer_norm", plan.block ? layer_norm_rows<BlockGroup> : layer_norm_rows<WarpGroup>, plan.launch,
          Norm{x.as<float>(), weight.as<float>(), bias.as<float>(), y.as<float>(), mean.as<float>(), inverse_deviation.as<float>(), rows, cols, epsilon});
 }

@@ -54,7 +54,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) layer_norm_backwa
 }  // namespace
 
 void layer_norm_backward(Context& ctx, In x, In weight, In mean, In inverse_deviation, In gradient_y, Out gradient_x, Out scaled, Int rows, Int cols) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   launch(ctx, "layer_norm_backward", plan.block ? layer_norm_backward_rows<BlockGroup> : layer_norm_backward_rows<WarpGroup>, plan.launch,
          Norm{x.as<float>(), weight.as<float>(), mean.as<float>(), inverse_deviation.as<float>(), gradient_y.as<float>(), gradient_x.as<float>(),
               scaled.as<float>(), rows, cols});

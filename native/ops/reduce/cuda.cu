@@ -92,7 +92,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) reduce_segments(const double* partial, f
 
 void reduce(Context& ctx, In x, Out y, Int rows, Int cols, Int function, Int axis) {
   if (axis == 1) {
-    const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+    const RowPlan plan = plan_rows(ctx, rows, cols);
     launch(ctx, "reduce_rows", plan.block ? reduce_rows<BlockGroup> : reduce_rows<WarpGroup>, plan.launch, x.as<float>(), y.as<float>(), rows, cols, Reduce(function));
     return;
   }

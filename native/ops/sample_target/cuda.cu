@@ -1,6 +1,6 @@
-// Sampled targets on CUDA: a block per row walks it several times and computes the masses again each time. What fits shared memory of the
-// row waits there as it came in; only the columns behind are read from global memory in every walk.
-#include "cuda/merge.h"
+// Sampled targets on CUDA: a cluster of blocks per row, whose runs of it wait in shared memory. Warps walk parts of a run; what each part weighs
+// says where the draws fall, and only those parts are looked at again.
+#include "cuda/row_sum.h"
 #include "cuda/rows.h"
 #include "cuda/workspace.h"
 #include "ops/sample_target/math.h"
@@ -8,22 +8,26 @@
 namespace limbeck::cuda {
 namespace {
 
-constexpr int kSampleBlock = 256, kSampleWarps = kSampleBlock / 32;
-constexpr int kSampleStatic = 20 * 1024;  // the kernel's static shared memory, and some room
-constexpr int kSampleShared = 2048;  // positions that fit shared memory; more draws are counted in a workspace
+constexpr int kSampleParts = 512;    // parts of a run, at most
+constexpr int kSampleSorted = 2048;  // draws that are sorted in shared memory; more are counted in a workspace
+constexpr int kSampleListed = 512;   // runners of a race that wait in shared memory for its last rounds
 
 struct Sample {
   AnyIn logits;
   const float* row_temperature;
   int32_t* indices;
   float* weights;
-  uint64_t* workspace;  // per block, two numbers per column; null where shared memory is enough
+  uint64_t* workspace;  // per cluster, two numbers per column; null where shared memory is enough
   int64_t rows, cols, draws, slots;
   double temperature;
   uint64_t seed, row_offset;
   int method;
-  int staged;  // columns that wait in shared memory, a multiple of 8 or all
+  int64_t segment, part;  // columns of a block's run and of a part, a multiple of a warp's four each
+  int row_floats;         // shared memory of a staged run; 0: it is read from global memory in every walk
+  int draw_bytes;         // shared memory of sorted draws, or of a race
 };
+
+LIMBECK_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bitonic, smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
 LIMBECK_DEVICE void sort_positions(const Shared<uint64_t>& positions, int n) {
@@ -53,262 +57,464 @@ LIMBECK_DEVICE int positions_below(const Shared<uint64_t>& positions, int n, uin
   return low;
 }
 
-// Sum over the threads before this one; `total` over all. A barrier before the next use of `parts`.
-template <class T> LIMBECK_DEVICE T scan_block(const Shared<T>& parts, T v, T& total) {
+// Sum over the lanes before this one; `total` over all.
+template <class T> LIMBECK_DEVICE T sum_before(T v, T& total) {
   T sum = v;
   for (int step = 1; step < 32; step <<= 1) {
     const T other = shuffle_up(sum, step);
     if (lane() >= step) sum += other;
   }
-  if (lane() == 31) parts[warp()] = sum;
-  sync_block();
-  T before = sum - v;
-  total = 0;
-  for (int w = 0; w < kSampleWarps; w++) {
-    const T part = parts[w];
-    if (w < warp()) before += part;
-    total += part;
-  }
-  sync_block();
-  return before;
+  total = shuffle(sum, 31);
+  return sum - v;
 }
 
-// What the methods share: the row's scale and total, and its slots, filled in order of the ids.
+// One number of shared memory for the whole warp, read by the lane that may write it afterwards.
+LIMBECK_DEVICE uint64_t of_warp(const Shared<uint64_t>& numbers, int i) {
+  uint64_t v = 0;
+  if (lane() == 0) v = numbers[i];
+  return shuffle(v, 0);
+}
+
+// What the methods share: the row's scale and total, and the parts of this block's run.
 struct SampleRow {
   const Sample& a;
-  const Shared<int>& parts;
-  const StagedRow& kept;
-  int64_t row;
-  AnyIn x;
-  double temperature, scale;
-  float max;
-  uint64_t total, key;
-  int64_t support, used;
+  ClusterGroup& group;
+  const Run run;
+  const StagedRow own;
+  const Shared<uint64_t> masses, kept;  // of each part; as sums over the parts before it there is one more
+  const Shared<uint64_t> warp_sums;
+  const Shared<float> memory;  // a.draw_bytes
+  int64_t row = 0;
+  AnyIn x{};
+  bool aligned = false;
+  double temperature = 1, scale = 1;
+  float max = 0;
+  uint64_t total = 0, key = 0;
+  int64_t support = 0, used = 0;
 
-  LIMBECK_DEVICE float logit(int64_t c) const { return c < a.staged ? staged_at(kept, int(c)) : ld(x, c); }
-  LIMBECK_DEVICE double e(int64_t c) const { return sample_weight_(logit(c), max, temperature); }
+  LIMBECK_DEVICE int parts() const { return int((run.end - run.begin + a.part - 1) / a.part); }
+  // sample_weight_, to the bit; a division costs as much as the polynomial.
+  LIMBECK_DEVICE double e(float logit) const { return temperature == 1 ? sample_exp_(double(logit) - double(max)) : sample_weight_(logit, max, temperature); }
 
-  // False for a row that has no distribution.
-  LIMBECK_DEVICE bool measure(BlockGroup& group) {
-    bool odd = !(temperature > 0 && temperature < INFINITY);
-    float top = -INFINITY;
-    for (int64_t c = thread_index(); c < a.cols; c += block_size()) {
-      const float v = logit(c);
-      odd |= !(v < INFINITY);
-      top = max_(v, top);
+  LIMBECK_DEVICE void open(int64_t of) {
+    row = of;
+    x = offset(a.logits, row * a.cols);
+    aligned = aligned4(x);
+    temperature = a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature;
+    key = a.row_offset + uint64_t(row);
+    if (a.row_floats == 0) return;
+    group.sync();
+    stage(group, offset(x, run.begin), int(run.end - run.begin), own);
+    group.sync();
+  }
+
+  // f(first of this lane's four columns, their logits), for a whole warp and in order; -inf beyond the end of the run.
+  template <class F> LIMBECK_DEVICE void walk_part(int part, F f) const {
+    const int64_t begin = run.begin + part * a.part, end = lesser(begin + a.part, run.end);
+    for (int64_t base = begin; base < end; base += 128) {
+      const int64_t c = base + lane() * 4;
+      float v[4];
+      if (a.row_floats > 0 && c >= run.end) v[0] = v[1] = v[2] = v[3] = -INFINITY;
+      else if (a.row_floats > 0) load_chunk(own, int(c - run.begin), int(run.end - run.begin), -INFINITY, v);
+      else load_chunk(x, c, a.cols, aligned, -INFINITY, v);
+      f(c, v);
     }
-    max = merge_one(group, top, Max{}, -INFINITY);
+  }
+  // f(part), for a whole warp.
+  template <class F> LIMBECK_DEVICE void each_part(F f) const {
+    for (int part = warp(); part < parts(); part += block_size() >> 5) f(part);
+  }
+  template <class F> LIMBECK_DEVICE void walk(F f) const {
+    each_part([&](int part) { walk_part(part, f); });
+  }
+
+  // How many bits more than 2^k the masses have room for. A sum in float is enough, unless it is too near a power of two.
+  LIMBECK_DEVICE int more_bits(const RowSumOf<double>& sum, int k) {
+    const double about = double(sum.ties) + sum.rest, unit = sample_power_of_two_(k), apart = 1e-5 + double(a.cols) / unit;
+    const double low = about * (1 - apart) > 1 ? about * (1 - apart) : 1, high = about * (1 + apart);
+    const bool known = about < INFINITY && temperature > 1e-30 && temperature < 1e30 && apart < 1e-4;
+    const int power = int(sample_bits_(low) >> 52) - 1023;
+    if (known && int(sample_bits_(high) >> 52) - 1023 == power) return k + power < 62 ? 62 - k - power : 0;
+    uint64_t mass = 0;
+    walk([&](int64_t, const float (&v)[4]) {
+      for (int i = 0; i < 4; i++) mass += sample_mass_(e(v[i]), unit);
+    });
+    return sample_more_bits_(merge_one(group, mass, Add{}, uint64_t(0)));
+  }
+
+  // The total, the support and the parts' masses. False for a row that has no distribution.
+  LIMBECK_DEVICE bool measure() {
+    bool odd = !(temperature > 0 && temperature < INFINITY);
+    const Inverse inverse = Inverse::of(temperature);
+    RowSumOf<double> sum;
+    walk([&](int64_t, const float (&v)[4]) {
+      for (int i = 0; i < 4; i++) odd |= !(v[i] < INFINITY);
+      sum.push(v, inverse);
+    });
+    merge_row(group, sum, inverse);
+    max = sum.max;
     if (group.any(odd || max == -INFINITY)) return false;
     const int k = sample_first_scale_(a.cols);
-    scale = sample_power_of_two_(k);
+    scale = sample_power_of_two_(k + more_bits(sum, k));
     uint64_t sums[2] = {0, 0};
-    for (int64_t c = thread_index(); c < a.cols; c += block_size()) {
-      const double weight = e(c);
-      sums[0] += sample_mass_(weight, scale);
-      sums[1] += weight > 0 ? 1 : 0;
-    }
+    each_part([&](int part) {
+      uint64_t mass = 0;
+      walk_part(part, [&](int64_t, const float (&v)[4]) {
+        for (int i = 0; i < 4; i++) {
+          const double weight = e(v[i]);
+          mass += sample_mass_(weight, scale);
+          sums[1] += weight > 0 ? 1 : 0;
+        }
+      });
+      mass = merge_warp(mass, Add{});
+      if (lane() != 0) return;
+      masses[part] = mass;
+      kept[part] = uint64_t(0);
+      sums[0] += mass;
+    });
     group.merge(sums, Add{}, uint64_t(0));
+    total = sums[0];
     support = int64_t(sums[1]);
-    scale = sample_power_of_two_(k + sample_more_bits_(sums[0]));
-    uint64_t sum = 0;
-    for (int64_t c = thread_index(); c < a.cols; c += block_size()) sum += sample_mass_(e(c), scale);
-    total = merge_one(group, sum, Add{}, uint64_t(0));
     return true;
+  }
+
+  // The parts' numbers become the sums of all that come before them in the row; gives the sum of the row. A barrier before.
+  LIMBECK_DEVICE uint64_t scan_parts(const Shared<uint64_t>& numbers) {
+    const int each = (parts() + block_size() - 1) / block_size(), begin = int(lesser(thread_index() * each, parts())), end = int(lesser(begin + each, parts()));
+    uint64_t sum = 0, warps = 0, all = 0;
+    for (int i = begin; i < end; i++) sum += uint64_t(numbers[i]);
+    uint64_t before = sum_before(sum, warps);
+    if (lane() == 0) warp_sums[warp()] = warps;
+    group.sync();
+    for (int w = 0; w < block_size() >> 5; w++) {
+      const uint64_t part = warp_sums[w];
+      if (w < warp()) before += part;
+      all += part;
+    }
+    uint64_t whole = 0;
+    const uint64_t blocks = group.before(all, whole);
+    before += blocks;
+    for (int i = begin; i < end; i++) {
+      const uint64_t number = numbers[i];
+      numbers[i] = before;
+      before += number;
+    }
+    if (thread_index() == 0) numbers[parts()] = blocks + all;
+    group.sync();
+    return whole;
   }
 
   LIMBECK_DEVICE void put(int64_t slot, int64_t c, float weight) const {
     st(a.indices, row * a.slots + slot, int32_t(c));
     st(a.weights, row * a.slots + slot, weight);
   }
-  // One tile's ids, those with `kept`, behind the ones that are there.
-  LIMBECK_DEVICE void append(int64_t c, bool kept, float weight) {
-    int count = 0;
-    const int before = scan_block(parts, kept ? 1 : 0, count);
-    if (kept) put(used + before, c, weight);
-    used += count;
-  }
   LIMBECK_DEVICE void finish() const {
-    for (int64_t i = used + thread_index(); i < a.slots; i += block_size()) put(i, -1, 0.0f);
+    for (int64_t i = used + cluster_rank() * block_size() + thread_index(); i < a.slots; i += int64_t(cluster_size()) * block_size()) put(i, -1, 0.0f);
   }
 };
 
-LIMBECK_DEVICE double row_temperature_of(const Sample& a, int64_t row) { return a.row_temperature != nullptr ? double(ld_warp(a.row_temperature, row)) : a.temperature; }
-
 // With replacement, and head and tail: positions in the tail's masses laid end to end.
-LIMBECK_DEVICE void sample_counts(SampleRow& s, BlockGroup& group, const Shared<uint64_t>& positions, const Shared<uint64_t>& mass_parts) {
+LIMBECK_DEVICE void sample_counts(SampleRow& s) {
   const Sample& a = s.a;
   const uint64_t head = sample_head_mass_(a.method, s.total, a.draws);
   uint64_t tail = s.total;
   int64_t left = a.draws;
   if (a.method == int(SampleMethod::head_tail)) {
     uint64_t sums[2] = {0, 0};
-    for (int64_t c = thread_index(); c < a.cols; c += block_size()) {
-      const uint64_t mass = sample_mass_(s.e(c), s.scale);
-      sums[0] += mass >= head ? mass : 0;
-      sums[1] += mass >= head ? 1 : 0;
-    }
-    group.merge(sums, Add{}, uint64_t(0));
+    s.each_part([&](int part) {
+      const uint64_t mass = of_warp(s.masses, part);
+      if (mass < head) return;
+      uint64_t heads = 0, count = 0, all = 0;
+      s.walk_part(part, [&](int64_t, const float (&v)[4]) {
+        for (int i = 0; i < 4; i++) {
+          const uint64_t one = sample_mass_(s.e(v[i]), s.scale);
+          heads += one >= head ? one : 0;
+          count += one >= head ? 1 : 0;
+        }
+      });
+      heads = merge_warp(heads, Add{});
+      sum_before(count, all);
+      if (lane() != 0) return;
+      s.masses[part] = mass - heads;
+      s.kept[part] = all;
+      sums[0] += heads;
+      sums[1] += all;
+    });
+    s.group.merge(sums, Add{}, uint64_t(0));
     tail -= sums[0];
     left -= int64_t(sums[1]);
   }
   if (tail == 0) left = 0;
   auto position = [&](int64_t j) { return sample_position_(sample_random_(uint64_t(j), s.key, a.method, a.seed), tail); };
-  auto mass_of = [&](int64_t c) { return c < a.cols ? sample_mass_(s.e(c), s.scale) : uint64_t(0); };
   auto weight_of = [&](uint64_t mass, int64_t count) { return mass >= head ? sample_head_weight_(mass, s.total) : sample_tail_weight_(count, left, tail, s.total); };
-  uint64_t begin = 0;
-  if (a.workspace == nullptr) {
+
+  const bool sorted = a.workspace == nullptr;
+  const Shared<uint64_t> positions = s.memory.slice<uint64_t>(0, a.draw_bytes / 8);
+  if (sorted) {
     int padded = 1;
     while (padded < left) padded <<= 1;
     for (int j = thread_index(); j < padded; j += block_size()) positions[j] = j < left ? position(j) : ~uint64_t(0);
     sort_positions(positions, padded);
-    for (int64_t base = 0; base < a.cols; base += block_size()) {
-      const int64_t c = base + thread_index();
-      const uint64_t mass = mass_of(c), share = mass >= head ? 0 : mass;
-      uint64_t all = 0;
-      const uint64_t from = begin + scan_block(mass_parts, share, all);
-      begin += all;
-      const int count = share > 0 ? positions_below(positions, int(left), from + share) - positions_below(positions, int(left), from) : 0;
-      s.append(c, mass >= head || count > 0, weight_of(mass, count));
+  }
+  s.scan_parts(s.masses);
+  uint64_t* ends = sorted ? nullptr : a.workspace + s.group.first_row() * 2 * a.cols;
+  uint64_t* counts = sorted ? nullptr : ends + a.cols;
+  auto below = [&](uint64_t end) { return positions_below(positions, int(left), end); };
+
+  // f(lane's first column, where its masses begin, its masses) in order of the ids.
+  auto lay_out = [&](int part, auto f) {
+    uint64_t at = s.masses[part];
+    s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
+      uint64_t mass[4], share = 0, all = 0;
+      for (int i = 0; i < 4; i++) {
+        mass[i] = sample_mass_(s.e(v[i]), s.scale);
+        share += mass[i] >= head ? 0 : mass[i];
+      }
+      const uint64_t from = at + sum_before(share, all);
+      at += all;
+      f(c, from, mass);
+    });
+  };
+  // How many ids of a part are kept; they are written from `slot` on where it is not negative.
+  auto go_through = [&](int part, int64_t slot) -> uint64_t {
+    int64_t found = 0;
+    lay_out(part, [&](int64_t c, uint64_t from, const uint64_t (&mass)[4]) {
+      int64_t count[4];
+      int here = 0, all = 0;
+      for (int i = 0; i < 4; i++) {
+        const uint64_t share = mass[i] >= head ? 0 : mass[i];
+        if (!sorted) count[i] = c + i < s.run.end ? int64_t(ld(counts, c + i)) : 0;
+        else count[i] = share > 0 ? below(from + share) - below(from) : 0;
+        from += share;
+        here += mass[i] >= head || count[i] > 0 ? 1 : 0;
+      }
+      int64_t next = slot + found + sum_before(here, all);
+      found += all;
+      if (slot < 0) return;
+      for (int i = 0; i < 4; i++)
+        if (mass[i] >= head || count[i] > 0) s.put(next++, c + i, weight_of(mass[i], count[i]));
+    });
+    return uint64_t(found);
+  };
+
+  if (!sorted) {
+    s.each_part([&](int part) {
+      lay_out(part, [&](int64_t c, uint64_t from, const uint64_t (&mass)[4]) {
+        for (int i = 0; i < 4; i++) {
+          if (c + i >= s.run.end) continue;
+          from += mass[i] >= head ? 0 : mass[i];
+          st(ends, c + i, from);
+          st(counts, c + i, 0);
+        }
+      });
+    });
+    sync_block();
+    const uint64_t first = s.masses[0], end = s.masses[s.parts()];
+    for (int64_t j = thread_index(); j < left; j += block_size()) {
+      const uint64_t at = position(j);
+      if (at < first || at >= end) continue;
+      int64_t low = s.run.begin, high = s.run.end - 1;
+      while (low < high) {
+        const int64_t middle = (low + high) >> 1;
+        if (ld(ends, middle) > at) high = middle;
+        else low = middle + 1;
+      }
+      atomic_add(counts, low, 1);
     }
-    return;
+    sync_block();
   }
-  uint64_t* ends = a.workspace + block_index() * 2 * a.cols;
-  uint64_t* counts = ends + a.cols;
-  for (int64_t base = 0; base < a.cols; base += block_size()) {
-    const int64_t c = base + thread_index();
-    const uint64_t mass = mass_of(c), share = mass >= head ? 0 : mass;
-    uint64_t all = 0;
-    const uint64_t from = begin + scan_block(mass_parts, share, all);
-    begin += all;
-    if (c >= a.cols) continue;
-    st(ends, c, from + share);
-    st(counts, c, 0);
-  }
-  sync_block();
-  for (int64_t j = thread_index(); j < left; j += block_size()) {
-    const uint64_t at = position(j);
-    int64_t low = 0, high = a.cols - 1;
-    while (low < high) {
-      const int64_t middle = (low + high) >> 1;
-      if (ld(ends, middle) > at) high = middle;
-      else low = middle + 1;
-    }
-    atomic_add(counts, low, 1);
-  }
-  sync_block();
-  for (int64_t base = 0; base < a.cols; base += block_size()) {
-    const int64_t c = base + thread_index();
-    const uint64_t mass = mass_of(c);
-    const int64_t count = c < a.cols ? int64_t(ld(counts, c)) : 0;
-    s.append(c, mass >= head || count > 0, weight_of(mass, count));
-  }
+  s.each_part([&](int part) {
+    const bool hit = of_warp(s.kept, part) > 0 || !sorted || below(s.masses[part]) != below(s.masses[part + 1]);
+    const uint64_t found = hit ? go_through(part, -1) : 0;
+    if (lane() == 0) s.kept[part] = found;
+  });
+  s.group.sync();
+  s.used = int64_t(s.scan_parts(s.kept));
+  s.each_part([&](int part) {
+    const uint64_t slot = s.kept[part], next = s.kept[part + 1];
+    if (next > slot) go_through(part, int64_t(slot));
+  });
 }
 
 // Keys are exponentials over masses; the `draws` smallest win, the next one is tau, found eight bits at a time.
-LIMBECK_DEVICE void sample_race(SampleRow& s, const Shared<int>& histogram, const Shared<int>& choice) {
+LIMBECK_DEVICE void sample_race(SampleRow& s) {
   const Sample& a = s.a;
-  if (s.support <= a.draws) {
-    for (int64_t base = 0; base < a.cols; base += block_size()) {
-      const int64_t c = base + thread_index();
-      const double weight = c < a.cols ? s.e(c) : 0.0;
-      s.append(c, weight > 0, sample_race_weight_(weight, INFINITY, s.scale, s.total));
-    }
-    return;
-  }
+  // In turn: the other blocks may still read the one of the round before.
+  const Shared<int> histograms = s.memory.slice<int>(0, 512), sums = s.memory.slice<int>(2048, 256), choice = s.memory.slice<int>(3072, 4);
+  const Shared<uint64_t> runners = s.memory.slice<uint64_t>(3088, kSampleListed);
+  const Shared<int> runner_ids = s.memory.slice<int>(3088 + kSampleListed * 8, kSampleListed);
+  const bool everyone = s.support <= a.draws;
   // A key as bits, which order as the keys do; all ones where it is surely above `limit`.
   auto key_bits = [&](int64_t c, double weight, double limit) -> uint64_t {
     if (!(weight > 0)) return ~uint64_t(0);
+    if (everyone) return 0;
     const uint64_t random = sample_random_(uint64_t(c), s.key, a.method, a.seed);
     if (sample_exponential_bound_(random) > limit * weight) return ~uint64_t(0);
     return sample_bits_(sample_exponential_(random) / weight);
   };
-  uint64_t prefix = 0;
+  uint64_t prefix = everyone ? 1 : 0;
   double limit = INFINITY;
-  int wanted = int(a.slots);  // keys before tau, among those that share the prefix
-  for (int shift = 56; shift >= 0; shift -= 8) {
+  int wanted = everyone ? 0 : int(a.slots);  // keys before tau, among those that share the prefix
+  bool listed = false;                       // those that may still win are in `runners`
+  if (thread_index() == 0) choice[3] = 0;
+  // f(column, bits of its key), in any order.
+  auto each_runner = [&](auto f) {
+    if (listed) {
+      const int count = choice[3];
+      for (int i = thread_index(); i < count; i += block_size()) f(int64_t(int(runner_ids[i])), uint64_t(runners[i]));
+    } else {
+      s.walk([&](int64_t c, const float (&v)[4]) {
+        for (int i = 0; i < 4; i++) {
+          const uint64_t bits = key_bits(c + i, s.e(v[i]), limit);
+          if (bits != ~uint64_t(0)) f(c + i, bits);
+        }
+      });
+    }
+  };
+  for (int shift = 56; shift >= 0 && !everyone; shift -= 8) {
+    const Shared<int> histogram = histograms.slice<int>(shift & 8 ? 1024 : 0, 256);
     for (int i = thread_index(); i < 256; i += block_size()) histogram[i] = 0;
     sync_block();
-    for (int64_t c = thread_index(); c < a.cols; c += block_size()) {
-      const uint64_t bits = key_bits(c, s.e(c), limit);
-      if (bits != ~uint64_t(0) && (shift == 56 || bits >> (shift + 8) == prefix)) atomic_add(histogram, int(bits >> shift & 255), 1);
-    }
-    sync_block();
-    if (thread_index() == 0) {
-      int digit = 0, before = 0;
-      for (;; digit++) {
-        const int count = histogram[digit];
-        if (before + count > wanted) break;
-        before += count;
+    each_runner([&](int64_t, uint64_t bits) {
+      if (shift == 56 || bits >> (shift + 8) == prefix) atomic_add(histogram, int(bits >> shift & 255), 1);
+    });
+    sync_cluster();
+    for (int i = thread_index(); i < 256; i += block_size()) {
+      int sum = 0;
+      for (int rank = 0; rank < cluster_size(); rank++) {
+        const int count = map_rank(histogram, rank)[i];
+        sum += count;
       }
-      choice[0] = digit;
-      choice[1] = wanted - before;
+      sums[i] = sum;
     }
     sync_block();
+    if (warp() == 0) {
+      int mine = 0, all = 0;
+      for (int i = 0; i < 8; i++) mine += int(sums[lane() * 8 + i]);
+      int before = sum_before(mine, all);
+      if (before <= wanted && wanted < before + mine) {
+        int digit = lane() * 8;
+        for (;; digit++) {
+          const int count = sums[digit];
+          if (before + count > wanted) break;
+          before += count;
+        }
+        choice[0] = digit;
+        choice[1] = wanted - before;
+        choice[2] = before + int(sums[digit]);
+      }
+    }
+    sync_block();
+    // Keys below the end of the digit: those that surely win, and those that share the prefix.
+    const int64_t candidates = a.slots - wanted + int(choice[2]);
     const int digit = choice[0];
     wanted = choice[1];
     prefix = prefix << 8 | uint64_t(digit);
     const uint64_t above = (prefix + 1) << shift;
     limit = above < uint64_t(0x7FF0) << 48 ? sample_double_(above) : INFINITY;
+    if (listed || candidates > kSampleListed || shift == 0) continue;
+    each_runner([&](int64_t c, uint64_t bits) {
+      if (bits >= above) return;
+      const int slot = atomic_add(choice, 3, 1);
+      runners[slot] = bits;
+      runner_ids[slot] = int(c);
+    });
+    listed = true;  // read after the next round's barrier
   }
-  // `wanted` of the keys equal to tau win: the lowest ids, as only bits decide.
-  int ties = 0;
-  const double tau = sample_double_(prefix);
-  for (int64_t base = 0; base < a.cols; base += block_size()) {
-    const int64_t c = base + thread_index();
-    const double weight = c < a.cols ? s.e(c) : 0.0;
-    const uint64_t bits = key_bits(c, weight, limit);
-    int equal = 0;
-    const int before = scan_block(s.parts, bits == prefix ? 1 : 0, equal);
-    s.append(c, bits < prefix || (bits == prefix && ties + before < wanted), sample_race_weight_(weight, tau, s.scale, s.total));
-    ties += equal;
+  // `wanted` of the keys equal to tau win: the lowest ids, as only bits decide. Two counts in one number: keys below tau, keys equal to it.
+  constexpr uint64_t kEqual = uint64_t(1) << 32;
+  auto count_of = [&](uint64_t bits) { return bits < prefix ? uint64_t(1) : bits == prefix ? kEqual : uint64_t(0); };
+  auto winners = [&](uint64_t counts) { return int64_t(counts & (kEqual - 1)) + lesser(int64_t(counts >> 32), wanted); };
+  if (listed) {
+    each_runner([&](int64_t c, uint64_t bits) { atomic_add(s.kept, int((c - s.run.begin) / a.part), count_of(bits)); });
+  } else {
+    s.each_part([&](int part) {
+      uint64_t counts = 0;
+      s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
+        for (int i = 0; i < 4; i++) counts += count_of(key_bits(c + i, s.e(v[i]), limit));
+      });
+      counts = merge_warp(counts, Add{});
+      if (lane() == 0) s.kept[part] = counts;
+    });
   }
+  s.group.sync();
+  s.used = winners(s.scan_parts(s.kept));
+  const double tau = everyone ? INFINITY : sample_double_(prefix);
+  s.each_part([&](int part) {
+    uint64_t before = s.kept[part];
+    if (uint64_t(s.kept[part + 1]) == before) return;
+    s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
+      double weight[4];
+      uint64_t counts[4], mine = 0, all = 0;
+      for (int i = 0; i < 4; i++) {
+        weight[i] = s.e(v[i]);
+        counts[i] = count_of(key_bits(c + i, weight[i], limit));
+        mine += counts[i];
+      }
+      uint64_t at = before + sum_before(mine, all);
+      before += all;
+      for (int i = 0; i < 4; i++) {
+        const int64_t slot = winners(at);
+        at += counts[i];
+        if (winners(at) > slot) s.put(slot, c + i, sample_race_weight_(weight[i], tau, s.scale, s.total));
+      }
+    });
+  });
 }
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(kSampleBlock) sample_rows(Sample a) {
-  SHARED(double, scratch, kScratch);
-  SHARED(uint64_t, positions, kSampleShared);
-  SHARED(uint64_t, mass_parts, kSampleWarps);
-  SHARED(int, parts, kSampleWarps);
-  SHARED(int, choice, 2);
+LIMBECK_KERNEL void LIMBECK_BOUNDS(256) sample_rows(Sample a) {
+  SHARED(double, scratch, kClusterScratch);
+  SHARED(uint64_t, warp_sums, 8);
   SHARED_DYN(float, memory);
-  BlockGroup group(scratch);
-  const Shared<int> histogram = positions.slice<int>(0, 256);
-  const StagedRow kept{memory.slice<float>(0, (a.staged + 3) / 4 * 4 * (a.logits.dtype == DType::float32 ? 4 : 2) / 4), a.logits.dtype};
-  for (int64_t row = block_index(); row < a.rows; row += grid_size()) {
-    // The row before was read for the last time ahead of a barrier.
-    stage(group, offset(a.logits, row * a.cols), a.staged, kept);
-    group.sync();
-    SampleRow s{a, parts, kept, row, offset(a.logits, row * a.cols), row_temperature_of(a, row), 0, 0, 0, a.row_offset + uint64_t(row), 0, 0};
-    if (s.measure(group)) {
-      if (a.method == int(SampleMethod::race)) sample_race(s, histogram, choice);
-      else sample_counts(s, group, positions, mass_parts);
-    } else {
-      if (thread_index() == 0) s.put(0, 0, NAN);
+  ClusterGroup group(scratch);
+  const int draws_at = a.row_floats * 4, parts_at = draws_at + a.draw_bytes, parts_bytes = (kSampleParts + 1) * 8;
+  SampleRow s{a,
+              group,
+              group.run(a.cols, a.segment),
+              StagedRow{memory.slice<float>(0, a.row_floats), a.logits.dtype},
+              memory.slice<uint64_t>(parts_at, kSampleParts + 1),
+              memory.slice<uint64_t>(parts_at + parts_bytes, kSampleParts + 1),
+              warp_sums,
+              memory.slice<float>(draws_at, a.draw_bytes / 4)};
+  for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
+    s.open(row);
+    if (!s.measure()) {
+      if (group.leader()) s.put(0, 0, NAN);
       s.used = 1;
+    } else if (a.method == int(SampleMethod::race)) {
+      sample_race(s);
+    } else {
+      sample_counts(s);
     }
     s.finish();
   }
+  group.finish();
 }
 
 }  // namespace
 
 void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset) {
   Sample a{logits, row_temperature.as<float>(), indices.as<int32_t>(), weights.as<float>(), nullptr, rows, cols, draws,
-           draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method), 0};
-  const Int width = kDTypeBytes[int(logits.dtype)], room = (limits(ctx).shared_bytes - kSampleStatic) / 16 * 16 / width;
-  a.staged = int(cols < room ? cols : room / 8 * 8);
-  const size_t row_bytes = size_t((a.staged + 7) / 8 * 8 * width);
-  int64_t grid = int64_t(limits(ctx).multiprocessors) * 8;
-  if (rows < grid) grid = rows;
-  if (grid == 0) return;
-  if (draws <= kSampleShared || method == Int(SampleMethod::race)) return launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock, 1, row_bytes}, a);
-  // Fewer blocks where each needs much memory: 256 MiB together, or one block's.
-  const int64_t most = (int64_t(1) << 24) / cols;
-  if (grid > most) grid = most > 1 ? most : 1;
-  Workspace memory(ctx, size_t(grid * 2 * cols) * sizeof(uint64_t));
+           draws < cols ? draws : cols, temperature, uint64_t(seed), uint64_t(row_offset), int(method), 0, 0, 0, 0};
+  const bool race = method == Int(SampleMethod::race), sorted = !race && draws <= kSampleSorted;
+  Int padded = 2;
+  while (sorted && padded < draws) padded *= 2;
+  a.draw_bytes = race ? 3088 + kSampleListed * 12 : sorted ? int(padded * 8) : 0;
+  const Int width = kDTypeBytes[int(logits.dtype)];
+  ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [&](Int) { return a.draw_bytes + 2 * (kSampleParts + 1) * 8; }, 0);
+  a.segment = plan.segment;
+  a.part = (plan.segment + kSampleParts * 128 - 1) / (kSampleParts * 128) * 128;
+  a.row_floats = plan.staged ? int(plan.segment * width / 4) : 0;
+  if (plan.launch.grid == 0) return;
+  if (race || sorted) return launch(ctx, "sample_target", sample_rows, plan.launch, a);
+  // Fewer clusters where each needs much memory: 256 MiB together, or one cluster's.
+  const Int most = (Int(1) << 24) / cols, clusters = plan.launch.grid / plan.launch.cluster;
+  const Int fewer = clusters < most ? clusters : most > 1 ? most : 1;
+  Workspace memory(ctx, size_t(fewer * 2 * cols) * sizeof(uint64_t));
   if (!memory) return;
   a.workspace = memory.as<uint64_t>();
-  launch(ctx, "sample_target", sample_rows, Launch{grid, kSampleBlock, 1, row_bytes}, a);
+  plan.launch.grid = fewer * plan.launch.cluster;
+  launch(ctx, "sample_target", sample_rows, plan.launch, a);
 }
 
 }  // namespace limbeck::cuda

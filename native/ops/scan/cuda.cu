@@ -60,7 +60,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) scan_rows(Rows a)
 }  // namespace
 
 void scan(Context& ctx, In x, Out y, Int rows, Int cols, Int function, Int reverse) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   const Rows a{x.as<float>(), y.as<float>(), rows, cols, Scan(function), reverse != 0};
   launch(ctx, "scan", plan.block ? scan_rows<BlockGroup> : scan_rows<WarpGroup>, plan.launch, a);
 }

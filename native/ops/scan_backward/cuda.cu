@@ -46,7 +46,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(512) scan_backward_row
 }  // namespace
 
 void scan_backward(Context& ctx, In y, In gradient_y, Out gradient_x, Int rows, Int cols, Int relative, Int reverse) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   const Rows a{y.as<float>(), gradient_y.as<float>(), gradient_x.as<float>(), rows, cols, relative != 0, reverse != 0};
   launch(ctx, "scan_backward", plan.block ? scan_backward_rows<BlockGroup> : scan_backward_rows<WarpGroup>, plan.launch, a);
 }

@@ -32,7 +32,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) scatter_cols_rows(const float* x, const 
 }  // namespace
 
 void scatter_cols(Context& ctx, In x, In indices, Out y, Int rows, Int cols, Int count, Int index_stride, Int distinct) {
-  const RowPlan plan = plan_rows(ctx, rows, cols, 0, 0);
+  const RowPlan plan = plan_rows(ctx, rows, cols);
   launch(ctx, "scatter_cols", plan.block ? scatter_cols_rows<BlockGroup> : scatter_cols_rows<WarpGroup>, plan.launch, x.as<float>(), indices.as<int32_t>(),
          y.as<float>(), rows, cols, count, index_stride, distinct != 0);
 }

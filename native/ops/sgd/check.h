@@ -4,12 +4,23 @@
 
 namespace limbeck::checks {
 
-inline bool sgd(Context& ctx, InOut parameter, In gradient, InOut momentum_buffer, In mask, Int size, Float, Float momentum, Float, Int, Float) {
-  if (momentum != 0 && !momentum_buffer && size > 0)
-    return ctx.refuse(Fail::kind, "momentum_buffer must be given: momentum is %g", momentum);
-  return extent(ctx, "size", size) && is(ctx, "parameter", parameter, DType::float32, size) &&
-         is(ctx, "gradient", gradient, DType::float32, size) && maybe(ctx, "momentum_buffer", momentum_buffer, DType::float32, size) &&
-         maybe(ctx, "mask", mask, DType::float32, size);
+inline bool sgd(Context& ctx, InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float, Float momentum, Float, Int,
+                Float) {
+  const Int count = sizes.count;
+  if (!count_is(ctx, "parameters", parameters, count) || !count_is(ctx, "gradients", gradients, count) ||
+      !count_is(ctx, "momentum_buffers", momentum_buffers, count) || !count_is(ctx, "masks", masks, count))
+    return false;
+  for (Int i = 0; i < count; i++) {
+    const Int size = sizes.items[i];
+    if (momentum != 0 && !momentum_buffers.items[i] && size > 0)
+      return ctx.refuse(Fail::kind, "momentum_buffers must be given: momentum is %g", momentum);
+    if (!extent(ctx, "a size", size) || !entry(ctx, "parameters", parameters, i, DType::float32, size) ||
+        !entry(ctx, "gradients", gradients, i, DType::float32, size) ||
+        !entry(ctx, "momentum_buffers", momentum_buffers, i, DType::float32, size, true) ||
+        !entry(ctx, "masks", masks, i, DType::float32, size, true))
+      return false;
+  }
+  return true;
 }
 
 }  // namespace limbeck::checks

@@ -9,8 +9,8 @@ import type { StageLoss, StageLossEnvironment } from './types.js';
 export function capturedLoss({ captured }: StageLossEnvironment, spec: CapturedTarget): StageLoss {
   const targets = captured(spec.from);
   const { divergence, residual, labelSmoothing, temperatureSquared, assistant, temperature } = spec;
-  return memoryless(({ logits }, { rows, labels, step, steps }) => {
-    return kdLoss(logits, targets.rows(rows), {
+  return memoryless(({ logits }, { rows, labels, step, steps, epoch }) => {
+    return kdLoss(logits, targets.rows(rows, Math.floor(epoch)), {
       divergence,
       labels,
       labelSmoothing,

@@ -58,8 +58,8 @@ export interface StageLoss {
 
 /** The targets of a file, owned by the stage. */
 export interface CapturedTargets {
-  /** The targets of a batch: one row for each row of logits, in the caller's tidy(). */
-  rows(rows: Int32Array): SparseTarget | DenseTarget;
+  /** The targets of a batch: one row for each row of logits, in the caller's tidy(). `pass` counts passes over the data, for files with several views of each row. */
+  rows(rows: Int32Array, pass?: number): SparseTarget | DenseTarget;
 }
 
 /** Parts of a recipe that are written in TypeScript. */

@@ -7,9 +7,10 @@ import { captureTopK, sampleTarget, saveTargets, sparseTarget, type SparseTarget
 import { hostCopy, tensor, type Tensor } from '../../tensor.js';
 import { output } from '../build.js';
 import type { RunContext, UnitPlan } from '../context.js';
-import type { CaptureResult } from '../results.js';
+import type { CaptureResult, Moves } from '../results.js';
 import type { CaptureStage } from '../spec.js';
 import { recordingRows, recordTargets } from '../recording.js';
+import { viewSeed } from '../views.js';
 import { finishUnit } from './train.js';
 
 // Rows of logits that are looked at together, in elements.
@@ -17,8 +18,8 @@ const MOST_LOGITS = 1 << 23;
 const MOST_ROWS = 1000;
 
 /** Batches of a capture. */
-export function captureSteps(rows: number, rowsEach: number, cols: number): number {
-  return Math.ceil(rows / (rowsEach === 1 ? rowsAtOnce(rowsEach, cols) : recordingRows(rowsEach, cols)));
+export function captureSteps(rows: number, rowsEach: number, cols: number, views = 1): number {
+  return views * Math.ceil(rows / (rowsEach === 1 ? rowsAtOnce(rowsEach, cols) : recordingRows(rowsEach, cols)));
 }
 
 function rowsAtOnce(rowsEach: number, cols: number): number {
@@ -41,7 +42,10 @@ export async function captureUnit(context: RunContext, index: number, unit: Unit
   if (rowsEach > 1) return recordUnit(context, index, unit, spec);
   const { model } = context.load(context.resultOf(spec.from, unit.seed));
   const seed = deriveSeed(unit.seed, 'capture', spec.name);
-  const rows = trainRows * rowsEach;
+  const { shift, views } = spec;
+  // Rows of the file: all images of the first view, then of the second, …
+  const rows = trainRows * views;
+  const moves: Moves | null = shift === 0 ? null : { shift, views, seed: deriveSeed(unit.seed, 'moves', spec.name) };
   const step = rowsAtOnce(rowsEach, cols);
   let k = 0;
   let indices = new Int32Array();
@@ -50,18 +54,18 @@ export async function captureUnit(context: RunContext, index: number, unit: Unit
   const tailLogMass = new Float32Array(rows);
   try {
     model.eval();
-    for (let row = 0, number = 1; row < trainRows; row += step, number++) {
+    const perView = Math.ceil(trainRows / step);
+    for (let number = 1; number <= views * perView; number++) {
+      const view = Math.floor((number - 1) / perView);
+      const row = ((number - 1) % perView) * step;
       const count = Math.min(step, trainRows - row);
       tidy(() =>
         noGrad(() => {
-          const { input } = source.batch(
-            Int32Array.from({ length: count }, (_, i) => row + i),
-            0,
-            0,
-          );
-          const at = row * rowsEach;
+          const chosen = Int32Array.from({ length: count }, (_, i) => row + i);
+          const { input } = moves === null ? source.batch(chosen, 0, 0) : source.moved!(chosen, viewSeed(moves, view), shift);
+          const at = view * trainRows + row;
           const target = taken(output(model, input, cols).logits, spec, seed, at);
-          if (row === 0) {
+          if (at === 0) {
             k = target.indices.shape[1]!;
             isWeights = target.weights !== null;
             indices = new Int32Array(rows * k);
@@ -106,6 +110,7 @@ export async function captureUnit(context: RunContext, index: number, unit: Unit
     rows,
     cols,
     k,
+    ...(moves === null ? {} : { moves }),
     ...(isWeights ? { sample: spec.sample?.method ?? 'with_replacement' } : {}),
     access: spec.access,
     temperature: spec.temperature,

@@ -9,13 +9,23 @@ import type { readSafetensors } from '../../safetensors.js';
 import { asFromFile, describeModel, modelOf, output, saveModel, type Kept } from '../build.js';
 import { isAccepted } from '../checks.js';
 import { maskTensors, readMasks, type RunContext, type UnitPlan } from '../context.js';
+import { DomainRows } from '../domain_rows.js';
 import { evaluateModel, evaluatePoint } from '../evaluate.js';
-import { generationTarget, resultNames, wantsFeatures } from '../references.js';
+import { generationTarget, resultNames, teacherStage, wantsFeatures } from '../references.js';
 import type { ModelResult } from '../results.js';
 import type { Batch } from '../source.js';
-import { stageLevels, type AcceptSpec, type PruningSpec, type TargetSpec, type TrainingSpec, type TrainingStage } from '../spec.js';
-import { stageLoss, type StageLoss, type StageLossEnvironment, type StudentOutput } from '../stage_loss/index.js';
+import {
+  stageLevels,
+  type AcceptSpec,
+  type DomainsSpec,
+  type PruningSpec,
+  type TargetSpec,
+  type TrainingSpec,
+  type TrainingStage,
+} from '../spec.js';
+import { stageLoss, targetNeeds, type StageLoss, type StageLossEnvironment, type StudentOutput } from '../stage_loss/index.js';
 import { Trainer } from '../trainer.js';
+import { viewSeed } from '../views.js';
 
 /** What a unit of training does, whatever kind of stage it is of. */
 interface Job {
@@ -115,6 +125,7 @@ export async function trainUnit(context: RunContext, index: number, unit: UnitPl
       losses.splice(0).forEach((loss) => loss.dispose());
       losses.push(...running.map(({ model }, i) => stageLoss(teachers.environment(job.target, model, i))));
       const before = level === 0 ? 0 : bounds[level - 1]!;
+      const seed = deriveSeed(unit.seed, 'data', level, ...job.seeds);
       const trainer = new Trainer({
         students: running.map(({ model, kept }, i) => ({
           name: job.students[i]!.name,
@@ -125,9 +136,11 @@ export async function trainUnit(context: RunContext, index: number, unit: UnitPl
         source: context.source,
         training: job.training,
         steps: bounds[level]! - before,
-        seed: deriveSeed(unit.seed, 'data', level, ...job.seeds),
+        seed,
         teacher: teachers.output,
         features: wantsFeatures(job.target),
+        ...replayed(context, unit.seed, job.target),
+        ...(job.training.domains ? { domains: domainRows(context, teachers, job.training.domains, seed) } : {}),
       });
       try {
         if (isRestored) trainer.restore(saved);
@@ -156,6 +169,19 @@ export async function trainUnit(context: RunContext, index: number, unit: UnitPl
     losses.forEach((loss) => loss.dispose());
     teachers.dispose();
   }
+}
+
+/** The moves of the images that the targets of a stage were captured of; the recipe's check lets no two of them differ. */
+function replayed(context: RunContext, seed: number, target: TargetSpec): { moves?: { shift: number; seeds: number[] } } {
+  const [capture] = targetNeeds(target).captures;
+  const moves = capture === undefined ? null : context.movesOf(capture, seed);
+  if (moves === null) return {};
+  return { moves: { shift: moves.shift, seeds: Array.from({ length: moves.views }, (_, view) => viewSeed(moves, view)) } };
+}
+
+function domainRows(context: RunContext, teachers: Teachers, spec: DomainsSpec, seed: number): DomainRows {
+  const name = spec.teacher ?? teacherStage(context.recipe)!;
+  return new DomainRows({ source: context.source, spec, seed, teacher: (input) => teachers.output(name, input) });
 }
 
 /** Notes that a unit is done; its progress is needed no longer. */
@@ -210,7 +236,8 @@ async function trainLevel(
     trainer.save(context.folder.progressFile(unit.key), words, masks);
   };
   while (!trainer.isDone) {
-    const { rows, loss } = trainer.takeStep();
+    const { rows, loss, measured } = trainer.takeStep();
+    if (measured) context.listen({ type: 'domains', index, step: before + trainer.step - 1, ...measured });
     const numbers = trainer.numbers();
     context.listen({
       type: 'step',
@@ -304,7 +331,9 @@ function measure(
   const checkpoint = `checkpoints/${key}.safetensors`;
   saveModel(folder.file(checkpoint), model, kept, { stage: name, seed: String(unit.seed) });
   const teacher = context.testTeacher(name, unit.seed);
-  const evaluation = evaluateModel(model, source, teacher);
+  // By domain too, where the recipe draws by them.
+  const byDomain = context.recipe.stages.some((each) => 'training' in each && each.training.domains !== undefined);
+  const { evaluation, domains } = evaluateModel(model, source, teacher, byDomain);
   const { parameters, nonZero, sparsity } = parameterCount(model);
   const cost = flops(model, [1, ...source.inputShape]);
   // From the curve, which is in the file that a stopped run goes on from.
@@ -331,6 +360,7 @@ function measure(
     seconds: at.seconds,
     evaluation,
     ...(evaluation.topOneAgreement === undefined ? {} : { agreement: evaluation.topOneAgreement }),
+    ...(domains === undefined ? {} : { domains }),
     ...(numbers === undefined ? {} : { numbers }),
     curve,
     checkpoint,
@@ -351,7 +381,7 @@ function accepted(context: RunContext, job: Job, candidate: ModelResult, earlier
   const { models, captures, probes } = context.folder.state;
   if (isAccepted(job.acceptIf, candidate, before, { models: [...models, ...earlier], captures, probes }))
     return { ...candidate, accepted: true };
-  const { parameters, nonZero, sparsity, flops: total, flopsNonZero, evaluation, agreement, model, checkpoint } = before;
+  const { parameters, nonZero, sparsity, flops: total, flopsNonZero, evaluation, domains, agreement, model, checkpoint } = before;
   return {
     ...candidate,
     accepted: false,
@@ -360,6 +390,7 @@ function accepted(context: RunContext, job: Job, candidate: ModelResult, earlier
     nonZero,
     sparsity,
     evaluation,
+    ...(domains === undefined ? {} : { domains }),
     checkpoint,
     ...(total === undefined ? {} : { flops: total }),
     ...(flopsNonZero === undefined ? {} : { flopsNonZero }),
