@@ -75,7 +75,8 @@ export function describeErrors(errors: readonly ErrorObject[], recipe: unknown):
 function plain(error: ErrorObject): string {
   const { keyword, params, message } = error;
   const { type, limit } = params as { type?: string; limit?: number };
-  if (keyword === 'type') return `must be ${type === 'integer' ? 'a whole number' : `${/^[aeiou]/.test(type!) ? 'an' : 'a'} ${type}${fieldsOf(error)}`}`;
+  if (keyword === 'type')
+    return `must be ${type === 'integer' ? 'a whole number' : `${/^[aeiou]/.test(type!) ? 'an' : 'a'} ${type}${fieldsOf(error)}`}`;
   if (keyword === 'minItems' || keyword === 'minProperties') return `must have at least ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
   return message ?? 'must be legal';
 }
