@@ -47,7 +47,7 @@ const kernels = reports.flatMap((file) => kernelsOf(readFileSync(file, 'utf8')))
 
 // Those a training step or a capture spends its time in.
 const hot =
-  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary/;
+  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary|matmul/;
 
 const rarer = /divergence_sparse|assisted/;
 const told = ({ name, architecture, registers, stack, spills }: Kernel): string =>
@@ -93,7 +93,8 @@ describe.skipIf(kernels.length === 0)('ptxas', () => {
 
   test('two blocks of a row kernel fit a multiprocessor', () => {
     const wide = kernels.filter(
-      ({ name, registers }) => /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows/.test(name) && registers * 256 * 2 > 65_536,
+      ({ name, registers }) =>
+        /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows|matmul_halves/.test(name) && registers * 256 * 2 > 65_536,
     );
     expect(wide.map(told)).toEqual([]);
   });
