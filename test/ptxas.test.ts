@@ -79,6 +79,18 @@ describe.skipIf(kernels.length === 0)('ptxas', () => {
     expect(wide.map(told)).toEqual([]);
   });
 
+  // On the architecture that clusters are for. What two formulas spill is a few numbers of the list's double arithmetic.
+  test('sparse targets on clusters: no spills, or a few numbers for each row', () => {
+    const cluster = kernels.filter(
+      ({ name, architecture }) => /divergence_sparse.*ClusterGroup.*OffListE[01]E/.test(name) && /^sm_90/.test(architecture),
+    );
+    const spilt = (names: RegExp, most: number): string[] =>
+      cluster.filter(({ name, spills }) => names.test(name) && spills > most).map(told);
+    expect(spilt(/\d(forward_kl|reverse_kl|symmetric_kl|skew_reverse_kl)EEE/, 0)).toEqual([]);
+    expect(spilt(/\d(jensen_shannon|squared_hellinger)EEE.*OffListE1E/, 0)).toEqual([]);
+    expect(spilt(/\d(jensen_shannon|squared_hellinger)EEE/, 128)).toEqual([]);
+  });
+
   test('two blocks of a row kernel fit a multiprocessor', () => {
     const wide = kernels.filter(
       ({ name, registers }) =>
