@@ -15,6 +15,7 @@
 #include "core/codes.h"
 #include "core/kernels.h"
 #include "cpu/dispatch.h"
+#include "cpu/threads.h"
 #include "cuda/runtime.h"
 #include "ops/checks.h"
 #ifdef LIMBECK_EMULATED
@@ -514,6 +515,14 @@ Napi::Value address(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), uint64_t(reinterpret_cast<uintptr_t>(live_buffer(info, 0).memory->data)));
 }
 
+// (typed array of fresh memory): asks for large pages, which take fewer faults and fewer walks through the page table. Where there are none, nothing.
+void prefer_large_pages(const Napi::CallbackInfo& info) {
+  void* data = nullptr;
+  size_t count = 0;
+  if (info.Length() == 1 && info[0].IsTypedArray() && napi_get_typedarray_info(info.Env(), info[0], nullptr, &count, &data, nullptr, nullptr) == napi_ok)
+    cpu::prefer_large_pages(data, count * info[0].As<Napi::TypedArray>().ElementSize());
+}
+
 Napi::Value upload(const Napi::CallbackInfo& info) {
   DeviceBuffer& buffer = live_buffer(info, 0);
   Context ctx = on_device(info, buffer.memory->device);
@@ -685,6 +694,8 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   return out;
 }
 
+Napi::Value cuda_matrix_product(const Napi::CallbackInfo& call) { return Napi::String::New(call.Env(), cuda::matrix_product_library()); }
+
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   const int count = device_argument(info);
   if (count < 1 || count > 256) throw Napi::RangeError::New(info.Env(), "threads must be in 1..256: it is " + std::to_string(count));
@@ -747,11 +758,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("schema", schema);
   exports.Set("codes", codes(env));
   exports.Set("info", Napi::Function::New(env, info, "info"));
+  exports.Set("cudaMatrixProduct", Napi::Function::New(env, cuda_matrix_product, "cudaMatrixProduct"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("allocate", Napi::Function::New(env, allocate, "allocate"));
   exports.Set("borrow", Napi::Function::New(env, borrow, "borrow"));
   exports.Set("hostMemory", Napi::Function::New(env, host_memory, "hostMemory"));
   exports.Set("address", Napi::Function::New(env, address, "address"));
+  exports.Set("preferLargePages", Napi::Function::New(env, prefer_large_pages, "preferLargePages"));
   exports.Set("upload", Napi::Function::New(env, upload, "upload"));
   exports.Set("download", Napi::Function::New(env, download, "download"));
   exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));

@@ -28,12 +28,23 @@ async function runLanes() {
   return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: 0, output };
 }
 
-const onDevice = (env) => () => runVitest(files, { ...sanitized, ...env }, ['--testTimeout=600000']);
-const counts = await runAll([
-  { name: 'cuda/emulated', run: onDevice({ LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' }) },
-  { name: 'cpu', run: onDevice({ LIMBECK_TEST_DEVICE: 'cpu' }) },
-  { name: 'lanes', run: runLanes },
-]);
+const cpu = { LIMBECK_TEST_DEVICE: 'cpu' };
+const emulated = { LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' };
+const onDevice = (name, env, these = files) => ({
+  name,
+  files: these,
+  run: () => runVitest(these, { ...sanitized, ...env }, ['--testTimeout=600000']),
+});
+const ops = files.filter((file) => file.endsWith('ops.device.test.ts'));
+const others = files.filter((file) => !ops.includes(file));
+// Longest first. The ops on the emulated device take as long as all else together: two processes.
+const jobs = [
+  onDevice('cuda/emulated, ops 1/2', { ...emulated, LIMBECK_TEST_PART: '1/2' }, ops),
+  onDevice('cuda/emulated, ops 2/2', { ...emulated, LIMBECK_TEST_PART: '2/2' }, ops),
+  onDevice('cpu', cpu),
+  onDevice('cuda/emulated, all else', emulated, others),
+].filter((job) => job.files.length > 0);
+const counts = await runAll([...jobs, { name: 'lanes', run: runLanes }]);
 const total = counts.reduce(add, { passed: 0, failed: 0, skipped: 0 });
 console.log(line(total));
 process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;

@@ -20,17 +20,18 @@ const isDevice = (file) => file.endsWith('.device.test.ts');
 const isPackage = (file) => path.basename(file).startsWith('package');
 const deviceFiles = chosen.filter(isDevice);
 
+// Longest first, so that two processes end together.
 const configurations = [
-  { name: 'lanes', run: runLanes },
   { name: 'host', files: chosen.filter((file) => !isDevice(file) && !isPackage(file)), env: {} },
+  { name: 'cuda/emulated', files: deviceFiles, env: { LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' } },
+  { name: 'cuda', files: deviceFiles, env: { LIMBECK_TEST_DEVICE: 'cuda' }, isAbsent: !hasCuda },
   ...info.instructionSets.map((name) => ({
     name: `cpu/${name}`,
     files: deviceFiles,
     env: { LIMBECK_TEST_DEVICE: 'cpu', LIMBECK_ISA: name },
   })),
-  { name: 'cuda/emulated', files: deviceFiles, env: { LIMBECK_TEST_DEVICE: 'cuda', LIMBECK_EMULATE_CUDA: '1' } },
-  { name: 'cuda', files: deviceFiles, env: { LIMBECK_TEST_DEVICE: 'cuda' }, isAbsent: !hasCuda },
   { name: 'package', files: chosen.filter(isPackage), env: {} },
+  { name: 'lanes', run: runLanes },
 ];
 
 async function runLanes() {

@@ -163,6 +163,10 @@ export function trim(): void {
 
 /** Everything `limbeck info` prints. */
 export interface Info extends NativeInfo {
+  cuda: NativeInfo['cuda'] & {
+    /** Who multiplies matrices there: 'cuBLAS 13.2.0', or 'limbeck'; empty where no device can be used. LIMBECK_CUBLAS chooses. */
+    matrixProduct: string;
+  };
   package: string;
   node: string;
   platform: string;
@@ -170,8 +174,12 @@ export interface Info extends NativeInfo {
 }
 
 export function info(): Info {
+  const addon = native();
+  const found = addon.info();
+  const isUsable = found.cuda.devices.some((device) => device.usable);
   return {
-    ...native().info(),
+    ...found,
+    cuda: { ...found.cuda, matrixProduct: isUsable ? addon.cudaMatrixProduct() : '' },
     package: packageVersion(),
     node: process.versions.node,
     platform: `${process.platform} ${process.arch}`,

@@ -103,13 +103,17 @@ export function trimCpu(): void {
 /** What a vector load never splits: a line of the cache. */
 const LINE = 64;
 
-/** Large memory starts at a line; of small memory a few bytes in front would show more than the lines do. */
+/** Large memory starts at a line and lies on large pages; of small memory a few bytes in front would show more than the lines do. */
 const LARGE = 2 ** 20;
 
 function freshPlace(bytes: number): Place {
   if (bytes < LARGE) return { buffer: new ArrayBuffer(bytes), offset: 0 };
   const buffer = new ArrayBuffer(bytes + LINE);
-  const past = Number(attempt('allocate memory', (addon) => addon.address(new Uint8Array(buffer))) % BigInt(LINE));
+  const bytesOf = new Uint8Array(buffer);
+  const past = attempt('allocate memory', (addon) => {
+    addon.preferLargePages(bytesOf);
+    return Number(addon.address(bytesOf) % BigInt(LINE));
+  });
   return { buffer, offset: past === 0 ? 0 : LINE - past };
 }
 

@@ -225,13 +225,14 @@ function reduceCase(rows: number, cols: number, axis: number): Case {
   };
 }
 
-function matmulCase(m: number, n: number, k: number, transposeA: number, transposeB: number): Case {
+function matmulCase(m: number, n: number, k: number, transposeA: number, transposeB: number, type: HalfType | 'float32' = 'float32'): Case {
+  const operand = (seed: number, size: number): Data => (type === 'float32' ? normals(seed, size) : toBits(normals(seed, size), type));
   return {
-    name: `matmul ${m}x${n}x${k}, transposed ${transposeA}${transposeB}`,
+    name: `matmul ${type} ${m}x${n}x${k}, transposed ${transposeA}${transposeB}`,
     run: () => {
       const given = {
-        a: normals(9, m * k),
-        b: normals(10, k * n),
+        a: operand(9, m * k),
+        b: operand(10, k * n),
         c: empty(m * n),
         m,
         n,
@@ -239,6 +240,7 @@ function matmulCase(m: number, n: number, k: number, transposeA: number, transpo
         transpose_a: transposeA,
         transpose_b: transposeB,
         accumulate: 0,
+        scale: 1,
       };
       return call('matmul', given, ['c']);
     },
@@ -373,6 +375,8 @@ const cases: Case[] = !isBuilt
       matmulCase(70, 65, 130, 0, 0),
       matmulCase(33, 40, 70, 0, 1),
       matmulCase(33, 40, 70, 1, 0),
+      matmulCase(40, 72, 104, 0, 1, 'bfloat16'),
+      matmulCase(33, 70, 131, 1, 0, 'float16'),
       attentionCase(2, 5, 2, 40, 1),
       attentionCase(1, 70, 1, 3, 0),
       attentionCase(30, 20, 2, 2, 1),

@@ -11,7 +11,11 @@ if (device !== 'cpu' && device !== 'cuda') throw new Error(`LIMBECK_TEST_DEVICE 
 
 const subject: Subject = { limbeck, raw, native: native() as unknown as Native, device };
 
-for (const { op, checks } of cases)
+// LIMBECK_TEST_PART=2/3: every third op from the second on, for runs that share the work between processes.
+const [part = 1, parts = 1] = (process.env.LIMBECK_TEST_PART ?? '1/1').split('/').map(Number);
+if (!(part >= 1 && part <= parts)) throw new Error(`LIMBECK_TEST_PART must be n/m, n of 1 to m: it is ${process.env.LIMBECK_TEST_PART}`);
+
+for (const { op, checks } of cases.filter((_, i) => i % parts === part - 1))
   describe(op, () => {
     for (const { name, run } of checks) test(`${op}: ${name}`, () => run(subject), 120_000);
   });

@@ -308,6 +308,9 @@ describe('parts taken out', () => {
     expect(() => prune.keepParts(model, 'units', new Map([['layers.0', []]]))).toThrow(/there is none/);
     expect(() => prune.keepParts(model, 'units', new Map([['layers.0', [5]]]))).toThrow(/below 5/);
     expect(() => prune.pruneStep(model, { structure: 'unit' as 'units', sparsity: 0.5 })).toThrow(/did you mean 'units'/);
+    expect(() => prune.pruneStep(model, { structure: '2:4' as 'units' })).toThrow(
+      /structure must say n of m as { n: 2, m: 4 }: it is '?2:4/,
+    );
     expect(() => prune.pruneStep(model, { sparsty: 0.5 } as never)).toThrow(/options must be among .*'sparsty' is not/);
     expect(() => prune.pruneStep(model, {})).toThrow(/sparsity must be a number/);
   });

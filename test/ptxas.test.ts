@@ -47,7 +47,7 @@ const kernels = reports.flatMap((file) => kernelsOf(readFileSync(file, 'utf8')))
 
 // Those a training step or a capture spends its time in.
 const hot =
-  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary/;
+  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary|matmul/;
 
 const rarer = /divergence_sparse|assisted/;
 const told = ({ name, architecture, registers, stack, spills }: Kernel): string =>
@@ -79,9 +79,22 @@ describe.skipIf(kernels.length === 0)('ptxas', () => {
     expect(wide.map(told)).toEqual([]);
   });
 
+  // On the architecture that clusters are for. What two formulas spill is a few numbers of the list's double arithmetic.
+  test('sparse targets on clusters: no spills, or a few numbers for each row', () => {
+    const cluster = kernels.filter(
+      ({ name, architecture }) => /divergence_sparse.*ClusterGroup.*OffListE[01]E/.test(name) && /^sm_90/.test(architecture),
+    );
+    const spilt = (names: RegExp, most: number): string[] =>
+      cluster.filter(({ name, spills }) => names.test(name) && spills > most).map(told);
+    expect(spilt(/\d(forward_kl|reverse_kl|symmetric_kl|skew_reverse_kl)EEE/, 0)).toEqual([]);
+    expect(spilt(/\d(jensen_shannon|squared_hellinger)EEE.*OffListE1E/, 0)).toEqual([]);
+    expect(spilt(/\d(jensen_shannon|squared_hellinger)EEE/, 128)).toEqual([]);
+  });
+
   test('two blocks of a row kernel fit a multiprocessor', () => {
     const wide = kernels.filter(
-      ({ name, registers }) => /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows/.test(name) && registers * 256 * 2 > 65_536,
+      ({ name, registers }) =>
+        /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows|matmul_halves/.test(name) && registers * 256 * 2 > 65_536,
     );
     expect(wide.map(told)).toEqual([]);
   });

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -203,7 +204,7 @@ struct Scratch {
   size_t bytes = 0;
   ~Scratch() { free(data); }
 };
-thread_local Scratch thread_scratch[2];
+thread_local Scratch thread_scratch[3];
 
 }  // namespace
 
@@ -236,12 +237,32 @@ void parallel(int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t
 size_t last_cache() {
   static const size_t bytes = [] {
     long found = 0;
+#if defined(__linux__)
+    // Of the cache itself: the C library's number may be that of all its copies in the processor.
+    if (FILE* file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "re")) {
+      char unit = 0;
+      if (fscanf(file, "%ld%c", &found, &unit) >= 1) found *= unit == 'K' ? 1024 : unit == 'M' ? 1024 * 1024 : 1;
+      fclose(file);
+    }
+    if (found > 0) return static_cast<size_t>(found);
+#endif
 #if defined(_SC_LEVEL3_CACHE_SIZE)
     found = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
     return found > 0 ? static_cast<size_t>(found) : size_t(32) << 20;
   }();
   return bytes;
+}
+
+void prefer_large_pages(void* data, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kPage = uintptr_t(2) << 20;
+  const uintptr_t at = reinterpret_cast<uintptr_t>(data), begin = (at + kPage - 1) / kPage * kPage, end = (at + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)data;
+  (void)bytes;
+#endif
 }
 
 void* scratch(size_t bytes, int slot) {

@@ -17,6 +17,12 @@
 #define LIMBECK_DEVICE __device__ __forceinline__
 // LIMBECK_KERNEL void LIMBECK_BOUNDS(256) name(...): the most threads a block is launched with.
 #define LIMBECK_BOUNDS(threads) __launch_bounds__(threads)
+// The same, and so many blocks are to fit a multiprocessor: it bounds the registers.
+#define LIMBECK_BOUNDS_OF(threads, blocks) __launch_bounds__(threads, blocks)
+// Before a loop whose index picks registers.
+#define LIMBECK_UNROLL _Pragma("unroll")
+// Before a loop that is not to be unrolled: its registers are needed elsewhere.
+#define LIMBECK_ROLLED _Pragma("unroll 1")
 // A function around a barrier takes LIMBECK_SITE and gives LIMBECK_AT on, so that the host knows the barrier by its caller's line.
 #define LIMBECK_SITE
 #define LIMBECK_AT
@@ -30,6 +36,9 @@ using Float4 = float4;
 #define LIMBECK_KERNEL __attribute__((unused))
 #define LIMBECK_DEVICE inline __attribute__((always_inline))
 #define LIMBECK_BOUNDS(threads)
+#define LIMBECK_BOUNDS_OF(threads, blocks)
+#define LIMBECK_UNROLL
+#define LIMBECK_ROLLED
 #define LIMBECK_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define LIMBECK_AT file, line
 

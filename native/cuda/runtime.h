@@ -35,6 +35,9 @@ struct MemoryStats { size_t live_bytes = 0, live_blocks = 0, pooled_bytes = 0, p
 const Probe& probe();
 // Null where CUDA was not built.
 const Kernels* kernels();
+// Who multiplies matrices on CUDA devices: 'cuBLAS 13.2.0', or 'limbeck' with the reason where LIMBECK_CUBLAS names a library that cannot be
+// used. Opens the library. Empty where CUDA was not built.
+std::string matrix_product_library();
 
 // All of these report through ctx (ctx.device says where) and return null or false on failure. Thread-safe.
 bool begin(Context& ctx);                        // selects the device, fills ctx.stream; refuses with the probe's code

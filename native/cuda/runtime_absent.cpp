@@ -23,6 +23,7 @@ const Probe& probe() {
 }
 
 const Kernels* kernels() { return nullptr; }
+std::string matrix_product_library() { return {}; }
 bool begin(Context& ctx) { return refuse(ctx); }
 void finish(Context&) {}
 void* allocate(Context& ctx, size_t) {

@@ -448,7 +448,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
   w->values[t->lane] = value;
   w->arguments[t->lane] = argument;
   if (++w->arrived < 32) {
-    t->waits_at = kind == Collective::sync ? "sync_warp" : kind == Collective::ballot ? "a vote of the warp" : "a shuffle";
+    t->waits_at = kind == Collective::sync ? "sync_warp" : kind == Collective::ballot ? "a vote of the warp" : kind == Collective::together ? "a step of the whole warp" : "a shuffle";
     t->wait_site = site;
     give_way();
     return t->result;
@@ -464,7 +464,7 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
     uint64_t bits = 0;
     for (int l = 0; l < 32; ++l) bits |= (w->values[l] & 1u) << l;
     for (int l = 0; l < 32; ++l) lanes[l].result = bits;
-  } else {
+  } else if (kind != Collective::together) {
     for (int l = 0; l < 32; ++l) {
       const int a = w->arguments[l];
       const int source = kind == Collective::shuffle ? a & 31 : kind == Collective::shuffle_xor ? l ^ a : kind == Collective::shuffle_down ? l + a : l - a;
@@ -474,6 +474,17 @@ uint64_t collective(Collective kind, uint64_t value, int argument, Site site) {
   release(lanes, 32);
   give_way();
   return t->result;
+}
+
+void together(void (*all)(void* const* lanes), void* mine, Site site) {
+  Warp* w = current->warp;
+  void* given[32];
+  // The lane that comes last finds the others' values and does the work before any of them goes on.
+  if (w->arrived == 31 && w->kind == Collective::together && same_place(w->site, site)) {
+    for (int l = 0; l < 32; ++l) given[l] = l == current->lane ? mine : reinterpret_cast<void*>(w->values[l]);
+    all(given);
+  }
+  collective(Collective::together, reinterpret_cast<uintptr_t>(mine), 0, site);
 }
 
 void sync_cluster(Site site) {

@@ -37,7 +37,7 @@ struct Thread {
 };
 
 // One warp's pending shuffle, vote or barrier.
-enum class Collective : uint8_t { none, sync, shuffle, shuffle_xor, shuffle_down, shuffle_up, ballot };
+enum class Collective : uint8_t { none, sync, shuffle, shuffle_xor, shuffle_down, shuffle_up, ballot, together };
 struct Warp {
   Block* block = nullptr;
   int first = 0, arrived = 0, number = 0;
@@ -82,6 +82,8 @@ void sync_cluster(Site site);
 // A barrier of the block that adds up a number.
 int vote_block(int vote, Site site);
 uint64_t collective(Collective kind, uint64_t value, int argument, Site site);
+// What a warp does as one: `all` gets what each lane gave, once all lanes have come.
+void together(void (*all)(void* const* lanes), void* mine, Site site);
 
 void copy_async16(void* to, const void* from, Site site);
 void copy_async_commit();

@@ -47,6 +47,9 @@ interface Outcome {
 }
 
 const isSmall = (name: string) => !/\b(50257|128256|262144|long|large|random|seeds?)\b/i.test(name);
+// On the emulated device `npm test` has run these very checks: a few of each op show that the bundle runs without the repository.
+let met = 0;
+const isChosen = (name: string) => isSmall(name) && (!values.emulated || met++ % 12 === 0);
 const addonName = values.emulated ? 'limbeck_emulated.node' : 'limbeck.node';
 if (values.emulated) process.env.LIMBECK_EMULATE_CUDA = '1';
 
@@ -65,7 +68,7 @@ async function childTests(op: string, results: string): Promise<void> {
   };
   const file = openSync(results, 'w');
   const files = cases.filter((each) => each.op === op);
-  for await (const result of runCases(subject, values.check ? isSmall : () => true, files)) writeSync(file, `${JSON.stringify(result)}\n`);
+  for await (const result of runCases(subject, values.check ? isChosen : () => true, files)) writeSync(file, `${JSON.stringify(result)}\n`);
   writeSync(file, '"done"\n');
   closeSync(file);
 }

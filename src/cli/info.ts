@@ -17,6 +17,7 @@ export interface InfoReport {
     driver: string | null;
     runtime: string | null;
     usable: boolean;
+    matrixProduct?: string;
     code?: string;
     reason?: string;
   };
@@ -48,7 +49,9 @@ export function gatherInfo(): InfoReport {
         driver: versionText(cuda.driverVersion),
         runtime: versionText(cuda.runtimeVersion),
         usable,
-        ...(usable ? {} : { code: cuda.code || 'no_device', reason: cuda.reason || cuda.devices[0]?.reason || 'no CUDA device was found' }),
+        ...(usable
+          ? { matrixProduct: cuda.matrixProduct }
+          : { code: cuda.code || 'no_device', reason: cuda.reason || cuda.devices[0]?.reason || 'no CUDA device was found' }),
       },
       devices: list,
     };
@@ -78,6 +81,7 @@ export function infoText(report: InfoReport): string {
     lines.push(['CUDA', cuda!.emulated ? 'emulated on the host' : `built for ${cuda!.builtFor}`]);
     lines.push(['  driver', cuda!.driver ?? 'none'], ['  runtime', cuda!.runtime ?? 'none']);
   }
+  if (cuda!.matrixProduct) lines.push(['  matrix products', cuda!.matrixProduct]);
   if (!cuda!.usable) lines.push(['  not usable', `${cuda!.reason} (${cuda!.code})`]);
   for (const device of report.devices) {
     if (device.device === 'cpu') continue;

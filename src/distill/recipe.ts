@@ -54,8 +54,8 @@ async function checkOne(recipe: unknown, what: string): Promise<Recipe> {
   const validate = await validator();
   if (!validate(recipe)) {
     const problems = describeErrors(validate.errors ?? [], recipe);
-    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
-    throw new TypeError(`Cannot use ${what}: ${problems[0]}${more}`);
+    const more = problems.length > 3 ? ` (and ${problems.length - 3} more)` : '';
+    throw new TypeError(`Cannot use ${what}: ${problems.slice(0, 3).join('; ')}${more}`);
   }
   checkReferences(recipe as Recipe, what);
   checkMetrics(recipe as Recipe, what);

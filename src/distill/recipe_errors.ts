@@ -54,8 +54,10 @@ export function describeErrors(errors: readonly ErrorObject[], recipe: unknown):
       texts.push(`${fieldPath(path, tag)} must be one of the kinds there are: ${text}`);
     } else if (error.keyword === 'enum' || error.keyword === 'const') {
       const legal = (params['allowedValues'] ?? [params['allowedValue']]) as unknown[];
+      const object = errors.find((e) => e.keyword === 'type' && e.instancePath === path && fieldsOf(e) !== '');
+      const form = object === undefined ? '' : `, or an object${fieldsOf(object)}`;
       texts.push(
-        `${fieldPath(path)} must be one of ${legal.join(', ')}: ${was}${typeof error.data === 'string' && nearest(error.data, legal.map(String)) ? `, ${suggestion(error.data, legal.map(String))}` : ''}`,
+        `${fieldPath(path)} must be one of ${legal.join(', ')}${form}: ${was}${typeof error.data === 'string' && nearest(error.data, legal.map(String)) ? `, ${suggestion(error.data, legal.map(String))}` : ''}`,
       );
     } else if (error.keyword === 'pattern' || error.keyword === 'propertyNames') {
       const subject = error.propertyName ?? error.data;
@@ -70,11 +72,19 @@ export function describeErrors(errors: readonly ErrorObject[], recipe: unknown):
 }
 
 /** ajv's words in the ones used here. */
-function plain({ keyword, params, message }: ErrorObject): string {
+function plain(error: ErrorObject): string {
+  const { keyword, params, message } = error;
   const { type, limit } = params as { type?: string; limit?: number };
-  if (keyword === 'type') return `must be ${type === 'integer' ? 'a whole number' : `${/^[aeiou]/.test(type!) ? 'an' : 'a'} ${type}`}`;
+  if (keyword === 'type')
+    return `must be ${type === 'integer' ? 'a whole number' : `${/^[aeiou]/.test(type!) ? 'an' : 'a'} ${type}${fieldsOf(error)}`}`;
   if (keyword === 'minItems' || keyword === 'minProperties') return `must have at least ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
   return message ?? 'must be legal';
+}
+
+/** ' { n, m }' where an object of few fields is wanted, else nothing. */
+function fieldsOf({ params, parentSchema }: ErrorObject): string {
+  const fields = Object.keys((parentSchema?.['properties'] ?? {}) as object);
+  return (params as { type?: string }).type === 'object' && fields.length > 0 && fields.length <= 4 ? ` { ${fields.join(', ')} }` : '';
 }
 
 function tagValues(error: ErrorObject): string[] {

@@ -1,6 +1,5 @@
 // The arguments of linearKdLoss, looked at: what is read, which rows count, and how many of them a chunk holds.
 import {
-  checkComputed,
   checkConstant,
   checkFloating,
   checkLive,
@@ -12,7 +11,7 @@ import {
   checkWhole,
   sameShape,
 } from '../check.js';
-import { bytesPerElement } from '../dtypes.js';
+import { bytesPerElement, isHalf, type DType } from '../dtypes.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { checkMatrix } from '../ops/matmul.js';
 import { checkTemperature } from '../ops/temperature.js';
@@ -36,7 +35,7 @@ export interface LinearTeacher {
 
 /** Options of {@link linearKdLoss}. */
 export interface LinearKdLossOptions extends KdLossOptions {
-  /** [cols], added to the student's logits; gets a gradient where it requires one. */
+  /** [cols], of any dtype but float64 where hidden is not; added to the student's logits, gets a gradient where it requires one. */
   bias?: Tensor;
   /** The most bytes that the logits of a chunk of rows, and what else is made for it, may take. Default 512 MB; on the CPU less, where 512 rows need less. */
   scratchBytes?: number;
@@ -61,6 +60,16 @@ export interface Layer {
   bias: Tensor | null;
 }
 
+/** What a layer's logits are kept in: the dtype of both factors, or float32 where they differ. */
+export function logitsDType({ hidden, weight }: Layer): DType {
+  return hidden.dtype === weight.dtype ? hidden.dtype : 'float32';
+}
+
+/** float64 goes with float64; other floating dtypes go with each other. */
+function checkPrecision(name: string, tensor: Tensor, otherName: string, other: Tensor): void {
+  if (tensor.dtype === 'float64' || other.dtype === 'float64') checkSameDType(action, name, tensor, otherName, other);
+}
+
 /** A call whose arguments were looked at. */
 export interface Call {
   /** What gradients may be asked for. */
@@ -80,16 +89,22 @@ export interface Call {
   chunk: number;
   /** What the sum of the rows is divided by. */
   denominator: number;
+  /** What the products are multiplied by: a half type's gradients are divided there, not where they might vanish. */
+  scale: number;
+}
+
+export function isDivisor(value: number): boolean {
+  return value > 0 && value < Infinity;
 }
 
 function checkLayer(name: string, hidden: unknown, weight: unknown, bias: unknown): Layer {
-  const x = checkComputed(action, `${name}hidden`, hidden);
+  const x = checkFloating(action, `${name}hidden`, hidden);
   const w = checkMatrix(action, `${name}weight`, weight);
   const { cols: inputs } = checkRows(action, `${name}hidden`, x);
   const operands: [string, Tensor][] = [[`${name}weight`, w]];
-  if (bias !== undefined) operands.push([`${name}bias`, checkComputed(action, `${name}bias`, bias)]);
+  if (bias !== undefined) operands.push([`${name}bias`, checkFloating(action, `${name}bias`, bias)]);
   for (const [what, operand] of operands) {
-    checkSameDType(action, what, operand, `${name}hidden`, x);
+    checkPrecision(what, operand, `${name}hidden`, x);
     checkSameDevice(action, what, operand, `${name}hidden`, x);
   }
   if (w.shape[1] !== inputs || w.shape[0]! < 1)
@@ -110,7 +125,7 @@ function checkTeacherLayer(target: object, student: Tensor, rows: number, cols: 
       checkConstant(action, 'the teacher', each);
       checkSameDevice(action, 'the teacher', each, 'hidden', student);
     }
-  checkSameDType(action, "the teacher's hidden", layer.hidden, 'hidden', student);
+  checkPrecision("the teacher's hidden", layer.hidden, 'hidden', student);
   checkRowCount(layer.hidden, student, rows);
   const width = layer.weight.shape[0]!;
   if (isPadded ? width < cols : width !== cols)
@@ -167,18 +182,20 @@ function counted(
 
 /** Bytes that are made for each row of a chunk. */
 function bytesPerRow(student: Layer, target: KdTarget | Layer, cols: number, isGathered: boolean, { divergence }: SoftSettings): number {
-  const size = bytesPerElement(student.hidden.dtype);
+  const size = bytesPerElement(logitsDType(student));
+  // What is computed on: half types are widened.
+  const wide = Math.max(size, 4);
   const rowOf = (x: Tensor): number => (x.size / x.shape.slice(0, -1).reduce((a, b) => a * b, 1)) * bytesPerElement(x.dtype);
   const gathered = (x: Tensor): number => (isGathered && x.size > 0 ? rowOf(x) : 0);
   // The logits, their hidden states where rows are picked out, labels and what else is a number for each row.
   let bytes = cols * size + gathered(student.hidden) + 64;
-  if (divergenceEntry(divergence).byRow === true) bytes += adaptiveArrays * cols * size;
+  if (divergenceEntry(divergence).byRow === true) bytes += adaptiveArrays * cols * wide;
   if (target instanceof SparseTarget) bytes += target.k * 12;
   else if (target instanceof InterpolatedTarget) bytes += gathered(target.student) + gathered(target.teacher);
   else if (target instanceof Tensor) bytes += gathered(target);
   // To look at the masses of probabilities they are widened and raised.
-  else if (target instanceof DenseTarget) bytes += gathered(target.values) + (target.kind === 'logits' ? 0 : 2 * cols * size);
-  else bytes += cols * size + gathered(target.hidden);
+  else if (target instanceof DenseTarget) bytes += gathered(target.values) + (target.kind === 'logits' ? 0 : 2 * cols * wide);
+  else bytes += cols * bytesPerElement(logitsDType(target)) + gathered(target.hidden);
   return bytes;
 }
 
@@ -240,5 +257,6 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
     count,
     chunk: rowsOfChunk(perRow, count, most),
     denominator: divisor,
+    scale: isHalf(logitsDType(own)) && isDivisor(divisor) ? 1 / divisor : 1,
   };
 }

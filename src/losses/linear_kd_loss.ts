@@ -7,8 +7,8 @@ import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { Tensor, view } from '../tensor.js';
 import { timesUpstream, type KdTarget } from './kd_loss.js';
-import { action, checkCall, type Call, type LinearKdLossOptions, type LinearTeacher } from './linear_call.js';
-import { isDivisor, sweep, type Swept } from './linear_sweep.js';
+import { action, checkCall, isDivisor, type Call, type LinearKdLossOptions, type LinearTeacher } from './linear_call.js';
+import { sweep, type Swept } from './linear_sweep.js';
 
 /** [count + 1, ...] to all rows: each that counts to its place, the others to the row of zeros. Takes `x` over. */
 function expanded(x: Tensor, { kept, count, rows }: Call, shape: readonly number[]): Tensor {
@@ -98,10 +98,14 @@ function runLinearKdLoss(
  * them once. With reduction 'none' the forward makes the row losses alone, and backward() computes the logits once more.
  * The idea: Cut Cross-Entropy (Wijmans et al. 2024, arXiv 2411.09009) and Liger-Kernel (Hsu et al. 2024, arXiv 2410.10989).
  *
- * @param hidden [..., inputs], float32, or float64 on the CPU
- * @param weight [cols, inputs], of the same dtype
+ * hidden, weight and bias may be float32, float16 or bfloat16, each its own. Of one half type, the logits of a chunk are of it, too, rounded once from
+ * float32 sums, their gradient before it is divided by the denominator; otherwise they are float32. Gradients are summed in float32 over all chunks and rounded once
+ * to the operand's dtype. On CUDA a product of two operands of one half type is taken on tensor cores; float32 stays float32, never TF32.
+ *
+ * @param hidden [..., inputs], float32, float16, bfloat16, or float64 on the CPU, then all of them
+ * @param weight [cols, inputs]
  * @param target what {@link kdLoss} takes, its rows those of hidden, or the teacher's own `{ hidden, weight, bias }`
- * @returns a single number, or with reduction 'none' one for each row in the leading shape of hidden
+ * @returns a single number, or with reduction 'none' one for each row in the leading shape of hidden; float32, or float64 for float64
  * @throws TypeError for arguments of the wrong kind and a teacher that requires grad; RangeError for values, shapes, and where scratchBytes does not hold one row;
  *   LimbeckError `wrong_target` for a target of other columns
  *

@@ -1,15 +1,17 @@
 // Walks the rows of linearKdLoss a chunk at a time: logits, row losses, their gradient in place, and what it adds to each operand's.
 import { addInto, fill } from '../arithmetic.js';
 import { noGrad, tidy } from '../autograd.js';
+import { isHalf, type DType } from '../dtypes.js';
 import { applyBinary } from '../ops/binary.js';
 import { gatherRows } from '../ops/gather_rows.js';
-import { productInto } from '../ops/matmul.js';
+import { columnSums, productInto } from '../ops/matmul.js';
 import { applyReduce } from '../ops/reduce.js';
+import { applyUnary } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { emptyLike, rowsView, Tensor, view } from '../tensor.js';
 import { isKdTarget, overwriteWithGradient, type KdLossOptions, type KdTarget } from './kd_loss.js';
-import { action, type Call, type Layer } from './linear_call.js';
+import { action, isDivisor, logitsDType, type Call, type Layer } from './linear_call.js';
 
 /** The columns that count of a layer's logits: hidden [rows, inputs] times weight [cols, inputs]. */
 interface ValidLayer extends Layer {
@@ -22,6 +24,9 @@ export interface Swept {
   /** Of hidden, weight and bias; null where none was asked for. */
   gradients: (Tensor | null)[];
 }
+
+/** The gradients as chunks add to them: those of half types in float32 where there is more than one chunk. */
+type Sums = Swept['gradients'];
 
 /** Views without history. */
 function validLayer({ hidden, weight, bias }: Layer, { rows, cols }: Call): ValidLayer {
@@ -76,12 +81,14 @@ function targetOf(target: KdTarget, take: Take): KdTarget {
 function logitsInto(out: Tensor, hidden: Tensor, { weight, bias, inputs }: ValidLayer): Tensor {
   const [rows, cols] = out.shape as [number, number];
   productInto(action, hidden, weight, out, { m: rows, n: cols, k: inputs, transposeB: true });
-  return bias === null ? out : applyBinary(action, 'add', out, bias, { rows, cols, how: 'row' }, out);
+  if (bias === null) return out;
+  const added = bias.dtype === out.dtype || bias.dtype === 'float32' ? bias : bias.cast('float32');
+  return applyBinary(action, 'add', out, added, { rows, cols, how: 'row' }, out);
 }
 
 function teacherLogits(call: Call, take: Take, target: Layer, rows: number): Tensor {
   const layer = validLayer(target, call);
-  return logitsInto(emptyLike(layer.hidden, action, [rows, call.cols]), take.rows(layer.hidden), layer);
+  return logitsInto(emptyLike(layer.hidden, action, [rows, call.cols], logitsDType(target)), take.rows(layer.hidden), layer);
 }
 
 /** A message about a row of a chunk names the row of the call. */
@@ -103,26 +110,22 @@ function optionsOfChunk(call: Call, take: Take, start: number, count: number): K
   if (labels !== null)
     own.labels = kept === null ? labels.subarray(start, start + count) : kept.subarray(start, start + count).map((row) => labels[row]!);
   if (reduction !== 'mean') return own;
-  // What no kernel divides by, a sum of weights below 0 say, divides the results.
-  if (isDivisor(denominator)) own.denominator = denominator;
+  // What no kernel divides by, a sum of weights below 0 say, divides the results; of a half type, it divides the products.
+  if (isDivisor(denominator) && !isHalf(logitsDType(call.student))) own.denominator = denominator;
   else own.reduction = 'sum';
   return own;
 }
 
-export function isDivisor(value: number): boolean {
-  return value > 0 && value < Infinity;
-}
-
 /** One chunk: row losses, and what it adds to the gradients; `upstream`, one for each row of the call, multiplies the rows' own. */
-function runChunk(call: Call, logits: Tensor, swept: Swept, start: number, upstream: Tensor | null): void {
-  const { target, cols } = call;
+function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: number, upstream: Tensor | null): void {
+  const { target, cols, scale } = call;
   const student = validLayer(call.student, call);
   const [rows] = logits.shape as [number];
   const take = takeOf(call, start, rows);
   const hidden = take.rows(student.hidden);
   logitsInto(logits, hidden, student);
   const teacher = isKdTarget(target) ? targetOf(target, take) : teacherLogits(call, take, target, rows);
-  const [gradientHidden, gradientWeight, gradientBias] = swept.gradients;
+  const [gradientHidden, gradientWeight, gradientBias] = sums;
   const wantsGradient = swept.gradients.some((each) => each !== null);
   const rowLoss = rowsView(swept.rowLoss, start, rows, action);
   try {
@@ -133,13 +136,16 @@ function runChunk(call: Call, logits: Tensor, swept: Swept, start: number, upstr
   if (!wantsGradient || rows === 0) return;
   const { weight, inputs } = student;
   if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols, how: 'column' }, logits);
-  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), { m: rows, n: inputs, k: cols });
-  // The padding behind the valid columns stays 0.
+  const ofRows = { m: rows, n: inputs, k: cols, scale };
+  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), ofRows);
+  // The padding behind the valid columns stays 0. A half type is written once, or there are float32 sums for it.
   const valid = (x: Tensor): Tensor => rowsView(x, 0, cols, action);
-  if (gradientWeight) productInto(action, logits, hidden, valid(gradientWeight), { m: cols, n: inputs, k: rows, transposeA: true }, true);
+  const ofCols = { m: cols, n: inputs, k: rows, transposeA: true, scale };
+  if (gradientWeight) productInto(action, logits, hidden, valid(gradientWeight), ofCols, !isHalf(gradientWeight.dtype));
   if (gradientBias) {
     const into = valid(gradientBias);
-    addInto(into, into, applyReduce(action, 'sum', logits, rows, cols, 0, [cols]));
+    if (isHalf(logits.dtype) || isHalf(into.dtype)) columnSums(action, logits, rows, cols, into, scale, !isHalf(into.dtype));
+    else addInto(into, into, applyReduce(action, 'sum', logits, rows, cols, 0, [cols]));
   }
 }
 
@@ -149,30 +155,40 @@ export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | 
   // Rows that do not count are gathered from one of zeros behind the others.
   const entries = kept === null ? count : count + 1;
   const made: Tensor[] = [];
-  const make = (shape: readonly number[]): Tensor => {
-    const out = emptyLike(student.hidden, action, shape);
+  const make = (shape: readonly number[], dtype: DType): Tensor => {
+    const out = emptyLike(student.hidden, action, shape, dtype);
     made.push(out);
     return out;
   };
   try {
     const gradients = operands.map((operand, i) => {
       if (!needs[i]) return null;
-      const out = make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape);
+      const out = make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape, operand.dtype);
       if (i > 0) fill(out, 0, action);
       return out;
     });
-    const swept: Swept = { rowLoss: make([entries]), gradients };
+    const dtype = logitsDType(student);
+    const swept: Swept = { rowLoss: make([entries], isHalf(dtype) ? 'float32' : dtype), gradients };
     tidy(() =>
       noGrad(() => {
         for (const each of [swept.rowLoss, gradients[0]]) if (kept !== null && each) fill(rowsView(each, count, 1, action), 0, action);
-        const logits = emptyLike(student.hidden, action, [chunk, cols]);
+        const sums = gradients.map((each, i) => {
+          if (each === null || i === 0 || !isHalf(each.dtype) || count <= chunk) return each;
+          const sum = emptyLike(each, action, each.shape, 'float32');
+          fill(sum, 0, action);
+          return sum;
+        });
+        const logits = emptyLike(student.hidden, action, [chunk, cols], dtype);
         let start = 0;
         do {
           const rows = Math.min(chunk, count - start);
           const from = start;
-          tidy(() => runChunk(call, rows === chunk ? view(logits) : rowsView(logits, 0, rows, action), swept, from, upstream));
+          tidy(() => runChunk(call, rows === chunk ? view(logits) : rowsView(logits, 0, rows, action), swept, sums, from, upstream));
           start += rows;
         } while (start < count);
+        gradients.forEach((each, i) => {
+          if (each !== null && sums[i] !== each) applyUnary(action, 'copy', sums[i]!, 0, each);
+        });
       }),
     );
     return swept;

@@ -1,9 +1,10 @@
 // Matrix products, and the linear layer built on one.
 import { defineOp, wantsGradient, type Computed } from '../autograd.js';
-import { checkBoolean, checkComputed, checkOptions, checkRows, checkSameDevice, checkSameDType, checkShapeIs } from '../check.js';
+import { checkBoolean, checkFloating, checkOptions, checkRows, checkSameDevice, checkSameDType, checkShapeIs } from '../check.js';
+import { isHalf } from '../dtypes.js';
 import { phrase, shapeText, valueError } from '../errors.js';
 import { findCode, kernel } from '../native.js';
-import { emptyLike, handleOf, handleOrNull, type Tensor } from '../tensor.js';
+import { emptyLike, handleOf, handleOrNull, uniformLike, type Tensor } from '../tensor.js';
 import { applyBinary } from './binary.js';
 import { applyReduce } from './reduce.js';
 
@@ -22,11 +23,16 @@ interface Product {
   k: number;
   transposeA?: boolean;
   transposeB?: boolean;
+  /** Multiplies the product. Default 1; another one for float32 and half types alone. */
+  scale?: number;
 }
 
-/** Writes op(a)·op(b) into `out`, or adds it there, outside the graph. */
+/**
+ * Writes op(a)·op(b) into `out`, or adds it there, outside the graph. Each of the three may be float32, float16 or bfloat16: sums are
+ * float32 and are rounded once. Operands of one half type go to tensor cores on CUDA, others are multiplied in float32.
+ */
 export function productInto(action: string, a: Tensor, b: Tensor, out: Tensor, product: Product, accumulate = false): Tensor {
-  const { m, n, k, transposeA = false, transposeB = false } = product;
+  const { m, n, k, transposeA = false, transposeB = false, scale = 1 } = product;
   if (out.size > 0) {
     kernel('matmul', action)(
       handleOf(a, action),
@@ -38,6 +44,7 @@ export function productInto(action: string, a: Tensor, b: Tensor, out: Tensor, p
       Number(transposeA),
       Number(transposeB),
       Number(accumulate),
+      scale,
     );
   }
   return out;
@@ -59,17 +66,25 @@ function product(
 }
 
 export function checkMatrix(action: string, name: string, value: unknown): Tensor {
-  const x = checkComputed(action, name, value);
+  const x = checkFloating(action, name, value);
   if (x.shape.length !== 2) throw valueError(action, `${name} must have two dimensions`, phrase(`its shape is ${shapeText(x.shape)}`));
   return x;
 }
 
+/** The sums of the columns of [rows, cols], added up in float32 whatever the dtype. */
+export function columnSums(action: string, x: Tensor, rows: number, cols: number, out: Tensor, scale = 1, accumulate = false): Tensor {
+  const ones = uniformLike(x, 1, action, [rows]);
+  productInto(action, x, ones, out, { m: cols, n: 1, k: rows, transposeA: true, scale }, accumulate);
+  ones.dispose();
+  return out;
+}
+
 /**
- * The matrix product op(a)·op(b), op being the transpose where asked for.
+ * The matrix product op(a)·op(b), op being the transpose where asked for. Half types are summed in float32 and rounded once.
  *
- * @param a [m, k], or [k, m] with transposeA
- * @param b [k, n], or [n, k] with transposeB
- * @returns [m, n]
+ * @param a [m, k], or [k, m] with transposeA; float32, float16, bfloat16, or float64 on the CPU
+ * @param b [k, n], or [n, k] with transposeB; of a's dtype
+ * @returns [m, n], of that dtype
  * @throws RangeError where the inner extents differ
  */
 export const matmul = defineOp({
@@ -126,7 +141,7 @@ const linearOp = defineOp({
   name: 'linear',
   run: (input: Tensor, weights: Tensor, bias: Tensor | null | undefined, behind: Behind | null): Computed => {
     const action = 'compute linear';
-    const x = checkComputed(action, 'x', input);
+    const x = checkFloating(action, 'x', input);
     const weight = checkMatrix(action, 'weight', weights);
     checkSameDType(action, 'weight', weight, 'x', x);
     checkSameDevice(action, 'weight', weight, 'x', x);
@@ -141,7 +156,7 @@ const linearOp = defineOp({
     }
     const operands = [x, weight];
     if (bias != null) {
-      checkComputed(action, 'bias', bias);
+      checkFloating(action, 'bias', bias);
       checkSameDType(action, 'bias', bias, 'x', x);
       checkSameDevice(action, 'bias', bias, 'x', x);
       checkShapeIs(action, 'bias', bias, [outputs], 'like the outputs');
@@ -151,7 +166,11 @@ const linearOp = defineOp({
     const back = (gradient: Tensor, needs: readonly boolean[]): (Tensor | null)[] => [
       needs[0] ? product(action, gradient, weight, x.shape, rows, inputs, outputs, false, false) : null,
       needs[1] ? product(action, gradient, x, weight.shape, outputs, inputs, rows, true, false) : null,
-      needs[2] ? applyReduce(action, 'sum', gradient, rows, outputs, 0, [outputs]) : null,
+      !needs[2]
+        ? null
+        : isHalf(x.dtype)
+          ? columnSums(action, gradient, rows, outputs, emptyLike(x, action, [outputs]))
+          : applyReduce(action, 'sum', gradient, rows, outputs, 0, [outputs]),
     ];
     if (behind === null) {
       if (bias != null) applyBinary(action, 'add', plain, bias, { rows, cols: outputs, how: 'row' }, plain);
@@ -184,9 +203,9 @@ const linearOp = defineOp({
 /**
  * x·Wᵀ + b over the last dimension.
  *
- * @param x [..., inputs]
- * @param weight [outputs, inputs]
- * @param bias [outputs], or null
+ * @param x [..., inputs], float32, float16, bfloat16, or float64 on the CPU
+ * @param weight [outputs, inputs], of x's dtype
+ * @param bias [outputs] of that dtype, or null
  * @returns [..., outputs]
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {

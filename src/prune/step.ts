@@ -72,6 +72,10 @@ export function pruneStep<M extends Module, B = Tensor>(model: M, options: Prune
   }
   const { structure = 'unstructured' } = options;
   if (typeof structure === 'object' || structure === 'unstructured') return pruneWeights(model, structure, options);
+  if (typeof structure === 'string' && /^\d+:\d+$/.test(structure)) {
+    const [n, m] = structure.split(':');
+    throw valueError(action, `structure must say n of m as { n: ${n}, m: ${m} }`, structure);
+  }
   checkOneOf(action, 'structure', structure, ['unstructured', ...structures]);
   return pruneParts(model, structure, options);
 }

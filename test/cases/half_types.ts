@@ -525,7 +525,6 @@ export const half_types: CaseFile = {
           ['add', () => limbeck.add(half, half)],
           ['exp', () => limbeck.exp(half)],
           ['sum', () => limbeck.sum(half)],
-          ['matmul', () => limbeck.matmul(half, half)],
           ['soften', () => limbeck.soften(half, { temperature: 2 })],
         ] as const)
           expectThrows(name, run, TypeError, /it is bfloat16; cast\(\) converts$/);

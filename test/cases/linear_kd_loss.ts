@@ -1,5 +1,6 @@
 // linearKdLoss: against the float64 reference of the loss and of the products around it, and bit by bit against kdLoss of whole logits.
 import { expectAll, expectClose, expectEqual, expectSameBits, expectThrows, expectTrue } from '../compare.js';
+import { spacing, toBits, type HalfType } from '../half.js';
 import { integers, random } from '../random.js';
 import { rowLossReference, type LossCall } from '../reference.js';
 import type { CaseFile, Limbeck, Subject } from '../subject.js';
@@ -20,7 +21,12 @@ interface Layer {
   weight: Float32Array;
   bias: Float32Array;
   logits: Float32Array;
+  /** What the operands are stored in; float32 where none is named. */
+  types?: Types;
 }
+
+type Name = 'hidden' | 'weight' | 'bias';
+type Types = Partial<Record<Name, HalfType>>;
 
 const eighths = (seed: number, size: number, most: number): Float32Array =>
   Float32Array.from(integers(seed, size, -8 * most, 8 * most + 1), (value) => value / 8);
@@ -46,10 +52,36 @@ interface Operands {
 }
 
 function operandsOf({ limbeck, device }: Subject, layer: Layer, requiresGrad = true): Operands {
-  const { rows, cols, inputs } = layer;
-  const put = (values: Float32Array, shape: number[]): Tensor => limbeck.tensor(values.slice(), { shape, device, requiresGrad });
-  return { hidden: put(layer.hidden, [rows, inputs]), weight: put(layer.weight, [cols, inputs]), bias: put(layer.bias, [cols]) };
+  const { rows, cols, inputs, types = {} } = layer;
+  const put = (name: Name, shape: number[]): Tensor => {
+    const type = types[name];
+    const data = type === undefined ? layer[name].slice() : new Uint16Array(toBits(layer[name], type).buffer);
+    return limbeck.tensor(data, { shape, device, requiresGrad, ...(type === undefined ? {} : { dtype: type }) });
+  };
+  return { hidden: put('hidden', [rows, inputs]), weight: put('weight', [cols, inputs]), bias: put('bias', [cols]) };
 }
+
+/** Values coarse enough that both half types hold them, and the logits, exactly. */
+function halfLayerOf(seed: number, rows: number, cols: number, types: Types): Layer {
+  const layer = layerOf(seed, rows, cols);
+  const { inputs, hidden, weight, bias, logits } = layer;
+  for (const [values, step] of [
+    [hidden, 2],
+    [weight, 4],
+    [bias, 8],
+  ] as const)
+    values.forEach((value, i) => (values[i] = Math.round(value * step) / step));
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < cols; c++) {
+      let sum = bias[c] as number;
+      for (let i = 0; i < inputs; i++) sum += (hidden[r * inputs + i] as number) * (weight[c * inputs + i] as number);
+      logits[r * cols + c] = sum;
+    }
+  return { ...layer, types };
+}
+
+/** The type of the logits of a chunk, where it is a half type. */
+const logitsType = ({ types = {} }: Layer): HalfType | undefined => (types.hidden === types.weight ? types.hidden : undefined);
 
 interface Result {
   loss: Floats;
@@ -66,7 +98,8 @@ async function resultOf(subject: Subject, loss: Tensor, { hidden, weight, bias }
   else loss.backward(limbeck.tensor(g.slice(), { shape: [...loss.shape], device }));
   const gradient = async (x: Tensor): Promise<Floats> => {
     expectTrue('there is a gradient', x.grad !== null);
-    return (await (x.grad as Tensor).read()) as Floats;
+    expectEqual('dtype of the gradient', (x.grad as Tensor).dtype, x.dtype);
+    return (await (x.grad as Tensor).read(x.dtype === 'float64' ? {} : { as: 'float32' })) as Floats;
   };
   return { loss: value, hidden: await gradient(hidden), weight: await gradient(weight), bias: await gradient(bias) };
 }
@@ -123,6 +156,8 @@ async function check(subject: Subject, what: string, layer: Layer, given: LossCa
   const { rows, cols, inputs, hidden, weight } = layer;
   const call: LossCall = { reduction: 'mean', ...given, student: layer.logits };
   const reference = rowLossReference(call);
+  const half = logitsType(layer);
+  const divisor = call.reduction === 'mean' ? rows : 1;
   const options = optionsOf(subject.limbeck, call, subject.device);
   const captured = call.rowTemperature === undefined ? undefined : (options.temperature as Tensor);
   const target = targetOf(subject.limbeck, call, subject.device, captured);
@@ -136,9 +171,19 @@ async function check(subject: Subject, what: string, layer: Layer, given: LossCa
     return { value, bound };
   };
   const each = (visit: (r: number, c: number, g: number, bound: number) => void): void => {
-    for (let i = 0; i < rows * cols; i++)
-      visit(Math.floor(i / cols), i % cols, reference.gradient[i] as number, EXACTNESS * (reference.gradientScale[i] as number));
+    for (let i = 0; i < rows * cols; i++) {
+      const g = reference.gradient[i] as number;
+      // Of a half type, it is rounded before it is divided.
+      const error = half === undefined ? 0 : spacing(g * divisor, half) / 2 / divisor;
+      visit(Math.floor(i / cols), i % cols, g, EXACTNESS * (reference.gradientScale[i] as number) + error);
+    }
   };
+  const atMost =
+    (name: Name, { value, bound }: { value: Float64Array; bound: Float64Array }) =>
+    (i: number) => {
+      const type = layer.types?.[name];
+      return (bound[i] as number) + (type === undefined ? 0 : spacing(Math.abs(value[i] as number) + (bound[i] as number), type) / 2);
+    };
   const ofHidden = product(rows * inputs, (into) =>
     each((r, c, g, bound) => {
       for (let i = 0; i < inputs; i++) into(r * inputs + i, g, bound, weight[c * inputs + i] as number);
@@ -169,9 +214,9 @@ async function check(subject: Subject, what: string, layer: Layer, given: LossCa
         [reference.loss],
         EXACTNESS * reference.lossScale + 2 * rounding(reference.loss) + summed(rows) * reference.lossScale,
       );
-    expectClose(`${at}: hidden`, result.hidden, ofHidden.value, (i) => ofHidden.bound[i] as number);
-    expectClose(`${at}: weight`, result.weight, ofWeight.value, (i) => ofWeight.bound[i] as number);
-    expectClose(`${at}: bias`, result.bias, ofBias.value, (i) => ofBias.bound[i] as number);
+    expectClose(`${at}: hidden`, result.hidden, ofHidden.value, atMost('hidden', ofHidden));
+    expectClose(`${at}: weight`, result.weight, ofWeight.value, atMost('weight', ofWeight));
+    expectClose(`${at}: bias`, result.bias, ofBias.value, atMost('bias', ofBias));
   }
 }
 
@@ -206,6 +251,62 @@ export const linear_kd_loss: CaseFile = {
           await check(subject, `log-probs, ${reduction}`, layer, { ...dense, target: 'log_probs', teacher: probs.map(Math.log) }, chunks);
           for (const residual of ['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform', 'label'] as const)
             await check(subject, `${residual}, ${reduction}`, layer, sparseCall(3, rows, cols, 5, { residual, reduction }), chunks);
+        }
+      },
+    },
+    {
+      name: 'half types and mixed ones: logits of the dtype of both factors or float32, gradients summed in float32 and rounded once',
+      async run(subject) {
+        const [rows, cols] = [7, 33];
+        const every: Types[] = [
+          { hidden: 'bfloat16', weight: 'bfloat16', bias: 'bfloat16' },
+          { hidden: 'float16', weight: 'float16' },
+          { hidden: 'bfloat16' },
+          { weight: 'float16', bias: 'bfloat16' },
+          { hidden: 'float16', weight: 'bfloat16', bias: 'float16' },
+        ];
+        for (const [at, types] of every.entries()) {
+          const layer = halfLayerOf(20 + at, rows, cols, types);
+          const what = JSON.stringify(types);
+          for (const reduction of ['mean', 'none'] as const) {
+            const dense = denseCall(2, rows, cols, { temperature: 2, reduction });
+            await check(subject, `${what}, logits, ${reduction}`, layer, dense, [2, Infinity]);
+            const sparse = sparseCall(3, rows, cols, 5, { residual: 'tail_bucket', reduction });
+            await check(subject, `${what}, tail_bucket, ${reduction}`, layer, sparse, [3, Infinity]);
+          }
+        }
+      },
+    },
+    {
+      name: 'half types: a teacher of another dtype, padding, rows that do not count, a divisor that float16 would not hold',
+      async run(subject) {
+        const { limbeck, device } = subject;
+        const [rows, cols] = [6, 21];
+        const layer = halfLayerOf(30, rows, cols, { hidden: 'float16', weight: 'float16' });
+        const other = halfLayerOf(31, rows, cols, { hidden: 'bfloat16' });
+        const labels = Int32Array.of(1, -100, 2, 3, -100, 4);
+        const exact = limbeck.tensor(other.logits.slice(), { shape: [rows, cols], device });
+        for (const denominator of ['rows', 1e6] as const) {
+          const options: Options = { labels, hardWeight: 0.5, cols: cols - 4, denominator };
+          // The same numbers in float32, through kdLoss of whole logits.
+          const expected = await whole(subject, { ...layer, types: {} }, exact, options);
+          for (const chunk of [2, Infinity]) {
+            const teacher = { ...operandsOf(subject, other, false) };
+            const scratch = Number.isFinite(chunk) ? chunk * leastScratch(subject, layer, teacher, options) : undefined;
+            const result = await inChunks(subject, layer, teacher, options, scratch);
+            const what = `${denominator}, chunks of ${chunk}`;
+            expectClose(`${what}: loss`, result.loss, expected.loss, 2e-5 * Math.abs(Number(expected.loss[0])));
+            // A gradient of at most 1 is a sum of 17 or of 4, each rounded to float16 before it was divided.
+            const divisor = denominator === 'rows' ? 4 : denominator;
+            for (const part of ['hidden', 'weight', 'bias'] as const)
+              expectClose(
+                `${what}: ${part}`,
+                result[part],
+                expected[part],
+                (i) => (2 ** -9 + spacing(Math.abs(expected[part][i] as number) * divisor, 'float16')) / divisor + 2 ** -25,
+              );
+            expectAll(`${what}: padding`, result.weight.subarray((cols - 4) * layer.inputs), (value) => Object.is(value, 0), '0');
+          }
         }
       },
     },

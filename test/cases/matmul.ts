@@ -1,5 +1,6 @@
 // Matrix product with either side transposed, and added to what is there.
 import { expectAll, expectClose, expectSameBits, expectTrue } from '../compare.js';
+import { fromBits, HALF_TYPES, rounded, spacing, toBits, type HalfBits, type HalfType } from '../half.js';
 import { normals } from '../random.js';
 import { matmul as reference } from '../reference.js';
 import { kernel, withMemory, type CaseFile, type Subject } from '../subject.js';
@@ -37,9 +38,54 @@ function run(
 ): Float32Array {
   return withMemory(subject, (memory) => {
     const c = start === undefined ? memory.output(Float32Array, m * n) : memory.input(start);
-    kernel(subject, 'matmul', memory.input(a), memory.input(b), c, m, n, k, transposeA, transposeB, start !== undefined);
+    kernel(subject, 'matmul', memory.input(a), memory.input(b), c, m, n, k, transposeA, transposeB, start !== undefined, 1);
     return memory.read(c);
   });
+}
+
+type Type = HalfType | 'float32';
+
+/** Operands and result of any of the three types; what is there already is added to where `start` is given. */
+function runTyped(
+  subject: Subject,
+  [typeA, typeB, typeC]: [Type, Type, Type],
+  [a, b, start]: [Float32Array, Float32Array, Float32Array | null],
+  [m, n, k]: readonly [number, number, number],
+  [transposeA, transposeB]: [boolean, boolean],
+  scale = 1,
+): Float32Array {
+  const stored = (x: Float32Array, type: Type): Float32Array | HalfBits => (type === 'float32' ? x : toBits(x, type));
+  return withMemory(subject, (memory) => {
+    const c = memory.input(stored(start ?? new Float32Array(m * n).fill(NaN), typeC) as Float32Array);
+    const [left, right] = [memory.input(stored(a, typeA) as Float32Array), memory.input(stored(b, typeB) as Float32Array)];
+    kernel(subject, 'matmul', left, right, c, m, n, k, transposeA, transposeB, start !== null, scale);
+    const out = memory.read(c);
+    return typeC === 'float32' ? out : fromBits(out, typeC);
+  });
+}
+
+function checkTyped(
+  subject: Subject,
+  types: [Type, Type, Type],
+  shape: readonly [number, number, number],
+  transposed: [boolean, boolean],
+  isAdded = false,
+  scale = 1,
+): void {
+  const [m, n, k] = shape;
+  const held = (x: Float32Array, type: Type): Float32Array => (type === 'float32' ? x : rounded(x, type));
+  const [a, b] = [held(normals(m + k, m * k), types[0]), held(normals(n + 2 * k, k * n), types[1])];
+  const start = isAdded ? held(normals(3, m * n), types[2]) : null;
+  const { c, size } = reference(a, b, m, n, k, ...transposed);
+  const expected = c.map((value, i) => value * scale + (start?.[i] ?? 0));
+  const type = types[2];
+  const error = (i: number): number => bound(k) * ((size[i] as number) * scale + Math.abs(start?.[i] ?? 0));
+  expectClose(
+    `${types.join(', ')}, ${shape.join('×')}, transposed ${transposed.join(', ')}${isAdded ? ', added' : ''}, times ${scale}`,
+    runTyped(subject, types, [a, b, start], shape, transposed, scale),
+    expected,
+    (i) => error(i) + (type === 'float32' ? 0 : spacing(Math.abs(expected[i] as number) + error(i), type) / 2),
+  );
 }
 
 export const matmul: CaseFile = {
@@ -66,6 +112,47 @@ export const matmul: CaseFile = {
         },
       })),
     ),
+    {
+      name: 'half types, each way round: steps and tiles full and cut, lines of 16 bytes and not, set, added, scaled',
+      run(subject) {
+        for (const transposeA of [false, true])
+          for (const transposeB of [false, true]) {
+            const transposed: [boolean, boolean] = [transposeA, transposeB];
+            HALF_TYPES.forEach((type, at) => {
+              checkTyped(subject, [type, type, 'float32'], at === 0 ? [1, 1, 1] : [5, 3, 40], transposed);
+              checkTyped(subject, [type, type, 'float32'], at === 0 ? [136, 40, 72] : [24, 136, 104], transposed, true);
+              checkTyped(subject, [type, type, type], at === 0 ? [33, 129, 67] : [130, 17, 31], transposed, at === 0, 0.37);
+              checkTyped(subject, [type, type, type], [8, 16, 24], transposed, at === 1);
+            });
+          }
+        // Many rows of tiles: those of a group and the cut one behind them.
+        checkTyped(subject, ['bfloat16', 'bfloat16', 'float32'], [1100, 130, 8], [false, true]);
+      },
+    },
+    {
+      name: 'mixed types in float32: every pair, into each',
+      run(subject) {
+        const types: Type[] = ['float32', ...HALF_TYPES];
+        for (const a of types)
+          for (const b of types)
+            for (const c of types)
+              checkTyped(
+                subject,
+                [a, b, c],
+                [9, 70, 37],
+                [types.indexOf(c) === 1, types.indexOf(c) === 2],
+                c === 'float16',
+                a === b ? 0.5 : 1,
+              );
+        // More than a block of each extent on the CPU.
+        if (subject.device === 'cpu') checkTyped(subject, ['bfloat16', 'float16', 'bfloat16'], [515, 9, 520], [true, false], true);
+        if (subject.device === 'cpu') checkTyped(subject, ['bfloat16', 'bfloat16', 'float32'], [515, 1030, 12], [false, true], true);
+        for (const type of types) {
+          const none = runTyped(subject, [type, type, type], [new Float32Array(0), new Float32Array(0), null], [3, 4, 0], [false, false]);
+          expectAll('k 0', none, (value) => value === 0, '0');
+        }
+      },
+    },
     {
       name: 'an empty inner size gives zeros, or leaves what is added to; empty sides are nothing',
       run(subject) {
@@ -131,6 +218,35 @@ export const matmul: CaseFile = {
           reference(x, g, k, n, m, true, false).c,
           1e-5,
         );
+      },
+    },
+    {
+      name: 'linear of half types: the product, ∂x, ∂W and ∂b each summed in float32 and rounded once',
+      async run({ limbeck, device }) {
+        const [rows, outputs, inputs] = [6, 5, 9];
+        for (const dtype of HALF_TYPES) {
+          const [x, w, g] = [
+            rounded(normals(1, rows * inputs), dtype),
+            rounded(normals(2, outputs * inputs), dtype),
+            rounded(normals(3, rows * outputs), dtype),
+          ];
+          const put = (values: Float32Array, shape: number[], requiresGrad = true) =>
+            limbeck.tensor(new Uint16Array(toBits(values, dtype).buffer), { shape, dtype, device, requiresGrad });
+          const operands = [put(x, [rows, inputs]), put(w, [outputs, inputs]), put(new Float32Array(outputs), [outputs])] as const;
+          const y = limbeck.linear(...operands);
+          y.backward(put(g, [rows, outputs], false));
+          const ones = new Float32Array(rows).fill(1);
+          for (const [what, tensor, { c, size }] of [
+            ['y', y, reference(x, w, rows, outputs, inputs, false, true)],
+            ['∂x', operands[0].grad, reference(g, w, rows, inputs, outputs, false, false)],
+            ['∂W', operands[1].grad, reference(g, x, outputs, inputs, rows, true, false)],
+            ['∂b', operands[2].grad, reference(g, ones, outputs, 1, rows, true, false)],
+          ] as const) {
+            expectTrue(`${what} is ${dtype}`, tensor?.dtype === dtype);
+            const got = (await (tensor as NonNullable<typeof tensor>).read({ as: 'float32' })) as Float32Array;
+            expectClose(`${dtype} ${what}`, got, c, (i) => 1e-6 * (size[i] as number) + spacing(2 * Math.abs(c[i] as number), dtype) / 2);
+          }
+        }
       },
     },
   ],

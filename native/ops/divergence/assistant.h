@@ -11,14 +11,12 @@ template <class V> struct assisted : WithMean {
 template <template <class> class Formula> constexpr bool is_assisted = false;
 template <> constexpr bool is_assisted<assisted> = true;
 
-// Called, not inlined, where code for a card is made: ten formulas at every place would take minutes to compile. On the CPU a function
-// of its own could be shared between files of different instruction sets.
+// Called, not inlined: ten formulas at every place would take minutes to compile. Static, because a function that files of different
+// instruction sets share would be one of them for all.
 #if defined(__CUDACC__)
 #define LIMBECK_CALLED __host__ __device__ __noinline__
-#elif defined(LIMBECK_EMULATED)
-#define LIMBECK_CALLED static __attribute__((noinline))
 #else
-#define LIMBECK_CALLED LIMBECK_FN
+#define LIMBECK_CALLED static __attribute__((noinline))
 #endif
 
 template <class V> LIMBECK_CALLED V loss_of(Divergence divergence, const Outcome<V>& o, V a, V b) {

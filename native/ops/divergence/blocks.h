@@ -1,44 +1,20 @@
-// Walks over rows of logits, one or two side by side: block by block the maxima, exponentials relative to them and their sums,
-// while the next block comes from memory.
+// Walks over the rows of student and teacher side by side: block by block the maxima, exponentials relative to them and their sums,
+// while the next block comes from memory and the gradient of the row before goes there.
 #pragma once
 #include "ops/divergence/far.h"
-#include "ops/softmax/row.h"
+#include "ops/softmax/blocks.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
-
-// Two sides and their exponentials of this many columns fit a core's first cache.
-constexpr Int kRowBlock = 2048;
-inline size_t blocks_in(Int cols) { return static_cast<size_t>((cols + kRowBlock - 1) / kRowBlock); }
-inline Int block_cols(Int begin, Int cols) { return cols - begin < kRowBlock ? cols - begin : kRowBlock; }
 
 // Third array: e·gap or √(e·e) of an outcome.
 constexpr unsigned kThird = kSumQD | kSumRoot;
 constexpr int kMostSums = 8;
 
-struct RowBlock {
-  double max, sum, scale;  // scale: from the block's maximum to the row's
-};
 struct PairBlock {
   RowBlock student, teacher;
   double shift;  // what the gap of the centred logits is more in the row than in the block
   double sums[kMostSums];
-};
-
-struct BlockedRow {
-  double max = -INFINITY, min = INFINITY, sum = 0;
-
-  template <class S> void enter(RowBlock& block, const Range<S>& range) {
-    // A block of -inf alone has terms of 0 beside any number.
-    block.max = range.max > S(-1e30) ? static_cast<double>(range.max) : -1e30;
-    max = block.max > max ? block.max : max;
-    min = static_cast<double>(range.min) < min ? static_cast<double>(range.min) : min;
-  }
-  void leave(RowBlock& block, double block_sum, double temperature) {
-    block.scale = block.max == max ? 1 : exp((block.max - max) / temperature);
-    block.sum = block_sum * block.scale;
-    sum += block.sum;
-  }
 };
 
 struct Pair {
@@ -53,23 +29,9 @@ struct Pair {
   }
 };
 
-// One row; sum is NaN where it has NaN or +inf or is -inf alone.
-template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& exponential, RowBlock* blocks) {
-  BlockedRow row;
-  for (Int begin = 0; begin < cols; begin += kRowBlock) {
-    RowBlock& block = blocks[begin / kRowBlock];
-    const Int n = block_cols(begin, cols);
-    const Range<S> range = range_of<V>(x + begin, n);
-    row.enter(block, range);
-    block.sum = exp_row<V>(x + begin, static_cast<S>(block.max), exponential, e + begin, n, range.span(), begin + kRowBlock < cols ? kRowBlock : 0);
-  }
-  for (Int begin = 0; begin < cols; begin += kRowBlock) row.leave(blocks[begin / kRowBlock], blocks[begin / kRowBlock].sum, temperature);
-  if (row.sum == 0) row.sum = NAN;
-  return row;
-}
-
 // The same for a row none of whose terms is wanted: they are 0.
-template <class V, class S> BlockedRow no_exponentials(const S* x, S* e, Int cols, RowBlock* blocks) {
+template <class V, class S> BlockedRow no_exponentials(const S* x, S* e, Int cols, RowBlock* blocks, Waiting<V>& before) {
+  before.finish();
   const V zero = splat<V>(0), infinity = splat<V>(INFINITY);
   BlockedRow row;
   row.sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
@@ -98,13 +60,12 @@ template <class S> struct Exponentials {
   S *student, *teacher, *third;
 };
 
-// Whole vectors of a block whose terms are ordinary numbers, while what lies `ahead` is fetched. sums: Σ of the student, of the teacher, and what `needs` says in its order.
+// Whole vectors of a block whose terms are ordinary numbers, while what lies ahead is fetched. sums: Σ of the student, of the teacher, and what `needs` says in its order.
 template <class V, unsigned needs, class S>
-LIMBECK_FN void near_block(const S* x, const S* t, Int ahead, const Exponentials<S>& to, Int n, V x_max, V t_max, const RowExp<V>& exponential, double* sums) {
+LIMBECK_FN void near_block(const S* x, const S* t, const S* next_x, const S* next_t, const Exponentials<S>& to, Int n, V x_max, V t_max, const RowExp<V>& exponential, double* sums) {
   constexpr Int W = lane<V>::width;
   V part[2][kMostSums];
   for (int k = 0; k < kMostSums; ++k) part[0][k] = part[1][k] = splat<V>(0);
-  const S *next_x = x + ahead, *next_t = t + ahead;
   const auto step = [&](Int i, V* sum) LIMBECK_INLINE {
     __builtin_prefetch(next_x + i, 0, 2);
     __builtin_prefetch(next_t + i, 0, 2);
@@ -151,7 +112,7 @@ void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_max
     room[1][k] = k < n ? t[k] : t_max;
   }
   double rest[kMostSums];
-  near_block<V, needs>(room[0], room[1], 0, Exponentials<S>{room[2], room[3], room[4]}, W, splat<V>(x_max), splat<V>(t_max), exponential, rest);
+  near_block<V, needs>(room[0], room[1], room[0], room[1], Exponentials<S>{room[2], room[3], room[4]}, W, splat<V>(x_max), splat<V>(t_max), exponential, rest);
   const double padding = static_cast<double>(W - n);
   rest[0] -= padding;
   rest[1] -= padding;
@@ -165,7 +126,8 @@ void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_max
 
 // Sums are NaN for a row with NaN or +inf or of -inf alone.
 template <class V, unsigned needs, class S>
-Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, double temperature, const RowExp<V>& scaled, PairBlock* blocks) {
+Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, double temperature, const RowExp<V>& scaled, PairBlock* blocks, Waiting<V>& before,
+              Int next_x, Int next_t) {
   constexpr Int W = lane<V>::width;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   Pair row;
@@ -181,7 +143,8 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
     // Under a root the two meet in a product.
     const double span = needs & kSumRoot ? range_x.span() + range_t.span() : std::max(range_x.span(), range_t.span());
     if (exponential.spares(span)) {
-      near_block<V, needs>(x + begin, t + begin, begin + kRowBlock < cols ? kRowBlock : 0, at, whole, splat<V>(x_max), splat<V>(t_max), exponential, block.sums);
+      const bool last = begin + kRowBlock >= cols;
+      near_block<V, needs>(x + begin, t + begin, last ? x + next_x : x + begin + kRowBlock, last ? t + next_t : t + begin + kRowBlock, at, whole, splat<V>(x_max), splat<V>(t_max), exponential, block.sums);
       if (whole < n)
         near_tail<V, needs>(x + begin + whole, t + begin + whole, Exponentials<S>{at.student + whole, at.teacher + whole, at.third + whole}, n - whole, x_max, t_max,
                             exponential, block.sums);
@@ -190,7 +153,9 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
       block.sums[0] = exp_row<V>(x + begin, x_max, exponential, at.student, n);
       block.sums[1] = exp_row<V>(t + begin, t_max, exponential, at.teacher, n);
     }
+    before.write(begin);
   }
+  before.drop();
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     PairBlock& block = blocks[begin / kRowBlock];
     const double* sums = block.sums;

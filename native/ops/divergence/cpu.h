@@ -2,7 +2,6 @@
 #pragma once
 #include "ops/divergence/assistant.h"
 #include "ops/divergence/blocks.h"
-#include "ops/softmax/row.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
@@ -31,22 +30,26 @@ struct DivergenceCall {
 };
 
 // Working memory of one thread, in the order of the row schedule's needs.
-template <class S> struct DivergenceScratch {
+template <class V> struct DivergenceScratch {
+  using S = typename lane<V>::scalar;
   static constexpr Int kStage = kRowBlock;  // elements of a gradient on their way past the caches
   S *student_exp = nullptr, *teacher_exp = nullptr, *teacher_log = nullptr, *stage = nullptr;
+  S *waiting_exp = nullptr, *waiting_teacher = nullptr, *waiting_third = nullptr;  // the same of the row whose gradient waits
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
   int32_t* ids = nullptr;
   double *log_p = nullptr, *centred = nullptr, *p = nullptr, *q = nullptr;
   PairBlock* blocks = nullptr;         // of the two rows of a pair
   RowBlock* student_blocks = nullptr;  // of the student's row alone
+  typename Waiting<V>::Factors* factors = nullptr;
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
     row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return 5 * row + bits + 5 * slots + kStage * sizeof(S) + blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock));
+    return (call.streams ? 8 : 5) * row + bits + 5 * slots + kStage * sizeof(S) +
+           blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock) + sizeof(typename Waiting<V>::Factors));
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -60,6 +63,12 @@ template <class S> struct DivergenceScratch {
     student = reinterpret_cast<S*>(at + 3 * row);
     teacher = reinterpret_cast<S*>(at + 4 * row);
     at += 5 * row;
+    if (call.streams) {
+      waiting_exp = reinterpret_cast<S*>(at);
+      waiting_teacher = reinterpret_cast<S*>(at + row);
+      waiting_third = reinterpret_cast<S*>(at + 2 * row);
+      at += 3 * row;
+    }
     seen = reinterpret_cast<uint64_t*>(at);
     memset(seen, 0, bits);
     log_p = reinterpret_cast<double*>(at + bits);
@@ -70,7 +79,15 @@ template <class S> struct DivergenceScratch {
     stage = reinterpret_cast<S*>(at + bits + 5 * slots);
     blocks = reinterpret_cast<PairBlock*>(stage + kStage);
     student_blocks = reinterpret_cast<RowBlock*>(blocks + blocks_in(call.cols));
+    factors = reinterpret_cast<typename Waiting<V>::Factors*>(student_blocks + blocks_in(call.cols));
     return true;
+  }
+
+  // The exponentials stay as they are; the next row's go elsewhere.
+  void keep() {
+    std::swap(student_exp, waiting_exp);
+    std::swap(teacher_exp, waiting_teacher);
+    std::swap(teacher_log, waiting_third);
   }
 };
 
@@ -94,7 +111,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   using S = typename lane<V>::scalar;
   const DivergenceCall& call;
   Faults& faults;
-  DivergenceScratch<S> memory;
+  DivergenceScratch<V> memory;
+  Waiting<V> waiting;  // the row before, where its gradient is not written yet
   double parameter_a = call.parameter_a;
   V a = splat<V>(parameter_a), b = splat<V>(call.parameter_b);
   RowExp<V> exponential{};
@@ -102,15 +120,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   double exponential_for = 0;  // the temperature of the two above
 
   Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
-  const S *row_student = nullptr, *row_teacher = nullptr;
-
-  // Brings the beginning of the next row nearer.
-  LIMBECK_FN void fetch_next(Int i) const {
-    if (lane<V>::width > 1 && i < kRowBlock) {
-      __builtin_prefetch(row_student + ahead_student + i, 0, 2);
-      __builtin_prefetch(row_teacher + ahead_teacher + i, 0, 2);
-    }
-  }
 
   const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
   const S* teacher_of(Int r) const { return widened<V>(call.teacher, r * call.teacher_stride, call.cols, memory.teacher); }
@@ -126,9 +135,31 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (call.gradient && is_half(call.gradient.dtype)) narrowed<V>(memory.student_exp, call.gradient, r * call.gradient_stride, call.cols);
   }
 
-  void constant(Int r, double value) const {
-    if (S* g = gradient_of(r)) fill_row<V>(g, call.cols, value);
+  // Whatever was to be written there.
+  void fill(S* g, double value) {
+    if (waiting.to == g) waiting.drop();
+    fill_row<V>(g, call.cols, value);
+  }
+
+  void constant(Int r, double value) {
+    if (S* g = gradient_of(r)) fill(g, value);
     finish(r, value);
+  }
+
+  // g = Σ array·factor of the block + offset: now, or among the reading of the next row where it goes past the caches.
+  // factors_of(begin, factors) gives the block's.
+  template <class F> void put_terms(S* g, std::initializer_list<const S*> arrays, double offset, F factors_of) {
+    waiting.to = g;
+    waiting.terms = 0;
+    for (const S* array : arrays) waiting.from[waiting.terms++] = array;
+    waiting.offset = static_cast<S>(offset);
+    waiting.cols = call.cols;
+    waiting.streams = call.streams;
+    waiting.factors = memory.factors;
+    waiting.stage = memory.stage;
+    for (Int begin = 0; begin < call.cols; begin += kRowBlock) factors_of(begin, memory.factors[begin / kRowBlock].on);
+    if (call.streams) memory.keep();
+    else waiting.finish();
   }
 
   void run(Int r) {
@@ -178,14 +209,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
     const bool paired = W > 1 && !kAssisted && soft && call.target == Target::logits;
 
-    // The walks fetch ahead in their row; of the next one its first block.
+    // The walks fetch a block ahead; behind a row's last one lies the first of the next.
     const bool near = r + 1 < call.rows && !is_half(call.student.dtype);
     const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
-    row_student = x;
-    row_teacher = both ? call.teacher.as<S>() + r * call.teacher_stride : x;
     ahead_student = near ? call.student_stride : 0;
     ahead_teacher = both ? call.teacher_stride : ahead_student;
 
+    // Not every row is walked in blocks.
+    if (soft && !paired && (!call.is_sparse() || call.residual == Residual::uniform)) waiting.finish();
     double loss;
     if (!soft) loss = hard_only(x, e, wants ? g : nullptr, hard);
     else if (call.is_sparse()) loss = sparse(r, x, e, wants ? g : nullptr, temperature, soft_gradient, hard);
@@ -193,8 +224,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     else loss = dense(r, x, e, wants ? g : nullptr, temperature, soft_gradient, hard);
     if (faults.beyond(r + 1)) return;  // refused: nothing is written
     if (!(loss == loss) || !(hard.loss == hard.loss)) return constant(r, NAN);
-    if (g && soft && no_gradient(loss)) fill_row<V>(g, call.cols, NAN);
-    if (g && !wants) fill_row<V>(g, call.cols, 0);
+    if (g && soft && no_gradient(loss)) fill(g, NAN);
+    if (g && !wants) fill(g, 0);
     finish(r, (soft ? soft_loss * loss : 0) + (hard.used ? weight * call.hard_weight * hard.loss : 0));
   }
 
@@ -222,27 +253,29 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard.loss = loss;
   }
 
-  double hard_only(const S* x, S* e, S* g, HardTerm& hard) const {
-    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks);
+  double hard_only(const S* x, S* e, S* g, HardTerm& hard) {
+    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks, waiting, ahead_student);
     if (!(row.sum == row.sum)) return NAN;
     hard_loss(x, static_cast<S>(row.max), row.sum, hard);
     if (g) {
-      V scale;
-      const V offset = splat<V>(-hard.coefficient * hard.uniform);
-      put_row(
-          g, [&](Int begin) LIMBECK_INLINE { scale = splat<V>(hard.coefficient / row.sum * memory.student_blocks[begin / kRowBlock].scale); },
-          [&](Int i, auto span) LIMBECK_INLINE {
-            fetch_next(i);
-            return fma_(span.load(e + i, 0), scale, offset);
-          });
-      label_gradient(g, hard);
+      const double share = memory.student_blocks[hard.label / kRowBlock].scale / row.sum;
+      // The label's part goes in among the exponentials, so that the row is written once and in order.
+      const bool patched = share > 1e-25;
+      if (patched) e[hard.label] = static_cast<S>(static_cast<double>(e[hard.label]) - hard.target / share);
+      put_terms(g, {e}, -hard.coefficient * hard.uniform, [&](Int begin, S* on) {
+        on[0] = static_cast<S>(hard.coefficient / row.sum * memory.student_blocks[begin / kRowBlock].scale);
+      });
+      if (!patched) {
+        waiting.finish();
+        label_gradient(g, hard);
+      }
     }
     return 0;
   }
 
   // step(begin, n, to) leaves the gradient of [begin, begin + n) in `to`.
   template <class F> LIMBECK_FN void in_blocks(S* g, F step) const {
-    constexpr Int kBlock = DivergenceScratch<S>::kStage;
+    constexpr Int kBlock = DivergenceScratch<V>::kStage;
     const bool streams = g && call.streams;
     for (Int begin = 0; begin < call.cols; begin += kBlock) {
       const Int n = call.cols - begin < kBlock ? call.cols - begin : kBlock;
@@ -501,11 +534,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   // Both sides as logits, walked together. A row whose sides clearly differ is done from sums; another one outcome by outcome.
-  double pair(const S* x, const S* t, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  double pair(const S* x, const S* t, S* e, S* g, double temperature, double coefficient, HardTerm& hard) {
     if constexpr (lane<V>::width > 1 && !kAssisted) {
       using F = Formula<V>;
       const Exponentials<S> to{e, memory.teacher_exp, memory.teacher_log};
-      Pair row = exp_pair<V, far_needs<F>>(x, t, to, call.cols, temperature, exponential, memory.blocks);
+      Pair row = exp_pair<V, far_needs<F>>(x, t, to, call.cols, temperature, exponential, memory.blocks, waiting, ahead_student, ahead_teacher);
       if (!(row.student.sum == row.student.sum) || !(row.teacher.sum == row.teacher.sum)) return NAN;
       const S x_max = static_cast<S>(row.student.max), t_max = static_cast<S>(row.teacher.max);
       if (kExactWhenConfident && row.student.sum < 1.5) row.student.sum = exact_scaled_sum(x, row.student.max, 1 / temperature, call.cols);
@@ -557,29 +590,23 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   // A sum of what the first walk left behind, each times a number of the block.
-  template <class F> void far_gradient(const Exponentials<S>& from, S* g, const Pair& row, const FarRow& far, double coefficient, double temperature) const {
+  template <class F> void far_gradient(const Exponentials<S>& from, S* g, const Pair& row, const FarRow& far, double coefficient, double temperature) {
     constexpr unsigned needs = far_needs<F>;
     constexpr bool slopes = (needs & kFromOutcomes) != 0, third = (needs & kThird) != 0, second = slopes || !third || (needs & kSumPD) != 0;
     FarGradient c{-far.slope, 1};
     if constexpr (!slopes) c = F::far_gradient(far, parameter_a, call.parameter_b);
-    V on_first, on_second, on_third;
-    put_row(
-        g,
-        [&](Int begin) LIMBECK_INLINE {
-          const PairBlock& block = memory.blocks[begin / kRowBlock];
-          const double q = coefficient * block.student.scale / row.student.sum, p = slopes ? coefficient : coefficient * block.teacher.scale / row.teacher.sum;
-          // d = (gap in the block + shift)/T + ln(Σ/Σ).
-          on_first = splat<V>(q * (c.q + c.qd * (block.shift / temperature + row.log_ratio)));
-          on_second = splat<V>(p * c.p);
-          on_third = splat<V>(needs & kSumRoot ? c.root * coefficient * sqrt(block.student.scale * block.teacher.scale / (row.student.sum * row.teacher.sum)) : q * c.qd / temperature);
-        },
-        [&](Int i, auto span) LIMBECK_INLINE {
-          V value = span.load(from.student + i, 0) * on_first;
-          if constexpr (second) value = fma_(span.load(from.teacher + i, 0), on_second, value);
-          if constexpr (third) value = fma_(span.load(from.third + i, 0), on_third, value);
-          fetch_next(i);
-          return value;
-        });
+    const auto factors = [&](Int begin, S* on) {
+      const PairBlock& block = memory.blocks[begin / kRowBlock];
+      const double q = coefficient * block.student.scale / row.student.sum, p = slopes ? coefficient : coefficient * block.teacher.scale / row.teacher.sum;
+      // d = (gap in the block + shift)/T + ln(Σ/Σ).
+      on[0] = static_cast<S>(q * (c.q + c.qd * (block.shift / temperature + row.log_ratio)));
+      if (second) on[1] = static_cast<S>(p * c.p);
+      if (third)
+        on[second ? 2 : 1] = static_cast<S>(
+            needs & kSumRoot ? c.root * coefficient * sqrt(block.student.scale * block.teacher.scale / (row.student.sum * row.teacher.sum)) : q * c.qd / temperature);
+    };
+    if constexpr (second && third) put_terms(g, {from.student, from.teacher, from.third}, 0, factors);
+    else put_terms(g, {from.student, second ? from.teacher : from.third}, 0, factors);
   }
 
   // Loss and gradient of all outcomes. Plain: a teacher of mass 1, no hard term, and nothing infinite.
@@ -625,7 +652,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
                   const Outcome<V> o = outcome(i, span);
                   part[0] = part[0] + Formula<V>::loss(o, a, b);
                   if constexpr (with_gradient) span.store(to + j, beside(i, span, o.q, Formula<V>::gradient(o, a, b) * factor));
-                  fetch_next(i);
                 }).sum[0];
       });
       return loss;
@@ -640,7 +666,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         part[1] = part[1] + slope;
         if constexpr (first_order) part[2] = part[2] + difference_(o);
         if constexpr (with_gradient) span.store(memory.teacher_exp + i, slope);
-        fetch_next(i);
       });
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
@@ -859,7 +884,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return sum;
   }
 
-  double sparse(Int r, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
+  double sparse(Int r, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) {
     double log_mass = 0;
     bool defined = true;
     Int count = slots(r, log_mass, defined);
@@ -881,8 +906,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     using D = Formula<double>;
     // On the list alone the other columns have no exponentials.
     const bool list_only = on_list && !hard.used;
-    const BlockedRow row = list_only ? no_exponentials<V>(x, e, call.cols, memory.student_blocks)
-                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks);
+    const BlockedRow row = list_only ? no_exponentials<V>(x, e, call.cols, memory.student_blocks, waiting)
+                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting, ahead_student);
     double sum = row.sum;
     if (!(sum == sum)) return NAN;
     const S max = static_cast<S>(row.max);
@@ -990,9 +1015,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       if (patched(ids[j])) e[ids[j]] = static_cast<S>(memory.q[j] / (factor * scale_at(ids[j])));
     }
     if (g) {
-      V scale;
-      const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * scale_at(begin)); };
       if (hard.used) {
+        V scale;
+        const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * scale_at(begin)); };
         const V m = splat<V>(max), hard_log = splat<V>(hard.log_sum), hard_factor = splat<V>(hard.coefficient);
         const V hard_offset = splat<V>(-hard.coefficient * hard.uniform);
         put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
@@ -1000,13 +1025,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           return fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset));
         });
       } else {
-        put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
-          fetch_next(i);
-          return span.load(e + i, 0) * scale;
-        });
+        put_terms(g, {e}, 0, [&](Int begin, S* on) { on[0] = static_cast<S>(factor * scale_at(begin)); });
       }
       for (Int j = 0; j < count; ++j) {
         if (patched(ids[j])) continue;
+        waiting.finish();
         const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - row.max) - hard.log_sum) - hard.uniform) : 0;
         g[ids[j]] = static_cast<S>(memory.q[j] + beside);
       }
@@ -1018,11 +1041,12 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
 template <class V, template <class> class Formula> void divergence_rows(const DivergenceCall& call, Faults& faults) {
   over_rows(call.rows, call.cols, [&](Int begin, Int end) {
-    DivergenceRow<V, Formula> row{call, faults, {}};
+    DivergenceRow<V, Formula> row{call, faults, {}, {}};
     if (!row.memory.reserve(call, faults)) return;
     if constexpr (lane<V>::width > 1 && !is_assisted<Formula>)
       if (row.abreast()) return row.run_abreast(begin, end);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+    row.waiting.finish();
     if (call.streams) stream_fence();
   }, kGrain / 4);
 }

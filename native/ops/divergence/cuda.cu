@@ -507,6 +507,7 @@ enum class OffList { together, apart, unsaid };
 
 template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_sparse(Rows a) {
   SHARED(double, scratch, kClusterScratch);
+  SHARED(double, asides, 8 * 8);
   SHARED_DYN(float, memory);
   Group group(scratch);
   const bool staged = a.student_floats > 0;
@@ -518,6 +519,9 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
   const Shared<float> list_values = own.slice<float>((a.student_floats + a.list_floats) * 4, a.list_floats);
   const int list_end = a.student_floats + 2 * a.list_floats;
   const Shared<unsigned> member = own.slice<unsigned>(list_end * 4, a.group_bytes / 4 - list_end);
+  // What the leader alone wants again at the end of a row waits here: in every thread's registers it would not fit beside the walk.
+  const Shared<double> aside = asides.slice<double>(group.slot() * 64, 8);
+  enum { kWeight, kTemperature, kHardLogSum, kLabelLogit, kBucketLoss, kDrift, kTargetMass };
   const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
   const int64_t step = int64_t(group.size()) * 4;
 
@@ -631,6 +635,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       continue;
     }
     const HardTerm hard = hard_term(a, head, hard_sum, label_logit);
+    if (group.leader()) {
+      aside[kWeight] = head.weight;
+      aside[kTemperature] = head.temperature;
+      aside[kHardLogSum] = hard.log_sum;
+      aside[kLabelLogit] = double(hard.label_logit);
+    }
 
     // The support: its maxima, then its sums.
     Support support;
@@ -820,6 +830,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       }
     }
 
+    if (group.leader()) {
+      aside[kBucketLoss] = bucket_loss;
+      aside[kDrift] = drift;
+      aside[kTargetMass] = target_mass;
+    }
+
     // Second pass: each column off the support takes its share of the bucket's gradient.
     const float off_inverse = off.sum() > 0 ? 1.0f / off.sum() : 0.0f, factor = head.soft_coefficient * float(off_factor);
     const float excess_share = float(excess);
@@ -891,11 +907,17 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     double totals[3] = {on_loss, q_on, centred};
     group.merge(totals, Add{}, 0.0);
     if (group.leader()) {
+      Head known = head;
+      HardTerm term = hard;
+      known.weight = aside[kWeight];
+      known.temperature = aside[kTemperature];
+      term.log_sum = aside[kHardLogSum];
+      term.label_logit = float(double(aside[kLabelLogit]));
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
-      const double known = totals[0] + bucket_loss + (D::adds_mass ? target_mass - outcomes_mass : 0);
-      const double soft = D::first_order ? corrected_(known, mean, drift) : known;
-      st(a.row_loss, row, float(row_loss_of(a, head, soft, hard.on ? hard.loss(a.label_smoothing, totals[2], a.cols) : 0)));
+      const double sum = totals[0] + aside[kBucketLoss] + (D::adds_mass ? aside[kTargetMass] - outcomes_mass : 0);
+      const double soft = D::first_order ? corrected_(sum, mean, aside[kDrift]) : sum;
+      st(a.row_loss, row, float(row_loss_of(a, known, soft, term.on ? term.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient && through) {
       group.sync();

@@ -1,4 +1,5 @@
-// c = op(a)·op(b) on the CPU: blocks of b packed once, tiles of c kept in registers. An element's sum runs over k in order, whatever the threads.
+// c = scale·op(a)·op(b) on the CPU: blocks of b packed once, tiles of c kept in registers. An element's sum runs over k in order, whatever the threads.
+// Half types are widened a block at a time and multiplied as floats.
 #pragma once
 
 namespace limbeck::cpu::LIMBECK_ISA {
@@ -12,6 +13,14 @@ constexpr Int kDepth = 256, kPanelCols = 4096;
 template <class S> struct Matrix {
   S* data;
   Int row, col;  // strides
+};
+
+// A matrix as it lies, `row` elements from line to line, and whether it is read transposed.
+template <class S> struct Stored {
+  const S* data;
+  Int row;
+  bool transposed;
+  Matrix<const S> matrix() const { return transposed ? Matrix<const S>{data, 1, row} : Matrix<const S>{data, row, 1}; }
 };
 
 // R rows by N vectors of c; `part` columns of the last vector exist. b is packed in rows of kTileVectors vectors.
@@ -101,10 +110,10 @@ template <class V, class S> void pack_strips(Matrix<const S> b, S* packed, Int d
   }
 }
 
-template <class V, class S> void matmul_loop(Faults& faults, Matrix<const S> a, Matrix<const S> b, S* c, Int m, Int n, Int k, bool accumulate) {
+template <class V, class S> void matmul_loop(Faults& faults, Matrix<const S> a, Matrix<const S> b, S* c, Int c_row, Int m, Int n, Int k, bool accumulate) {
   constexpr Int N = lane<V>::width * kTileVectors, R = kTileRows<V>;
   if (k == 0 && !accumulate)
-    for (Int i = 0; i < m * n; ++i) c[i] = 0;
+    for (Int i = 0; i < m * n; ++i) c[i / n * c_row + i % n] = 0;
   const Int widest = n < kPanelCols ? (n + N - 1) / N * N : kPanelCols, deepest = k < kDepth ? k : kDepth;
   S* packed = nullptr;
   if (m > 0 && n > 0 && k > 0) {
@@ -151,7 +160,7 @@ template <class V, class S> void matmul_loop(Faults& faults, Matrix<const S> a, 
               const Int height = rows - tile < R ? rows - tile : R;
               const Matrix<const S> left = pack_a ? Matrix<const S>{tiles + tile * depth, 1, height}
                                                   : Matrix<const S>{whole.data + tile * whole.row, whole.row, whole.col};
-              matmul_rows<V, S>(height, depth, left, packed + strip * N * depth, c + (row + tile) * n + column + begin, n, width, add);
+              matmul_rows<V, S>(height, depth, left, packed + strip * N * depth, c + (row + tile) * c_row + column + begin, c_row, width, add);
             }
           }
         }
@@ -163,29 +172,88 @@ template <class V, class S> void matmul_loop(Faults& faults, Matrix<const S> a, 
 }
 
 #if defined(LIMBECK_CBLAS)
-inline void cblas_product(const float* a, const float* b, float* c, int m, int n, int k, bool ta, bool tb, bool add) {
-  cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, add ? 1.0f : 0.0f, c, n);
+inline void cblas_product(Stored<float> a, Stored<float> b, float* c, int c_row, int m, int n, int k, bool add) {
+  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans, m, n, k, 1, a.data, int(a.row), b.data, int(b.row), add ? 1.0f : 0.0f, c, c_row);
 }
-inline void cblas_product(const double* a, const double* b, double* c, int m, int n, int k, bool ta, bool tb, bool add) {
-  cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, add ? 1.0 : 0.0, c, n);
+inline void cblas_product(Stored<double> a, Stored<double> b, double* c, int c_row, int m, int n, int k, bool add) {
+  cblas_dgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans, m, n, k, 1, a.data, int(a.row), b.data, int(b.row), add ? 1.0 : 0.0, c, c_row);
 }
 #endif
+
+template <class V, class S> void multiply(Faults& faults, Stored<S> a, Stored<S> b, S* c, Int c_row, Int m, Int n, Int k, bool add) {
+#if defined(LIMBECK_CBLAS)
+  const auto fits = [](Int size) { return size > 0 && size <= INT32_MAX; };
+  if (fits(m) && fits(n) && fits(k) && fits(a.row) && fits(b.row) && fits(c_row)) return cblas_product(a, b, c, int(c_row), int(m), int(n), int(k), add);
+#endif
+  matmul_loop<V, S>(faults, a.matrix(), b.matrix(), c, c_row, m, n, k, add);
+}
+
+// A block of a matrix of any of the three short types: lines [line, line + lines) and columns from `first` on, as floats where they lie or in `room`.
+template <class V> Stored<float> widened_block(In x, Int x_row, bool transposed, Int line, Int lines, Int first, Int run, float* room) {
+  if (x.dtype == DType::float32) return {x.as<float>() + line * x_row + first, x_row, transposed};
+  auto widen = [&](Int begin, Int end) {
+    for (Int i = begin; i < end; ++i) widened<V>(x, (line + i) * x_row + first, run, room + i * run);
+  };
+  parallel(lines, kGrain / (run + 1) + 1, widen);
+  return {room, run, transposed};
+}
+
+// Blocks of c as floats, each summed over blocks of k in order. Sizes are multiples of kDepth, so that sums are those of floats as they lie.
+template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m, Int n, Int k, bool ta, bool tb, bool accumulate, float scale) {
+  constexpr Int kRows = 512, kCols = 1024, kBlock = 2 * kDepth;
+  const Int rows_most = std::min(m, kRows), cols_most = std::min(n, kCols), depth_most = std::min(k, kBlock);
+  const size_t floats = static_cast<size_t>(rows_most * depth_most + depth_most * cols_most + rows_most * cols_most);
+  if (m == 0 || n == 0) return;
+  auto* room = static_cast<float*>(scratch(floats * sizeof(float), 2));
+  if (!room) return faults.out_of_memory(floats * sizeof(float));
+  float *b_room = room + rows_most * depth_most, *c_room = b_room + depth_most * cols_most;
+  // Floats that are only added to need no block of their own.
+  const bool direct = c.dtype == DType::float32 && scale == 1;
+  for (Int col = 0; col < n; col += kCols)
+    for (Int row = 0; row < m; row += kRows) {
+      const Int rows = std::min(kRows, m - row), cols = std::min(kCols, n - col);
+      float* block = direct ? c.as<float>() + row * n + col : c_room;
+      const Int block_row = direct ? n : cols;
+      Int depth = 0;
+      do {
+        const Int part = std::min(kBlock, k - depth);
+        const Stored<float> left = ta ? widened_block<V>(a, m, true, depth, part, row, rows, room) : widened_block<V>(a, k, false, row, rows, depth, part, room);
+        // With one block along k, b's serves all rows.
+        const bool is_there = row > 0 && k <= kBlock && b.dtype != DType::float32;
+        const Stored<float> right = is_there ? Stored<float>{b_room, tb ? part : cols, tb}
+                                    : tb     ? widened_block<V>(b, k, true, col, cols, depth, part, b_room)
+                                             : widened_block<V>(b, n, false, depth, part, col, cols, b_room);
+        multiply<V, float>(faults, left, right, block, block_row, rows, cols, part, depth > 0 || (direct && accumulate));
+        depth += kBlock;
+      } while (depth < k);
+      if (direct) continue;
+      auto finish = [&](Int begin, Int end) {
+        float there[kCols];
+        for (Int i = begin; i < end; ++i) {
+          float* sums = block + i * cols;
+          const Int at = (row + i) * n + col;
+          const float* old = accumulate ? widened<V>(In{c.data, c.size, c.dtype}, at, cols, there) : nullptr;
+          for (Int j = 0; j < cols; ++j) sums[j] = scale * sums[j] + (old ? old[j] : 0.0f);
+          if (c.dtype == DType::float32) memcpy(c.as<float>() + at, sums, static_cast<size_t>(cols) * sizeof(float));
+          else narrowed<V>(sums, c, at, cols);
+        }
+      };
+      parallel(rows, kGrain / cols + 1, finish);
+    }
+}
 
 }  // namespace
 
-void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate) {
+void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
   Faults faults;
-  by_dtype(a.dtype, [&](auto lanes) {
-    using V = typename decltype(lanes)::type;
-    using S = typename lane<V>::scalar;
-    const bool ta = transpose_a != 0, tb = transpose_b != 0;
-#if defined(LIMBECK_CBLAS)
-    if (m > 0 && n > 0 && k > 0 && m <= INT32_MAX && n <= INT32_MAX && k <= INT32_MAX)
-      return cblas_product(a.as<S>(), b.as<S>(), c.as<S>(), int(m), int(n), int(k), ta, tb, accumulate != 0);
-#endif
-    const Matrix<const S> left{a.as<S>(), ta ? 1 : k, ta ? m : 1}, right{b.as<S>(), tb ? 1 : n, tb ? k : 1};
-    matmul_loop<V, S>(faults, left, right, c.as<S>(), m, n, k, accumulate != 0);
-  });
+  const bool ta = transpose_a != 0, tb = transpose_b != 0, add = accumulate != 0;
+  const Int a_row = ta ? m : k, b_row = tb ? k : n;
+  const auto is_float = [](DType dtype) { return dtype == DType::float32; };
+  if (a.dtype == DType::float64)
+    multiply<double, double>(faults, {a.as<double>(), a_row, ta}, {b.as<double>(), b_row, tb}, c.as<double>(), n, m, n, k, add);
+  else if (is_float(a.dtype) && is_float(b.dtype) && is_float(c.dtype) && scale == 1)
+    multiply<F32, float>(faults, {a.as<float>(), a_row, ta}, {b.as<float>(), b_row, tb}, c.as<float>(), n, m, n, k, add);
+  else multiply_mixed<F32>(faults, a, b, c, m, n, k, ta, tb, add, static_cast<float>(scale));
   faults.report(ctx);
 }
 

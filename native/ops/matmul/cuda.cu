@@ -1,20 +1,40 @@
-// c = op(a)·op(b) on CUDA in float32: tiles of 64×64 through shared memory, a fixed order of sums.
+// c = scale·op(a)·op(b) on CUDA, added to c where asked for: cuBLAS where the host has it, else tiles through shared memory in a fixed order of sums.
+// Two operands of one half type are multiplied on tensor cores; everything else in float32, widened as it is loaded.
 #include "core/lanes.h"
+#include "cuda/cublas.h"
 #include "cuda/rows.h"
+#include "cuda/tiles.h"
 
 namespace limbeck::cuda {
 namespace {
+
+// ---- float32
 
 constexpr int kTile = 64, kDepth = 16;
 constexpr int64_t kTerms = 512;  // products summed before they join the total
 
 // An element of a matrix is at row·row_step + col·col_step: a transpose is the two steps exchanged.
-struct Matrix {
-  const float* data;
+template <class Data> struct Matrix {
+  Data data;
   int64_t row_step, col_step;
 };
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(256) matmul_tiles(Matrix a, Matrix b, float* c, int64_t m, int64_t n, int64_t k, int64_t tiles_n, int64_t tiles, bool accumulate) {
+LIMBECK_DEVICE float element(const float* x, int64_t i) { return ld(x, i); }
+LIMBECK_DEVICE float element(const AnyIn& x, int64_t i) { return ld(x, i); }
+
+// Four neighbours of a row of c: what was summed times scale, and what is there already.
+LIMBECK_DEVICE void finish_chunk(const AnyOut& c, int64_t row, int64_t col, int64_t n, bool accumulate, float scale, float (&v)[4]) {
+  const AnyOut c_row = offset(c, row * n);
+  const bool aligned = aligned4(c_row);
+  float there[4] = {0, 0, 0, 0};
+  if (accumulate) load_chunk(AnyIn(c_row.data, c_row.dtype), col, n, aligned, 0.0f, there);
+  for (int j = 0; j < 4; j++) v[j] = there[j] + scale * v[j];
+  store_chunk(c_row, col, n, aligned, v);
+}
+
+template <class Data>
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 3) matmul_tiles(Matrix<Data> a, Matrix<Data> b, AnyOut c, int64_t m, int64_t n, int64_t k, int64_t tiles_n, int64_t tiles,
+                                                     bool accumulate, float scale) {
   SHARED(float, a_tile, kDepth * kTile);
   SHARED(float, b_tile, kDepth * kTile);
   const int tx = thread_index() % 16, ty = thread_index() / 16;
@@ -26,9 +46,9 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) matmul_tiles(Matrix a, Matrix b, float* 
       for (int i = thread_index(); i < kTile * kDepth; i += 256) {
         // Neighbouring threads follow the step that is 1.
         const int ad = a.col_step == 1 ? i % kDepth : i / kTile, ar = a.col_step == 1 ? i / kDepth : i % kTile;
-        a_tile[ad * kTile + ar] = row0 + ar < m && depth + ad < k ? ld(a.data, (row0 + ar) * a.row_step + (depth + ad) * a.col_step) : 0.0f;
+        a_tile[ad * kTile + ar] = row0 + ar < m && depth + ad < k ? element(a.data, (row0 + ar) * a.row_step + (depth + ad) * a.col_step) : 0.0f;
         const int bd = b.col_step == 1 ? i / kTile : i % kDepth, bc = b.col_step == 1 ? i % kTile : i / kDepth;
-        b_tile[bd * kTile + bc] = col0 + bc < n && depth + bd < k ? ld(b.data, (depth + bd) * b.row_step + (col0 + bc) * b.col_step) : 0.0f;
+        b_tile[bd * kTile + bc] = col0 + bc < n && depth + bd < k ? element(b.data, (depth + bd) * b.row_step + (col0 + bc) * b.col_step) : 0.0f;
       }
       sync_block();
       for (int d = 0; d < kDepth; d++) {
@@ -43,23 +63,149 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) matmul_tiles(Matrix a, Matrix b, float* 
     }
     for (int i = 0; i < 4; i++) {
       const int64_t row = row0 + ty * 4 + i, col = col0 + tx * 4;
-      if (row >= m || col >= n) continue;
-      float* c_row = c + row * n;
-      const bool aligned = aligned4(c_row);
-      float out[4] = {0, 0, 0, 0};
-      if (accumulate) load_chunk(c_row, col, n, aligned, 0.0f, out);
-      for (int j = 0; j < 4; j++) out[j] += total[i][j];
-      store_chunk(c_row, col, n, aligned, out);
+      if (row < m && col < n) finish_chunk(c, row, col, n, accumulate, scale, total[i]);
     }
   }
 }
 
+// ---- half types on tensor cores
+
+// A block's tile of c, and the depth of a step; how many steps are in shared memory or on their way. 61,440 bytes at most: sm_75 has no more.
+constexpr int kSide = 128, kStep = 32, kStages = 3;
+constexpr int kWarpRows = 4, kWarpCols = 2;  // 16×16 tiles of a warp: 64×32 of the block's 128×128
+constexpr int kGroup = 8;                    // rows of tiles that walk the columns together, so that both operands stay in L2
+constexpr int kOutStride = 36;               // of a row of tiles on its way out: 32 columns and padding
+
+// A step of an operand in shared memory, lines as they are in global memory. Eight elements of padding: lines begin in different banks.
+template <bool deep> struct Step {
+  static constexpr int kLines = deep ? kSide : kStep, kRun = deep ? kStep : kSide, kStride = kRun + 8, kElements = kLines * kStride;
+  // Where the tile begins that is `side` rows (columns, for the right operand) and `depth` into the step.
+  LIMBECK_DEVICE static int at(int side, int depth) { return deep ? side * kStride + depth : depth * kStride + side; }
+};
+
+// Elements from (side0, depth0) on, zeros beyond the matrix: 16 bytes at a time behind the threads' backs where lines allow it.
+template <class T, bool deep>
+LIMBECK_DEVICE void stage_step(const Shared<T>& to, const T* from, int64_t side0, int64_t depth0, int64_t sides, int64_t depths, bool aligned) {
+  using Part = Step<deep>;
+  const int64_t line0 = deep ? side0 : depth0, first = deep ? depth0 : side0, lines = deep ? sides : depths, run = deep ? depths : sides;
+  if (aligned) {
+    for (int i = thread_index(); i < Part::kLines * Part::kRun / 8; i += 256) {
+      const int line = i / (Part::kRun / 8), at = i % (Part::kRun / 8) * 8, place = line * Part::kStride + at;
+      if (line0 + line < lines && first + at < run) {
+        copy_async16(to, place, from, (line0 + line) * run + first + at);
+      } else {
+        st4_shared(to, place, Float4{0, 0, 0, 0});
+        st4_shared(to, place + 4, Float4{0, 0, 0, 0});
+      }
+    }
+  } else {
+    LIMBECK_ROLLED
+    for (int i = thread_index(); i < Part::kLines * Part::kRun; i += 256) {
+      const int line = i / Part::kRun, at = i % Part::kRun;
+      st_shared(to, line * Part::kStride + at, line0 + line < lines && first + at < run ? ld_readonly(from, (line0 + line) * run + first + at) : T{});
+    }
+  }
+}
+
+// left_deep: a is [m, k], else [k, m]. right_deep: b is [n, k], else [k, n].
+template <class T, bool left_deep, bool right_deep>
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T* b, AnyOut c, int64_t m, int64_t n, int64_t k, bool accumulate, float scale) {
+  using Left = Step<left_deep>;
+  using Right = Step<right_deep>;
+  SHARED_DYN(T, memory);
+  const auto left_of = [&](int64_t step) { return memory.template slice<T>(int(step % kStages) * (Left::kElements + Right::kElements) * 2, Left::kElements); };
+  const auto right_of = [&](int64_t step) {
+    return memory.template slice<T>((int(step % kStages) * (Left::kElements + Right::kElements) + Left::kElements) * 2, Right::kElements);
+  };
+  const int64_t tiles_m = (m + kSide - 1) / kSide, tiles_n = (n + kSide - 1) / kSide, in_group = kGroup * tiles_n;
+  const int64_t group0 = block_index() / in_group * kGroup, group = tiles_m - group0 < kGroup ? tiles_m - group0 : kGroup;
+  const int64_t row0 = (group0 + block_index() % in_group % group) * kSide, col0 = block_index() % in_group / group * kSide;
+  const int warp_row = warp() / 4 * 16 * kWarpRows, warp_col = warp() % 4 * 16 * kWarpCols;
+  const bool is_busy = row0 + warp_row < m && col0 + warp_col < n;
+  const int64_t left_run = left_deep ? k : m, right_run = right_deep ? k : n, steps = (k + kStep - 1) / kStep;
+  const bool left_aligned = left_run % 8 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = right_run % 8 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
+  const auto stage = [&](int64_t step) {
+    if (step < steps) {
+      stage_step<T, left_deep>(left_of(step), a, row0, step * kStep, m, k, left_aligned);
+      stage_step<T, right_deep>(right_of(step), b, col0, step * kStep, n, k, right_aligned);
+    }
+    copy_async_commit();
+  };
+
+  SumTile<T> sum[kWarpRows][kWarpCols];
+  LIMBECK_UNROLL
+  for (int i = 0; i < kWarpRows; i++)
+    LIMBECK_UNROLL
+    for (int j = 0; j < kWarpCols; j++) clear_tile(sum[i][j]);
+  for (int step = 0; step < kStages - 1; step++) stage(step);
+  for (int64_t step = 0; step < steps; step++) {
+    // The step has arrived, and nobody reads any more where the one after the next goes.
+    copy_async_wait<kStages - 2>();
+    sync_block();
+    stage(step + kStages - 1);
+    if (!is_busy) continue;
+    const Shared<T> left_step = left_of(step), right_step = right_of(step);
+    for (int depth = 0; depth < kStep; depth += 16) {
+      RightTile<T, right_deep> right[kWarpCols];
+      LIMBECK_UNROLL
+      for (int j = 0; j < kWarpCols; j++) load_tile(right[j], right_step, Right::at(warp_col + j * 16, depth), Right::kStride);
+      LIMBECK_UNROLL
+      for (int i = 0; i < kWarpRows; i++) {
+        LeftTile<T, left_deep> left;
+        load_tile(left, left_step, Left::at(warp_row + i * 16, depth), Left::kStride);
+        LIMBECK_UNROLL
+        for (int j = 0; j < kWarpCols; j++) multiply_add(sum[i][j], left, right[j]);
+      }
+    }
+  }
+
+  // A row of tiles at a time through the warp's own piece of the memory that the steps had.
+  sync_block();
+  if (!is_busy) return;
+  const Shared<float> out = memory.template slice<float>(warp() * 16 * kOutStride * 4, 16 * kOutStride);
+  LIMBECK_UNROLL
+  for (int i = 0; i < kWarpRows; i++) {
+    sync_warp();
+    LIMBECK_UNROLL
+    for (int j = 0; j < kWarpCols; j++) store_tile(out, j * 16, kOutStride, sum[i][j]);
+    sync_warp();
+    LIMBECK_ROLLED
+    for (int line = lane() / 8; line < 16; line += 4) {
+      const int64_t row = row0 + warp_row + i * 16 + line, col = col0 + warp_col + lane() % 8 * 4;
+      if (row >= m || col >= n) continue;
+      const Float4 u = ld4_shared(out, line * kOutStride + lane() % 8 * 4);
+      float v[4] = {u.x, u.y, u.z, u.w};
+      finish_chunk(c, row, col, n, accumulate, scale, v);
+    }
+  }
+}
+
+template <class T, bool left_deep, bool right_deep> void launch_halves(Context& ctx, const Product& p) {
+  const int64_t tiles = ((p.m + kSide - 1) / kSide) * ((p.n + kSide - 1) / kSide);
+  const size_t bytes = size_t(kStages) * (Step<left_deep>::kElements + Step<right_deep>::kElements) * sizeof(T);
+  launch(ctx, "matmul_halves", matmul_halves<T, left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<T>(), p.b.as<T>(), p.c, p.m, p.n, p.k, p.accumulate, p.scale);
+}
+
+template <class T> void multiply_halves(Context& ctx, const Product& p) {
+  if (p.transpose_a) p.transpose_b ? launch_halves<T, false, true>(ctx, p) : launch_halves<T, false, false>(ctx, p);
+  else p.transpose_b ? launch_halves<T, true, true>(ctx, p) : launch_halves<T, true, false>(ctx, p);
+}
+
+template <class Data> void multiply_floats(Context& ctx, const Product& p, Data a, Data b) {
+  const Matrix<Data> left{a, p.transpose_a ? 1 : p.k, p.transpose_a ? p.m : 1}, right{b, p.transpose_b ? 1 : p.n, p.transpose_b ? p.k : 1};
+  const int64_t tiles_n = (p.n + kTile - 1) / kTile, tiles = (p.m + kTile - 1) / kTile * tiles_n, most = int64_t(limits(ctx).multiprocessors) * 64;
+  launch(ctx, "matmul", matmul_tiles<Data>, Launch{tiles < most ? tiles : most, 256}, left, right, p.c, p.m, p.n, p.k, tiles_n, tiles, p.accumulate, p.scale);
+}
+
 }  // namespace
 
-void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate) {
-  const Matrix left{a.as<float>(), transpose_a ? 1 : k, transpose_a ? m : 1}, right{b.as<float>(), transpose_b ? 1 : n, transpose_b ? k : 1};
-  const int64_t tiles_n = (n + kTile - 1) / kTile, tiles = (m + kTile - 1) / kTile * tiles_n, most = int64_t(limits(ctx).multiprocessors) * 64;
-  launch(ctx, "matmul", matmul_tiles, Launch{tiles < most ? tiles : most, 256}, left, right, c.as<float>(), m, n, k, tiles_n, tiles, accumulate != 0);
+void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
+  const Product product{a, b, c, m, n, k, transpose_a != 0, transpose_b != 0, accumulate != 0, float(scale)};
+  if (m == 0 || n == 0 || multiplied_by_cublas(ctx, product) || !ctx.ok()) return;
+  if (a.dtype == DType::bfloat16 && b.dtype == DType::bfloat16) multiply_halves<BFloat16>(ctx, product);
+  else if (a.dtype == DType::float16 && b.dtype == DType::float16) multiply_halves<Float16>(ctx, product);
+  else if (a.dtype == DType::float32 && b.dtype == DType::float32) multiply_floats(ctx, product, a.as<float>(), b.as<float>());
+  else multiply_floats<AnyIn>(ctx, product, a, b);
 }
 
 }  // namespace limbeck::cuda

@@ -93,7 +93,8 @@ struct SampleRow {
   int64_t support = 0, used = 0;
 
   LIMBECK_DEVICE int parts() const { return int((run.end - run.begin + a.part - 1) / a.part); }
-  LIMBECK_DEVICE double e(float logit) const { return sample_weight_(logit, max, temperature); }
+  // sample_weight_, to the bit; a division costs as much as the polynomial.
+  LIMBECK_DEVICE double e(float logit) const { return temperature == 1 ? sample_exp_(double(logit) - double(max)) : sample_weight_(logit, max, temperature); }
 
   LIMBECK_DEVICE void open(int64_t of) {
     row = of;

@@ -1,23 +1,30 @@
-// softmax and log softmax on the CPU: maximum, exponentials into y, then one scaling; the row stays in cache.
+// softmax and log softmax on the CPU: exponentials block by block, then one scaling, which goes to memory while the next row comes from it.
 #pragma once
-#include "ops/softmax/row.h"
+#include "ops/softmax/blocks.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
-template <class V, class S> void softmax_row(const S* x, S* y, Int cols, double temperature, bool is_log) {
-  const Range<S> range = range_of<V>(x, cols);
-  const S max = range.max;
-  if (is_log) {
-    const auto inverse = InverseTemperature<S>::of(temperature);
-    const V log_sum = splat<V>(log(exp_row<V>(x, max, RowExp<V>::of(temperature), static_cast<S*>(nullptr), cols)));
-    const V m = splat<V>(max), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
-    each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), m, hi, lo, log_sum)); });
-    return;
-  }
-  const V scale = splat<V>(1 / exp_row<V>(x, max, RowExp<V>::of(temperature), y, cols, range.span()));
-  each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, span.load(y + i, 0) * scale); });
+template <class V, class S> void log_softmax_row(const S* x, S* y, Int cols, double temperature) {
+  const S max = largest<V>(x, cols);
+  const auto inverse = InverseTemperature<S>::of(temperature);
+  const V log_sum = splat<V>(log(exp_row<V>(x, max, RowExp<V>::of(temperature), static_cast<S*>(nullptr), cols)));
+  const V m = splat<V>(max), hi = splat<V>(inverse.hi), lo = splat<V>(inverse.lo);
+  each<V>(cols, [&](Int i, auto span) LIMBECK_INLINE { span.store(y + i, log_softmax_(span.load(x + i, 0), m, hi, lo, log_sum)); });
 }
+
+// Working memory of one thread. A row of S has room for the numbers of its blocks.
+template <class V> struct SoftmaxScratch {
+  using S = typename lane<V>::scalar;
+  static constexpr Int kRows = 7;
+  S *student, *out, *e, *waiting_e, *stage;
+  RowBlock* blocks;
+  typename Waiting<V>::Factors* factors;
+
+  explicit SoftmaxScratch(const RowRoom<S>& room)
+      : student(room.row(0)), out(room.row(1)), e(room.row(2)), waiting_e(room.row(3)), stage(room.row(4)), blocks(reinterpret_cast<RowBlock*>(room.row(5))),
+        factors(reinterpret_cast<typename Waiting<V>::Factors*>(room.row(6))) {}
+};
 
 }  // namespace
 
@@ -26,17 +33,31 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
   by_dtype(x.dtype, [&](auto lanes) {
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
+    const bool streams = sizeof(S) == 4 && !is_half(y.dtype) && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(S) > last_cache() / 4;
     over_rows(rows, cols, [&](Int begin, Int end) {
-      const RowRoom<S> room(faults, cols, is_half(x.dtype) ? 2 : 0);
+      const RowRoom<S> room(faults, cols, SoftmaxScratch<V>::kRows);
       if (!room) return;
+      SoftmaxScratch<V> memory(room);
+      Waiting<V> waiting;
       for (Int r = begin; r < end && !faults.beyond(r); ++r) {
         const double t = temperature_of(faults, row_temperature, temperature, r);
         if (!(t == t)) continue;
-        const S* from = widened<V>(x, r * cols, cols, room.row(0));
-        S* to = is_half(y.dtype) ? room.row(1) : y.as<S>() + r * cols;
-        softmax_row<V, S>(from, to, cols, t, is_log != 0);
+        const S* from = widened<V>(x, r * cols, cols, memory.student);
+        S* to = is_half(y.dtype) ? memory.out : y.as<S>() + r * cols;
+        if (is_log) {
+          log_softmax_row<V>(from, to, cols, t);
+        } else {
+          S* e = streams ? memory.e : to;
+          const BlockedRow row = exp_blocks<V>(from, e, cols, t, RowExp<V>::of(t), memory.blocks, waiting, r + 1 < rows && from == x.as<S>() + r * cols ? cols : 0);
+          for (size_t k = 0; k < blocks_in(cols); ++k) memory.factors[k].on[0] = static_cast<S>(memory.blocks[k].scale / row.sum);
+          waiting = {to, {e}, 1, 0, cols, streams, memory.factors, memory.stage};
+          if (streams) std::swap(memory.e, memory.waiting_e);
+          else waiting.finish();
+        }
         if (is_half(y.dtype)) narrowed<V>(to, y, r * cols, cols);
       }
+      waiting.finish();
+      if (streams) stream_fence();
     });
   });
   faults.report(ctx);
