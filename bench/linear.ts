@@ -1,4 +1,4 @@
-// `npm run bench:linear`: linearKdLoss beside kdLoss of whole logits, forward and gradients: time in turns, and the peak of live memory.
+// `npm run bench:linear`: linearKdLoss beside kdLoss of whole logits, forward and gradients: time in turns, and the peak of live memory; --dtype for half types.
 import { parseArgs } from 'node:util';
 import { captureTopK, info, kdLoss, linear, linearKdLoss, memory, randn, sparseTarget, tensor, tidy, type Tensor } from '../src/index.js';
 
@@ -9,6 +9,7 @@ const { values } = parseArgs({
     cols: { type: 'string', default: '32000' },
     k: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '7' },
+    dtype: { type: 'string', default: 'float32' },
   },
 });
 const number = (name: keyof typeof values): number => {
@@ -19,8 +20,16 @@ const number = (name: keyof typeof values): number => {
 };
 const [rows, inputs, cols, k, rounds] = [number('rows'), number('inputs'), number('cols'), number('k'), number('rounds')];
 
-const hidden = randn([rows, inputs], { seed: 1, requiresGrad: true });
-const weight = randn([cols, inputs], { seed: 2, requiresGrad: true });
+const { dtype } = values;
+if (dtype !== 'float32' && dtype !== 'float16' && dtype !== 'bfloat16')
+  throw new RangeError(`Cannot run the bench: --dtype must be float32, float16 or bfloat16: it is ${dtype}`);
+const operand = (shape: number[], seed: number): Tensor => {
+  const x = tidy(() => randn(shape, { seed }).cast(dtype));
+  x.requiresGrad = true;
+  return x;
+};
+const hidden = operand([rows, inputs], 1);
+const weight = operand([cols, inputs], 2);
 // A few rows at a time: the peak that counts is that of the losses.
 const captured = (() => {
   const parts = Array.from({ length: rows }, (_, r) => tidy(() => captureTopK(randn([1, cols], { seed: 3 + r }), k)));
@@ -66,7 +75,7 @@ for (let round = 0; round < rounds; round++) ways.forEach(([, loss], i) => times
 const median = (list: number[]): number => list.sort((a, b) => a - b)[Math.floor(list.length / 2)]!;
 const machine = info();
 console.log(
-  `${rows} rows, ${inputs} inputs, ${cols} columns, k ${k}; ${machine.instructionSet}, ${machine.threads} threads, ${rounds} rounds in turns`,
+  `${rows} rows, ${inputs} inputs, ${cols} columns, k ${k}, ${dtype}; ${machine.instructionSet}, ${machine.threads} threads, ${rounds} rounds in turns`,
 );
 ways.forEach(([name], i) => {
   const list = times[i]!;

@@ -90,6 +90,33 @@ test('the peak is scratch and gradients, for every kind of target and every redu
   expect(usage().peakBytes - before.bytes).toBeGreaterThan(2 * 4 * rows * cols);
 });
 
+test('of half types: logits of two bytes, and sums of float32 beside the gradients', () => {
+  const [hidden, weight] = [matrix(1, rows, inputs), matrix(2, cols, inputs)].map((x) => {
+    const half = x.cast('bfloat16').detach();
+    half.requiresGrad = true;
+    return half;
+  }) as [Tensor, Tensor];
+  const target = sparseTarget({
+    indices: put(new Int32Array(rows), [rows, 1]),
+    logProbs: put(new Float32Array(rows).fill(-1), [rows, 1]),
+  });
+  // Up to the peak of the tests before: from here on every byte more shows.
+  const missing = Math.ceil((usage().peakBytes - usage().bytes) / 4);
+  const ballast = put(new Float32Array(missing), [missing]);
+  const before = usage().bytes;
+  const scratchBytes = 8 * 2 * cols;
+  tidy(() => {
+    linearKdLoss(hidden, weight, target, { residual: 'tail_bucket', scratchBytes }).backward();
+    for (const each of [hidden, weight]) each.zeroGrad();
+  });
+  const gradients = 2 * rows * inputs + (2 + 4) * cols * inputs + 4 * 4 * rows;
+  expect(usage().peakBytes - before).toBeLessThanOrEqual(scratchBytes + gradients);
+  expect(usage().peakBytes - before).toBeGreaterThan(scratchBytes / 2);
+  expect(usage().bytes).toBe(before);
+  ballast.dispose();
+  expect(scratchBytes + gradients).toBeLessThan(2 * rows * cols);
+});
+
 test('without scratchBytes: 512 rows on the CPU, at least one row anywhere', () => {
   const hidden = matrix(1, 2000, 2);
   const weight = matrix(2, 300, 2);

@@ -85,6 +85,16 @@ function key(index: number, width: number): unknown {
 const style = { fontSize: '12px', fontFamily: 'inherit', background: 'none', overflow: 'visible' };
 const two = (value: number) => value.toFixed(2);
 
+/** A logarithmic axis over less than a decade names few of its ticks: these are round numbers between its ends. */
+function roundTicks(low: number, high: number): number[] | undefined {
+  if (!(low > 0 && high > low && high < 10 * low)) return undefined;
+  const raw = (high - low) / 5;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * (1 - 1e-9))!;
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
 /** @param starts lines across the plot, each with its number above */
 function curves(
   marks: readonly CurveMark[],
@@ -97,6 +107,9 @@ function curves(
 ): unknown {
   const digits = unit === '%' ? 2 : 4;
   const shown = [...new Set(marks.map((m) => m.series))];
+  const ticks = log ? (roundTicks(Math.min(...marks.map((m) => m.low)), Math.max(...marks.map((m) => m.high))) ?? 5) : 5;
+  // Stages by steps may end within an epoch or two.
+  const isShort = Math.max(...marks.map((m) => m.epoch)) < 3;
   const title = (m: CurveMark) =>
     `${m.series}\n${xLabel} ${m.epoch}\n${m.mean.toFixed(digits)}${unit && ` ${unit}`}\nseeds from ${m.low.toFixed(digits)} to ${m.high.toFixed(digits)}`;
   return Plot.plot({
@@ -112,9 +125,15 @@ function curves(
       labelAnchor: 'center',
       labelArrow: 'none',
       ticks: Math.min(10, Math.floor(width / 45)),
-      tickFormat: (d: number) => (Number.isInteger(d) ? String(d) : ''),
+      tickFormat: (d: number) => (isShort || Number.isInteger(d) ? String(Number(d.toPrecision(3))) : ''),
     },
-    y: { label, grid: true, type: log ? 'log' : 'linear', ticks: 5, tickFormat: (d: number) => `${Number(d.toPrecision(2))}` },
+    y: {
+      label,
+      grid: true,
+      type: log ? 'log' : 'linear',
+      ticks,
+      tickFormat: (d: number) => `${Number(d.toPrecision(typeof ticks === 'number' ? 2 : 4))}`,
+    },
     ...scales(shown),
     marks: [
       Plot.ruleX(starts, { x: 'epoch', stroke: 'currentColor', strokeOpacity: 0.6 }),

@@ -102,6 +102,7 @@ function modelSections(results: Results, charts: ChartData): string {
 ${tableHtml(results)}
 <p class="note">Mean ± sample standard deviation over ${recipe.repeats === 1 ? 'one seed' : `${recipe.repeats} seeds`} for the students. ECE: expected calibration error in 15 bins. Agreement: share of the ${tested} on which a model chooses the teacher's class.${results.table.some((row) => row.klToTeacher) ? ' KL: mean of KL(teacher ‖ model), in nats.' : ''}${hasPruning ? ' Seconds of a pruned model are those of its own level.' : ''}</p>
 </section>
+${domainsSection(results)}
 ${keptSection(results)}
 ${
   charts.generations.length === 0
@@ -167,6 +168,29 @@ ${numbersTable(
 }
 
 /** What each file of captured targets keeps. */
+/** What each model does in each domain, where a stage draws by them: means over the seeds. */
+function domainsSection({ models, table }: Results): string {
+  const names = [...new Set(models.flatMap(({ domains }) => Object.keys(domains ?? {})))];
+  if (names.length === 0) return '';
+  const rows = table.map(({ title, stage, level }) => {
+    const own = models.filter((model) => model.stage === stage && model.level === level);
+    const mean = (values: (number | undefined)[]): string =>
+      values.includes(undefined) ? '—' : (values.reduce<number>((sum, value) => sum + value!, 0) / values.length).toFixed(4);
+    const cells = names.flatMap((name) => [
+      mean(own.map(({ domains }) => domains?.[name]?.nll)),
+      mean(own.map(({ domains }) => domains?.[name]?.klToTeacher)),
+      mean(own.map(({ numbers }) => numbers?.[`domain.${name}`])),
+    ]);
+    return `<tr><th scope="row">${escape(title)}</th>${cells.map((text) => `<td>${text}</td>`).join('')}</tr>`;
+  });
+  const head = names.flatMap((name) => [`${name}: NLL`, `${name}: KL to teacher`, `${name}: last weight`]);
+  return `<section>
+<h2>By domain</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="By domain"><table class="numbers"><thead><tr>${['model', ...head].map((text) => `<th scope="col">${escape(text)}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>
+<p class="note">On the test rows of each domain; means over the seeds. The last weight is the share of rows drawn from the domain at the end of a stage that draws by domains.</p>
+</section>`;
+}
+
 function keptSection({ captures }: Results): string {
   let first = 0;
   const shown = captures.flatMap(({ file, kept, k, cols, rows, meanTail }) => {
