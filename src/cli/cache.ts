@@ -15,8 +15,9 @@ export async function inspect(folder: string, flags: { json?: true; html?: strin
   if (flags.html !== undefined) checkHtmlPath(flags.html);
   const cache = await open(folder);
   const progress = new RowProgress(process.stderr, 'reading', cache.size);
-  const summary = await summarizeCache(cache, progress.show).finally(() => progress.clear());
-  await cache.close();
+  const summary = await summarizeCache(cache, progress.show)
+    .finally(() => progress.clear())
+    .finally(() => cache.close());
   if (flags.html !== undefined) await writeWhole(flags.html, await cachePage(folder, summary));
   process.stdout.write(flags.json ? `${JSON.stringify(summary, null, 2)}\n` : summaryText(folder, summary, process.stdout.columns || 80));
   if (flags.html !== undefined) process.stderr.write(`Page: ${shortPath(flags.html)}\n`);
@@ -26,9 +27,11 @@ export async function inspect(folder: string, flags: { json?: true; html?: strin
 export async function verify(folder: string): Promise<void> {
   const cache = await open(folder);
   const progress = new RowProgress(process.stderr, 'checking', cache.size);
-  const { rows, blocks, bytes } = await cache.verify(progress.show).finally(() => progress.clear());
   const { shards, ranges } = cache;
-  await cache.close();
+  const { rows, blocks, bytes } = await cache
+    .verify(progress.show)
+    .finally(() => progress.clear())
+    .finally(() => cache.close());
   const part = shards.find(({ finished }) => !finished);
   if (part !== undefined)
     throw new LimbeckError(

@@ -505,7 +505,8 @@ struct OffOutcome {
 // What the columns off the list are: one outcome together, each one of its own, or, with weights, none that the target speaks of.
 enum class OffList { together, apart, unsaid };
 
-template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_sparse(Rows a) {
+// The assistant's list alone would take the registers of the second block; 0 says nothing of the others.
+template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, D::assisted ? 2 : 0) divergence_sparse(Rows a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED(double, asides, 8 * 8);
   SHARED_DYN(float, memory);
