@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { NativeEmulator } from '../src/native.js';
 import { toBits, type HalfType } from './half.js';
 import { integers, normals, uniforms } from './random.js';
 
@@ -37,14 +38,7 @@ type Addon = {
   emulator: {
     configure(options?: Options): void;
     fault(): string;
-    audit(): {
-      kernel: string;
-      launches: number;
-      bytesLoaded: number;
-      bytesStored: number;
-      sectorsLoaded: number;
-      sectorsStored: number;
-    }[];
+    audit: NativeEmulator['audit'];
     resetAudit(): void;
     syncSites(): { site: string; kind: string; kernels: string[] }[];
     resetSyncSites(): void;

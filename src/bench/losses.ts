@@ -92,6 +92,12 @@ function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k
       target: findCode('target', 'logits'),
       ...given,
     });
+  /** A teacher's logits, and room for `count` ids and numbers of each row. */
+  const listed = (arena: Arena, seed: number, count: number): [Handle, Handle, Handle] => [
+    arena.logits(dtype, size, seed),
+    arena.zeros('int32', rows * count),
+    arena.zeros('float32', rows * count),
+  ];
   const tasks: Task[] = [];
   for (const name of divergences) {
     const parameter = name === 'jensen_shannon' ? 0.5 : name.startsWith('skew') ? 0.1 : 0;
@@ -118,12 +124,8 @@ function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k
     held: (withGradient ? 2 : 1) * width * size,
     build: (arena) => {
       // The target is captured from the student's own memory, before another student overwrites what was read.
-      const student = arena.logits(dtype, size, 3);
-      const [indices, values, tails] = [
-        arena.zeros('int32', rows * kept),
-        arena.zeros('float32', rows * kept),
-        arena.zeros('float32', rows),
-      ];
+      const [student, indices, values] = listed(arena, 3, kept);
+      const tails = arena.zeros('float32', rows);
       addon.kernels.capture_top_k(student, null, indices, values, tails, null, rows, cols, kept, TEMPERATURE);
       arena.overwrite(student, dtype, size, 4);
       return rowLoss(arena, {
@@ -148,11 +150,7 @@ function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k
       bytes: width * size + 8 * rows * kept + 8 * rows,
       held: width * size,
       build: (arena) => {
-        const [logits, ids, logProbs] = [
-          arena.logits(dtype, size, 5),
-          arena.zeros('int32', rows * kept),
-          arena.zeros('float32', rows * kept),
-        ];
+        const [logits, ids, logProbs] = listed(arena, 5, kept);
         const [tails, sums] = [arena.zeros('float32', rows), arena.zeros('float32', rows)];
         return () => addon.kernels.capture_top_k(logits, null, ids, logProbs, tails, sums, rows, cols, kept, TEMPERATURE);
       },
@@ -165,14 +163,10 @@ function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k
     bytes: width * size + 8 * rows * draws,
     held: width * size,
     build: (arena) => {
-      const [logits, ids, weights] = [
-        arena.logits(dtype, size, 6),
-        arena.zeros('int32', rows * draws),
-        arena.zeros('float32', rows * draws),
-      ];
+      const [logits, ids, weights] = listed(arena, 6, draws);
       const method = findCode('sample_method', 'with_replacement');
       let seed = 0;
-      return () => addon.kernels.sample_target(logits, null, ids, weights, rows, cols, DRAWS, method, TEMPERATURE, seed++, 0);
+      return () => addon.kernels.sample_target(logits, null, ids, weights, rows, cols, draws, method, TEMPERATURE, seed++, 0);
     },
   });
   tasks.push({
