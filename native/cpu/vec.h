@@ -126,6 +126,9 @@ template <class V, class H> LIMBECK_FN void narrow_row(const float* from, H* to,
     if (i < n) vec<V>::narrow(to + i, vec<V>::load(from + i, n - i, 0.0f), n - i);
 }
 
+// Towards the second cache; p may lie outside of the array.
+LIMBECK_FN void fetch(const void* p, Int bytes) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + static_cast<uintptr_t>(bytes)), 0, 2); }
+
 // The largest element; NaN may be dropped (it comes back through the exponentials).
 template <class V, class S> LIMBECK_FN S largest(const S* p, Int n) {
   constexpr Int W = lane<V>::width;
@@ -147,6 +150,12 @@ template <class V, class S> LIMBECK_FN S largest(const S* p, Int n) {
 template <class S> struct Range {
   S max, min;
   bool finite;
+  // What lies between these too.
+  void meet(S high, S low) {
+    max = high > max ? high : max;
+    min = low < min ? low : min;
+    finite = finite && high < S(1e30) && low > S(-1e30);
+  }
   double span() const { return finite ? static_cast<double>(max) - static_cast<double>(min) : INFINITY; }
 };
 template <class V, class S> LIMBECK_FN Range<S> range_of(const S* p, Int n) {

@@ -1,4 +1,4 @@
-// Walks over the rows of student and teacher side by side: block by block the maxima, exponentials relative to them and their sums,
+// Walks over the rows of student and teacher side by side: block by block exponentials, their sums and extremes,
 // while the next block comes from memory and the gradient of the row before goes there.
 #pragma once
 #include "ops/divergence/far.h"
@@ -10,6 +10,9 @@ namespace {
 // Third array: e·gap or √(e·e) of an outcome.
 constexpr unsigned kThird = kSumQD | kSumRoot;
 constexpr int kMostSums = 8;
+// Arrays that a row's gradient is a sum of.
+constexpr bool has_second(unsigned needs) { return (needs & kFromOutcomes) || !(needs & kThird) || (needs & kSumPD); }
+template <unsigned needs> constexpr int kTerms = 1 + has_second(needs) + ((needs & kThird) != 0);
 
 struct PairBlock {
   RowBlock student, teacher;
@@ -60,16 +63,24 @@ template <class S> struct Exponentials {
   S *student, *teacher, *third;
 };
 
-// Whole vectors of a block whose terms are ordinary numbers, while what lies ahead is fetched. sums: Σ of the student, of the teacher, and what `needs` says in its order.
-template <class V, unsigned needs, class S>
-LIMBECK_FN void near_block(const S* x, const S* t, const S* next_x, const S* next_t, const Exponentials<S>& to, Int n, V x_max, V t_max, const RowExp<V>& exponential, double* sums) {
+// Whole vectors of a block against references, while the next block is fetched and what waits goes out. Good if the ranges that were met are.
+// sums: Σ of the student, of the teacher, and what `needs` says in its order.
+template <class V, unsigned needs, int waiting, class S>
+LIMBECK_FN void near_block(const S* x, const S* t, const Exponentials<S>& to, Int n, V x_ref, V t_ref, const RowExp<V>& exponential, double* sums,
+                           Range<S>& range_x, Range<S>& range_t, const Outflow<V, waiting>& before) {
   constexpr Int W = lane<V>::width;
   V part[2][kMostSums];
   for (int k = 0; k < kMostSums; ++k) part[0][k] = part[1][k] = splat<V>(0);
+  V x_max = x_ref, x_min = x_ref, t_max = t_ref, t_min = t_ref;
   const auto step = [&](Int i, V* sum) LIMBECK_INLINE {
-    __builtin_prefetch(next_x + i, 0, 2);
-    __builtin_prefetch(next_t + i, 0, 2);
-    const V zs = vec<V>::load(x + i) - x_max, zt = vec<V>::load(t + i) - t_max;
+    fetch(x + i, kRowBlock * static_cast<Int>(sizeof(S)));
+    fetch(t + i, kRowBlock * static_cast<Int>(sizeof(S)));
+    const V xs = vec<V>::load(x + i), ts = vec<V>::load(t + i);
+    x_max = max_(xs, x_max);
+    x_min = min_(xs, x_min);
+    t_max = max_(ts, t_max);
+    t_min = min_(ts, t_min);
+    const V zs = xs - x_ref, zt = ts - t_ref;
     const V q = exponential.nearly(zs), p = exponential.nearly(zt);
     [[maybe_unused]] const V gap = zs - zt;
     vec<V>::store(to.student + i, q);
@@ -92,6 +103,7 @@ LIMBECK_FN void near_block(const S* x, const S* t, const S* next_x, const S* nex
       sum[7] = sum[7] + root;
       vec<V>::store(to.third + i, root);
     }
+    if constexpr (waiting > 0) vec<V>::stream(before.to + i, before.value(i, Whole<V>{}));
   };
   Int i = 0;
   for (; i + 2 * W <= n; i += 2 * W) {
@@ -100,19 +112,21 @@ LIMBECK_FN void near_block(const S* x, const S* t, const S* next_x, const S* nex
   }
   if (i < n) step(i, part[0]);
   for (int k = 0; k < kMostSums; ++k) sums[k] = vec<V>::total(part[0][k] + part[1][k]);
+  range_x.meet(vec<V>::largest(x_max), -vec<V>::largest(-x_min));
+  range_t.meet(vec<V>::largest(t_max), -vec<V>::largest(-t_min));
 }
 
-// The last n < W elements of a block: behind them its maxima again, whose terms are known and come off the sums.
+// The last n < W elements of a block: behind them the references again, whose terms are known and come off the sums.
 template <class V, unsigned needs, class S>
-void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_max, S t_max, const RowExp<V>& exponential, double* sums) {
+void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_ref, S t_ref, const RowExp<V>& exponential, double* sums, Range<S>& range_x, Range<S>& range_t) {
   constexpr Int W = lane<V>::width;
   S room[5][W];
   for (Int k = 0; k < W; ++k) {
-    room[0][k] = k < n ? x[k] : x_max;
-    room[1][k] = k < n ? t[k] : t_max;
+    room[0][k] = k < n ? x[k] : x_ref;
+    room[1][k] = k < n ? t[k] : t_ref;
   }
   double rest[kMostSums];
-  near_block<V, needs>(room[0], room[1], room[0], room[1], Exponentials<S>{room[2], room[3], room[4]}, W, splat<V>(x_max), splat<V>(t_max), exponential, rest);
+  near_block<V, needs, 0>(room[0], room[1], Exponentials<S>{room[2], room[3], room[4]}, W, splat<V>(x_ref), splat<V>(t_ref), exponential, rest, range_x, range_t, {});
   const double padding = static_cast<double>(W - n);
   rest[0] -= padding;
   rest[1] -= padding;
@@ -126,34 +140,50 @@ void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_max
 
 // Sums are NaN for a row with NaN or +inf or of -inf alone.
 template <class V, unsigned needs, class S>
-Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, double temperature, const RowExp<V>& scaled, PairBlock* blocks, Waiting<V>& before,
-              Int next_x, Int next_t) {
+Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, double temperature, const RowExp<V>& scaled, PairBlock* blocks, Waiting<V>& before) {
   constexpr Int W = lane<V>::width;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   Pair row;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     const Int n = block_cols(begin, cols), whole = n / W * W;
     PairBlock& block = blocks[begin / kRowBlock];
-    const Range<S> range_x = range_of<V>(x + begin, n), range_t = range_of<V>(t + begin, n);
-    row.student.enter(block.student, range_x);
-    row.teacher.enter(block.teacher, range_t);
-    row.finite = row.finite && range_x.finite && range_t.finite;
-    const S x_max = static_cast<S>(block.student.max), t_max = static_cast<S>(block.teacher.max);
+    const S *from_x = x + begin, *from_t = t + begin;
     const Exponentials<S> at{to.student + begin, to.teacher + begin, to.third + begin};
-    // Under a root the two meet in a product.
-    const double span = needs & kSumRoot ? range_x.span() + range_t.span() : std::max(range_x.span(), range_t.span());
-    if (exponential.spares(span)) {
-      const bool last = begin + kRowBlock >= cols;
-      near_block<V, needs>(x + begin, t + begin, last ? x + next_x : x + begin + kRowBlock, last ? t + next_t : t + begin + kRowBlock, at, whole, splat<V>(x_max), splat<V>(t_max), exponential, block.sums);
+    Int written = 0;
+    bool good = false;
+    if (row.near) {
+      const S x_ref = row.student.template reference<V>(x, begin, n), t_ref = row.teacher.template reference<V>(t, begin, n);
+      Range<S> range_x{x_ref, x_ref, true}, range_t{t_ref, t_ref, true};
+      const auto walk = [&](const auto& flow) {
+        near_block<V, needs>(from_x, from_t, at, whole, splat<V>(x_ref), splat<V>(t_ref), exponential, block.sums, range_x, range_t, flow);
+      };
+      if (before.template flows<kTerms<needs>>(begin)) {
+        walk(Outflow<V, kTerms<needs>>(before, begin));
+        written = whole;
+      } else {
+        walk(Outflow<V, 0>{});
+      }
       if (whole < n)
-        near_tail<V, needs>(x + begin + whole, t + begin + whole, Exponentials<S>{at.student + whole, at.teacher + whole, at.third + whole}, n - whole, x_max, t_max,
-                            exponential, block.sums);
-    } else {
-      row.near = false;
-      block.sums[0] = exp_row<V>(x + begin, x_max, exponential, at.student, n);
-      block.sums[1] = exp_row<V>(t + begin, t_max, exponential, at.teacher, n);
+        near_tail<V, needs>(from_x + whole, from_t + whole, Exponentials<S>{at.student + whole, at.teacher + whole, at.third + whole}, n - whole, x_ref, t_ref, exponential,
+                            block.sums, range_x, range_t);
+      // Under a root the two meet in a product.
+      const double x_span = range_x.span(), t_span = range_t.span();
+      good = exponential.spares(needs & kSumRoot ? x_span + t_span : std::max(x_span, t_span)) && exponential.reaches(range_x.max - x_ref) && exponential.reaches(range_t.max - t_ref);
+      if (good) {
+        row.student.enter(block.student, range_x, x_ref);
+        row.teacher.enter(block.teacher, range_t, t_ref);
+      }
     }
-    before.write(begin);
+    if (!good) {
+      const Range<S> range_x = range_of<V>(from_x, n), range_t = range_of<V>(from_t, n);
+      row.near = false;
+      row.finite = row.finite && range_x.finite && range_t.finite;
+      row.student.enter(block.student, range_x);
+      row.teacher.enter(block.teacher, range_t);
+      block.sums[0] = exp_row<V>(from_x, static_cast<S>(block.student.reference), exponential, at.student, n, range_x.span());
+      block.sums[1] = exp_row<V>(from_t, static_cast<S>(block.teacher.reference), exponential, at.teacher, n, range_t.span());
+    }
+    if (written < n) before.write(begin, written);
   }
   before.drop();
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
@@ -163,12 +193,12 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
     row.teacher.leave(block.teacher, sums[1], temperature);
     if (!row.near) continue;
     const double q = block.student.scale, p = block.teacher.scale;
-    block.shift = (block.student.max - row.student.max) - (block.teacher.max - row.teacher.max);
+    block.shift = (block.student.reference - row.student.max) - (block.teacher.reference - row.teacher.max);
     row.p_gap += p * sums[2] + block.shift * block.teacher.sum;
     row.p_size += p * sums[3] + fabs(block.shift) * block.teacher.sum;
     row.q_gap += q * sums[4] + block.shift * block.student.sum;
     row.q_size += q * sums[5] + fabs(block.shift) * block.student.sum;
-    row.p_centred += p * sums[6] + (block.student.max - row.student.max) * block.teacher.sum;
+    row.p_centred += p * sums[6] + (block.student.reference - row.student.max) * block.teacher.sum;
     row.root += sqrt(q * p) * sums[7];
   }
   if (row.student.sum == 0) row.student.sum = NAN;
@@ -180,7 +210,7 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
 // The teacher's exponentials, where something else was written over them.
 template <class V, class S> void exp_again(const S* t, S* e, Int cols, const RowExp<V>& exponential, const PairBlock* blocks) {
   for (Int begin = 0; begin < cols; begin += kRowBlock)
-    exp_row<V>(t + begin, static_cast<S>(blocks[begin / kRowBlock].teacher.max), exponential, e + begin, block_cols(begin, cols));
+    exp_row<V>(t + begin, static_cast<S>(blocks[begin / kRowBlock].teacher.reference), exponential, e + begin, block_cols(begin, cols));
 }
 
 inline FarRow far_row(const Pair& row, double temperature) {

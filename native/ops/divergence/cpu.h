@@ -119,8 +119,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   InverseTemperature<S> inverse{};
   double exponential_for = 0;  // the temperature of the two above
 
-  Int ahead_student = 0, ahead_teacher = 0;  // from a dense row to the next one, where that helps
-
   const S* student_of(Int r) const { return widened<V>(call.student, r * call.student_stride, call.cols, memory.student); }
   const S* teacher_of(Int r) const { return widened<V>(call.teacher, r * call.teacher_stride, call.cols, memory.teacher); }
   // A gradient of a half type waits where the exponentials are until finish() rounds it.
@@ -209,12 +207,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
     const bool paired = W > 1 && !kAssisted && soft && call.target == Target::logits;
 
-    // The walks fetch a block ahead; behind a row's last one lies the first of the next.
-    const bool near = r + 1 < call.rows && !is_half(call.student.dtype);
-    const bool both = near && call.teacher && call.teacher.dtype == call.student.dtype;
-    ahead_student = near ? call.student_stride : 0;
-    ahead_teacher = both ? call.teacher_stride : ahead_student;
-
     // Not every row is walked in blocks.
     if (soft && !paired && (!call.is_sparse() || call.residual == Residual::uniform)) waiting.finish();
     double loss;
@@ -254,7 +246,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double hard_only(const S* x, S* e, S* g, HardTerm& hard) {
-    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks, waiting, ahead_student);
+    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks, waiting);
     if (!(row.sum == row.sum)) return NAN;
     hard_loss(x, static_cast<S>(row.max), row.sum, hard);
     if (g) {
@@ -538,7 +530,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if constexpr (lane<V>::width > 1 && !kAssisted) {
       using F = Formula<V>;
       const Exponentials<S> to{e, memory.teacher_exp, memory.teacher_log};
-      Pair row = exp_pair<V, far_needs<F>>(x, t, to, call.cols, temperature, exponential, memory.blocks, waiting, ahead_student, ahead_teacher);
+      Pair row = exp_pair<V, far_needs<F>>(x, t, to, call.cols, temperature, exponential, memory.blocks, waiting);
       if (!(row.student.sum == row.student.sum) || !(row.teacher.sum == row.teacher.sum)) return NAN;
       const S x_max = static_cast<S>(row.student.max), t_max = static_cast<S>(row.teacher.max);
       if (kExactWhenConfident && row.student.sum < 1.5) row.student.sum = exact_scaled_sum(x, row.student.max, 1 / temperature, call.cols);
@@ -592,7 +584,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   // A sum of what the first walk left behind, each times a number of the block.
   template <class F> void far_gradient(const Exponentials<S>& from, S* g, const Pair& row, const FarRow& far, double coefficient, double temperature) {
     constexpr unsigned needs = far_needs<F>;
-    constexpr bool slopes = (needs & kFromOutcomes) != 0, third = (needs & kThird) != 0, second = slopes || !third || (needs & kSumPD) != 0;
+    constexpr bool slopes = (needs & kFromOutcomes) != 0, third = (needs & kThird) != 0, second = has_second(needs);
     FarGradient c{-far.slope, 1};
     if constexpr (!slopes) c = F::far_gradient(far, parameter_a, call.parameter_b);
     const auto factors = [&](Int begin, S* on) {
@@ -907,7 +899,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     // On the list alone the other columns have no exponentials.
     const bool list_only = on_list && !hard.used;
     const BlockedRow row = list_only ? no_exponentials<V>(x, e, call.cols, memory.student_blocks, waiting)
-                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting, ahead_student);
+                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
     double sum = row.sum;
     if (!(sum == sum)) return NAN;
     const S max = static_cast<S>(row.max);

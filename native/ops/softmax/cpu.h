@@ -48,7 +48,7 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
           log_softmax_row<V>(from, to, cols, t);
         } else {
           S* e = streams ? memory.e : to;
-          const BlockedRow row = exp_blocks<V>(from, e, cols, t, RowExp<V>::of(t), memory.blocks, waiting, r + 1 < rows && from == x.as<S>() + r * cols ? cols : 0);
+          const BlockedRow row = exp_blocks<V>(from, e, cols, t, RowExp<V>::of(t), memory.blocks, waiting);
           for (size_t k = 0; k < blocks_in(cols); ++k) memory.factors[k].on[0] = static_cast<S>(memory.blocks[k].scale / row.sum);
           waiting = {to, {e}, 1, 0, cols, streams, memory.factors, memory.stage};
           if (streams) std::swap(memory.e, memory.waiting_e);

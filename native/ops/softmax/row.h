@@ -7,15 +7,14 @@ namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
 // Σ e^{(x − max)/T}; the terms go to e where it is given. NaN for a row with NaN or +inf or of -inf alone.
-// `span` = max − min, where it is known. What lies `ahead` is fetched meanwhile.
-template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols, double span = INFINITY, Int ahead = 0) {
+// `span` = max − min, where it is known.
+template <class V, class S> double exp_row(const S* x, S max, const RowExp<V>& scaled, S* e, Int cols, double span = INFINITY) {
   const V m = splat<V>(max);
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   if constexpr (lane<V>::width > 1)
     if (e && exponential.spares(span)) {
       const Int W = lane<V>::width, whole = cols / W * W;
       double sum = sum_each<V, 1>(whole, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-                     __builtin_prefetch(x + ahead + i, 0, 2);
                      const V term = exponential.near(span.load(x + i, 0) - m);
                      span.store(e + i, term);
                      part[0] = part[0] + term;
