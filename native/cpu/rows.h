@@ -50,16 +50,25 @@ constexpr Int kGrain = 16384;
 
 template <class F> void over_rows(Int rows, Int cols, F body, Int grain = kGrain) { parallel(rows, grain / (cols < 1 ? 1 : cols) + 1, body); }
 
+// The same where something of a row is left to do among the next one: body(pieces).
+template <class F> void over_row_pieces(Int rows, Int cols, F body, Int grain = kGrain) { parallel_pieces(rows, grain / (cols < 1 ? 1 : cols) + 1, body); }
+
 // Elements in pieces that start at multiples of 64, so that vectors meet the same elements whatever the threads.
 template <class F> void over_elements(Int size, F body) {
   auto pieces = [&](Int begin, Int end) { body(begin * 64, end * 64 < size ? end * 64 : size); };
   parallel((size + 63) / 64, kGrain / 64, pieces);
 }
 
+// Bytes from one array of working memory to the next: at the same place of a page, stores to one would hold up loads from another.
+inline size_t apart(size_t bytes) {
+  constexpr size_t kPage = 4096, kShift = 448;
+  return (bytes + 64 + kPage - kShift) / kPage * kPage + kShift;
+}
+
 // Working memory of one thread for `count` rows of S; false where there is none.
 template <class S> class RowRoom {
  public:
-  RowRoom(Faults& faults, Int cols, Int count) : stride_((cols + 15) / 16 * 16), enough_(count == 0) {
+  RowRoom(Faults& faults, Int cols, Int count) : stride_(static_cast<Int>(apart(static_cast<size_t>(cols) * sizeof(S)) / sizeof(S))), enough_(count == 0) {
     if (enough_) return;
     const size_t bytes = static_cast<size_t>(stride_ * count) * sizeof(S);
     memory_ = static_cast<S*>(scratch(bytes));

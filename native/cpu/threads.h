@@ -1,5 +1,7 @@
 // Rows over a few persistent threads. Which thread takes which rows never changes a result.
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,6 +16,29 @@ void parallel(int64_t count, int64_t grain, void (*body)(void* context, int64_t 
 
 template <class F> void parallel(int64_t count, int64_t grain, F& body) {
   parallel(count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<F*>(context))(begin, end); }, &body);
+}
+
+// What the threads of a call take from in turn: next() gives a piece while there is one.
+class Pieces {
+ public:
+  Pieces(int64_t count, int64_t grain, int64_t workers) : count_(count), piece_(std::max(grain, count / (workers * 8))) {}
+  bool next(int64_t& begin, int64_t& end) {
+    begin = next_.fetch_add(piece_, std::memory_order_relaxed);
+    end = std::min(begin + piece_, count_);
+    return begin < count_;
+  }
+
+ private:
+  std::atomic<int64_t> next_{0};
+  int64_t count_, piece_;
+};
+
+// Calls body(pieces) once or more on each thread: what a thread has at hand may stay from piece to piece.
+template <class F> void parallel_pieces(int64_t count, int64_t grain, F body) {
+  const int64_t workers = std::clamp<int64_t>(count / grain, 1, threads());
+  Pieces pieces(count, grain, workers);
+  auto run = [&](int64_t, int64_t) { body(pieces); };
+  parallel(workers, 1, run);
 }
 
 // Bytes of the last cache: what is larger is written past it.

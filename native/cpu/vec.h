@@ -183,12 +183,15 @@ template <class V, class S> LIMBECK_FN Range<S> range_of(const S* p, Int n) {
   return {max, min, max < S(1e30) && min > S(-1e30)};
 }
 
+// Elements from `to` to the next line of memory.
+template <class S> LIMBECK_FN Int to_line(const S* to) { return static_cast<Int>((64 - reinterpret_cast<uintptr_t>(to) % 64) % 64 / sizeof(S)); }
+
 // Copies past the caches. The caller fences before another thread may look.
 template <class V, class S> LIMBECK_FN void stream_row(S* to, const S* from, Int n) {
   constexpr Int W = lane<V>::width;
   Int i = 0;
   if constexpr (W > 1) {
-    const Int lead = static_cast<Int>((64 - reinterpret_cast<uintptr_t>(to) % 64) % 64 / sizeof(S));
+    const Int lead = to_line(to);
     for (; i < (lead < n ? lead : n); ++i) to[i] = from[i];
   }
   for (; i + W <= n; i += W) vec<V>::stream(to + i, vec<V>::load(from + i));

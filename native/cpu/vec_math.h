@@ -119,6 +119,10 @@ template <class V> struct RowExp {
   // The ratio of the largest to the smallest term, as a power of two.
   double bits(double span) const { return span * static_cast<double>(vec<V>::largest(hi)); }
 
+  // Lanes that look up 2^(j/32) leave a fraction of |r| <= 1/64. Adding this leaves the whole of n and its fraction as the last bits.
+  static constexpr bool kHasRoots = requires(V v) { vec<V>::template power<true>(v, v, v); };
+  static constexpr double kRootMagic = 393216;
+
   // 2^r for |r| <= ½.
   LIMBECK_FN static V fraction(V r) {
     V p = splat<V>(1.5353361712e-4);
@@ -132,6 +136,10 @@ template <class V> struct RowExp {
 
   // As near(), to 1e-7 and with 1/T rounded to a float: nothing beside the 1e-5 of a loss.
   LIMBECK_FN V nearly(V z) const {
+    if constexpr (kHasRoots) {
+      const V m = fma_(z, hi, splat<V>(kRootMagic)), n = m - splat<V>(kRootMagic);
+      return vec<V>::template power<false>(fma_(z, hi, -n), m, n);
+    }
     const V magic = splat<V>(12582912.0), n = fma_(z, hi, magic) - magic, r = fma_(z, hi, -n);
     V p = splat<V>(1.3264727e-3);  // 2^r − 1 of least relative error for |r| <= ½
     p = fma_(p, r, splat<V>(9.6715130e-3));
@@ -143,6 +151,10 @@ template <class V> struct RowExp {
 
   // As below without its edges.
   LIMBECK_FN V near(V z) const {
+    if constexpr (kHasRoots) {
+      const V m = fma_(z, hi, splat<V>(kRootMagic)), n = m - splat<V>(kRootMagic);
+      return vec<V>::template power<true>(fma_(z, lo, fma_(z, hi, -n)), m, n);
+    }
     const V magic = splat<V>(12582912.0), n = fma_(z, hi, magic) - magic;
     return times2_(fraction(fma_(z, lo, fma_(z, hi, -n))), n);
   }

@@ -63,19 +63,21 @@ template <class S> struct Exponentials {
   S *student, *teacher, *third;
 };
 
-// Whole vectors of a block against references, while the next block is fetched and what waits goes out. Good if the ranges that were met are.
+// A block against references, while the next one is fetched and what waits goes out. Good if the ranges that were met are.
 // sums: Σ of the student, of the teacher, and what `needs` says in its order.
 template <class V, unsigned needs, int waiting, class S>
-LIMBECK_FN void near_block(const S* x, const S* t, const Exponentials<S>& to, Int n, V x_ref, V t_ref, const RowExp<V>& exponential, double* sums,
+LIMBECK_FN void near_block(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_reference, S t_reference, const RowExp<V>& exponential, double* sums,
                            Range<S>& range_x, Range<S>& range_t, const Outflow<V, waiting>& before) {
   constexpr Int W = lane<V>::width;
+  constexpr bool used[kMostSums] = {true, true, (needs & kSumPD) != 0, (needs & kSumPD) != 0, (needs & kSumQD) != 0, (needs & kSumQD) != 0, (needs & kSumPLogQ) != 0, (needs & kSumRoot) != 0};
+  const V x_ref = spread<V>(x_reference), t_ref = spread<V>(t_reference);
   V part[2][kMostSums];
   for (int k = 0; k < kMostSums; ++k) part[0][k] = part[1][k] = splat<V>(0);
   V x_max = x_ref, x_min = x_ref, t_max = t_ref, t_min = t_ref;
-  const auto step = [&](Int i, V* sum) LIMBECK_INLINE {
+  const auto step = [&](Int i, auto span, V* sum) LIMBECK_INLINE {
     fetch(x + i, kRowBlock * static_cast<Int>(sizeof(S)));
     fetch(t + i, kRowBlock * static_cast<Int>(sizeof(S)));
-    const V xs = vec<V>::load(x + i), ts = vec<V>::load(t + i);
+    const V xs = span.load(x + i, x_reference), ts = span.load(t + i, t_reference);
     x_max = max_(xs, x_max);
     x_min = min_(xs, x_min);
     t_max = max_(ts, t_max);
@@ -83,89 +85,66 @@ LIMBECK_FN void near_block(const S* x, const S* t, const Exponentials<S>& to, In
     const V zs = xs - x_ref, zt = ts - t_ref;
     const V q = exponential.nearly(zs), p = exponential.nearly(zt);
     [[maybe_unused]] const V gap = zs - zt;
-    vec<V>::store(to.student + i, q);
-    vec<V>::store(to.teacher + i, p);
+    span.store(to.student + i, q);
+    span.store(to.teacher + i, p);
     sum[0] = sum[0] + q;
     sum[1] = sum[1] + p;
-    if constexpr ((needs & kSumPD) != 0) {
+    if constexpr (used[2]) {
       sum[2] = fma_(p, gap, sum[2]);
       sum[3] = fma_(p, abs_(gap), sum[3]);
     }
-    if constexpr ((needs & kSumQD) != 0) {
+    if constexpr (used[4]) {
       const V product = q * gap;
       sum[4] = sum[4] + product;
       sum[5] = sum[5] + abs_(product);
-      vec<V>::store(to.third + i, product);
+      span.store(to.third + i, product);
     }
-    if constexpr ((needs & kSumPLogQ) != 0) sum[6] = fma_(p, zs, sum[6]);
-    if constexpr ((needs & kSumRoot) != 0) {
+    if constexpr (used[6]) sum[6] = fma_(p, zs, sum[6]);
+    if constexpr (used[7]) {
       const V root = sqrt_(q * p);
       sum[7] = sum[7] + root;
-      vec<V>::store(to.third + i, root);
+      span.store(to.third + i, root);
     }
-    if constexpr (waiting > 0) vec<V>::stream(before.to + i, before.value(i, Whole<V>{}));
+    before.step(i);
   };
   Int i = 0;
   for (; i + 2 * W <= n; i += 2 * W) {
-    step(i, part[0]);
-    step(i + W, part[1]);
+    step(i, Whole<V>{}, part[0]);
+    step(i + W, Whole<V>{}, part[1]);
   }
-  if (i < n) step(i, part[0]);
-  for (int k = 0; k < kMostSums; ++k) sums[k] = vec<V>::total(part[0][k] + part[1][k]);
+  if (i + W <= n) {
+    step(i, Whole<V>{}, part[0]);
+    i += W;
+  }
+  // Behind the end are the references, whose terms of 1 come off the sums.
+  const double padding = i < n ? static_cast<double>(W - (n - i)) : 0;
+  if (i < n) step(i, Tail<V>{n - i}, part[1]);
+  before.finish();
+  for (int k = 0; k < kMostSums; ++k) sums[k] = used[k] ? vec<V>::total(part[0][k] + part[1][k]) - (k < 2 || k == 7 ? padding : 0) : 0;
   range_x.meet(vec<V>::largest(x_max), -vec<V>::largest(-x_min));
   range_t.meet(vec<V>::largest(t_max), -vec<V>::largest(-t_min));
-}
-
-// The last n < W elements of a block: behind them the references again, whose terms are known and come off the sums.
-template <class V, unsigned needs, class S>
-void near_tail(const S* x, const S* t, const Exponentials<S>& to, Int n, S x_ref, S t_ref, const RowExp<V>& exponential, double* sums, Range<S>& range_x, Range<S>& range_t) {
-  constexpr Int W = lane<V>::width;
-  S room[5][W];
-  for (Int k = 0; k < W; ++k) {
-    room[0][k] = k < n ? x[k] : x_ref;
-    room[1][k] = k < n ? t[k] : t_ref;
-  }
-  double rest[kMostSums];
-  near_block<V, needs, 0>(room[0], room[1], Exponentials<S>{room[2], room[3], room[4]}, W, splat<V>(x_ref), splat<V>(t_ref), exponential, rest, range_x, range_t, {});
-  const double padding = static_cast<double>(W - n);
-  rest[0] -= padding;
-  rest[1] -= padding;
-  if (needs & kSumRoot) rest[7] -= padding;
-  for (int k = 0; k < kMostSums; ++k) sums[k] += rest[k];
-  const size_t bytes = static_cast<size_t>(n) * sizeof(S);
-  memcpy(to.student, room[2], bytes);
-  memcpy(to.teacher, room[3], bytes);
-  if (needs & kThird) memcpy(to.third, room[4], bytes);
 }
 
 // Sums are NaN for a row with NaN or +inf or of -inf alone.
 template <class V, unsigned needs, class S>
 Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, double temperature, const RowExp<V>& scaled, PairBlock* blocks, Waiting<V>& before) {
-  constexpr Int W = lane<V>::width;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   Pair row;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
-    const Int n = block_cols(begin, cols), whole = n / W * W;
+    const Int n = block_cols(begin, cols);
     PairBlock& block = blocks[begin / kRowBlock];
     const S *from_x = x + begin, *from_t = t + begin;
     const Exponentials<S> at{to.student + begin, to.teacher + begin, to.third + begin};
-    Int written = 0;
-    bool good = false;
+    bool good = false, written = false;
     if (row.near) {
       const S x_ref = row.student.template reference<V>(x, begin, n), t_ref = row.teacher.template reference<V>(t, begin, n);
       Range<S> range_x{x_ref, x_ref, true}, range_t{t_ref, t_ref, true};
       const auto walk = [&](const auto& flow) {
-        near_block<V, needs>(from_x, from_t, at, whole, splat<V>(x_ref), splat<V>(t_ref), exponential, block.sums, range_x, range_t, flow);
+        near_block<V, needs>(from_x, from_t, at, n, x_ref, t_ref, exponential, block.sums, range_x, range_t, flow);
       };
-      if (before.template flows<kTerms<needs>>(begin)) {
-        walk(Outflow<V, kTerms<needs>>(before, begin));
-        written = whole;
-      } else {
-        walk(Outflow<V, 0>{});
-      }
-      if (whole < n)
-        near_tail<V, needs>(from_x + whole, from_t + whole, Exponentials<S>{at.student + whole, at.teacher + whole, at.third + whole}, n - whole, x_ref, t_ref, exponential,
-                            block.sums, range_x, range_t);
+      written = before.template flows<kTerms<needs>>();
+      if (written) walk(Outflow<V, kTerms<needs>>(before, begin, {from_x, from_t}));
+      else walk(Outflow<V, 0>{});
       // Under a root the two meet in a product.
       const double x_span = range_x.span(), t_span = range_t.span();
       good = exponential.spares(needs & kSumRoot ? x_span + t_span : std::max(x_span, t_span)) && exponential.reaches(range_x.max - x_ref) && exponential.reaches(range_t.max - t_ref);
@@ -183,7 +162,7 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
       block.sums[0] = exp_row<V>(from_x, static_cast<S>(block.student.reference), exponential, at.student, n, range_x.span());
       block.sums[1] = exp_row<V>(from_t, static_cast<S>(block.teacher.reference), exponential, at.teacher, n, range_t.span());
     }
-    if (written < n) before.write(begin, written);
+    if (!written) before.write(begin);
   }
   before.drop();
   for (Int begin = 0; begin < cols; begin += kRowBlock) {

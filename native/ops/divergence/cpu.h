@@ -44,7 +44,7 @@ template <class V> struct DivergenceScratch {
   typename Waiting<V>::Factors* factors = nullptr;
 
   static size_t bytes(const DivergenceCall& call, size_t& row, size_t& bits, size_t& slots) {
-    row = (static_cast<size_t>(call.cols) * sizeof(S) + 127) / 64 * 64;
+    row = apart(static_cast<size_t>(call.cols) * sizeof(S));
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
@@ -154,7 +154,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     waiting.cols = call.cols;
     waiting.streams = call.streams;
     waiting.factors = memory.factors;
-    waiting.stage = memory.stage;
     for (Int begin = 0; begin < call.cols; begin += kRowBlock) factors_of(begin, memory.factors[begin / kRowBlock].on);
     if (call.streams) memory.keep();
     else waiting.finish();
@@ -1032,12 +1031,17 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 };
 
 template <class V, template <class> class Formula> void divergence_rows(const DivergenceCall& call, Faults& faults) {
-  over_rows(call.rows, call.cols, [&](Int begin, Int end) {
+  over_row_pieces(call.rows, call.cols, [&](Pieces& pieces) {
     DivergenceRow<V, Formula> row{call, faults, {}, {}};
     if (!row.memory.reserve(call, faults)) return;
-    if constexpr (lane<V>::width > 1 && !is_assisted<Formula>)
-      if (row.abreast()) return row.run_abreast(begin, end);
-    for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+    for (Int begin, end; pieces.next(begin, end);) {
+      if constexpr (lane<V>::width > 1 && !is_assisted<Formula>)
+        if (row.abreast()) {
+          row.run_abreast(begin, end);
+          continue;
+        }
+      for (Int r = begin; r < end && !faults.beyond(r); ++r) row.run(r);
+    }
     row.waiting.finish();
     if (call.streams) stream_fence();
   }, kGrain / 4);

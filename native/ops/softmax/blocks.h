@@ -37,10 +37,8 @@ struct BlockedRow {
   }
 };
 
-template <class V, int N> struct Outflow;
-
 // What is left to write of a row: up to three arrays, each times a number of the block, and an offset. It may wait until the next row is walked
-// and go out block by block among its reading: memory does both at a time.
+// and go out among its reading: memory does both at a time.
 template <class V> struct Waiting {
   using S = typename lane<V>::scalar;
   struct Factors {
@@ -52,18 +50,16 @@ template <class V> struct Waiting {
   int terms = 0;
   S offset = 0;
   Int cols = 0;
-  bool streams = false;         // past the caches
-  Factors* factors = nullptr;   // of each block
-  S* stage = nullptr;           // a block on its way past the caches to an address that is not a vector's
+  bool streams = false;        // past the caches
+  Factors* factors = nullptr;  // of each block
 
   void drop() { to = nullptr; }
-  // Whether N terms of the block may go out among other stores, vector by vector.
-  template <int N> bool flows(Int begin) const { return to && streams && terms == N && reinterpret_cast<uintptr_t>(to + begin) % 64 == 0; }
-  void write(Int begin, Int from = 0) const {
+  template <int N> bool flows() const { return to && streams && terms == N; }
+  void write(Int begin) const {
     if (!to) return;
-    if (terms == 1) put<1>(begin, from);
-    else if (terms == 2) put<2>(begin, from);
-    else put<3>(begin, from);
+    if (terms == 1) put<1>(begin);
+    else if (terms == 2) put<2>(begin);
+    else put<3>(begin);
   }
   void finish() {
     for (Int begin = 0; to && begin < cols; begin += kRowBlock) write(begin);
@@ -71,64 +67,96 @@ template <class V> struct Waiting {
   }
 
  private:
-  template <int N> __attribute__((noinline)) void put(Int begin, Int first) const {
-    const Outflow<V, N> flow(*this, begin);
-    const Int n = block_cols(begin, cols) - first;
-    S* out = flow.to + first;
-    if (streams && reinterpret_cast<uintptr_t>(out) % 64 == 0) {
-      each<V>(n, [&](Int i, auto span) LIMBECK_INLINE { span.stream(out + i, flow.value(first + i, span)); });
-    } else {
-      S* near = streams ? stage : out;
-      each<V>(n, [&](Int i, auto span) LIMBECK_INLINE { span.store(near + i, flow.value(first + i, span)); });
-      if (streams) stream_row<V>(out, stage, n);
-    }
-  }
+  template <int N> void put(Int begin) const;
 };
 
-// What waits, of one block and N terms.
+// N terms of a block that waits, to be written vector by vector.
 template <class V, int N> struct Outflow {
   using S = typename lane<V>::scalar;
+  static constexpr Int W = lane<V>::width;
   S* to;
   const S* from[N];
   V on[N], offset;
+  Int n, lead, end;  // from `lead` on whole vectors that start at one of memory's, `end` columns of them
+  Int lag = 0;       // columns by which they follow the reading
 
-  Outflow(const Waiting<V>& waiting, Int begin) : to(waiting.to + begin), offset(spread<V>(waiting.offset)) {
+  // `read`: what is loaded from meanwhile, in the same order.
+  Outflow(const Waiting<V>& waiting, Int begin, std::initializer_list<const S*> read = {}) : to(waiting.to + begin), offset(spread<V>(waiting.offset)), n(block_cols(begin, waiting.cols)) {
     for (int k = 0; k < N; ++k) {
       from[k] = waiting.from[k] + begin;
       on[k] = spread<V>(waiting.factors[begin / kRowBlock].on[k]);
     }
+    lead = std::min(n, to_line(to));
+    end = (n - lead) / W * W;
+    // A store holds up the loads of about the same place of another page that follow it: better to come behind them.
+    const auto ahead = [&](const S* at) { return ((reinterpret_cast<uintptr_t>(to + lead) - reinterpret_cast<uintptr_t>(at)) & 4095) < kBehind * sizeof(S); };
+    if (std::any_of(read.begin(), read.end(), ahead)) lag = kBehind;
   }
+  LIMBECK_FN void step(Int i) const {
+    if (static_cast<uint64_t>(i - lag) < static_cast<uint64_t>(end)) put(i - lag);
+  }
+  // What is left after the steps for i < n: the last to come and what lies beside the vectors.
+  void finish() const {
+    for (Int i = std::max<Int>(0, n / W * W - lag); i < end; i += W) put(i);
+    plainly(0, lead);
+    plainly(lead + end, n);
+  }
+  void plainly(Int begin, Int stop) const {
+    each<V>(stop - begin, [&](Int i, auto span) LIMBECK_INLINE { span.store(to + begin + i, value(begin + i, span)); });
+  }
+
+ private:
+  static constexpr Int kBehind = 64;
+  LIMBECK_FN void put(Int i) const { vec<V>::stream(to + lead + i, value(lead + i, Whole<V>{})); }
   template <class Span> LIMBECK_FN V value(Int i, Span span) const {
     V sum = fma_(span.load(from[0] + i, 0), on[0], offset);
     for (int k = 1; k < N; ++k) sum = fma_(span.load(from[k] + i, 0), on[k], sum);
     return sum;
   }
 };
-template <class V> struct Outflow<V, 0> {};
+template <class V> struct Outflow<V, 0> {
+  LIMBECK_FN void step(Int) const {}
+  void finish() const {}
+};
 
-// Whole vectors of a block against a reference, while the next block is fetched and what waits goes out. Good if the range that was met is.
+template <class V> template <int N> __attribute__((noinline)) void Waiting<V>::put(Int begin) const {
+  const Outflow<V, N> flow(*this, begin);
+  if (!streams) return flow.plainly(0, flow.n);
+  for (Int i = 0; i < flow.end; i += lane<V>::width) flow.step(i);
+  flow.finish();
+}
+
+// A block against a reference, while the next one is fetched and what waits goes out. Good if the range that was met is.
 template <class V, int waiting, class S>
-LIMBECK_FN double near_terms(const S* x, S* e, Int n, V reference, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
+LIMBECK_FN double near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
   constexpr Int W = lane<V>::width;
+  const V reference = spread<V>(of);
   V sum[2] = {splat<V>(0), splat<V>(0)}, max = reference, min = reference;
-  const auto step = [&](Int i, V& part) LIMBECK_INLINE {
+  const auto step = [&](Int i, auto span, V& part) LIMBECK_INLINE {
     fetch(x + i, kRowBlock * static_cast<Int>(sizeof(S)));
-    const V at = vec<V>::load(x + i);
+    const V at = span.load(x + i, of);
     max = max_(at, max);
     min = min_(at, min);
     const V term = exponential.near(at - reference);
-    vec<V>::store(e + i, term);
+    span.store(e + i, term);
     part = part + term;
-    if constexpr (waiting > 0) vec<V>::stream(before.to + i, before.value(i, Whole<V>{}));
+    before.step(i);
   };
   Int i = 0;
   for (; i + 2 * W <= n; i += 2 * W) {
-    step(i, sum[0]);
-    step(i + W, sum[1]);
+    step(i, Whole<V>{}, sum[0]);
+    step(i + W, Whole<V>{}, sum[1]);
   }
-  if (i < n) step(i, sum[0]);
+  if (i + W <= n) {
+    step(i, Whole<V>{}, sum[0]);
+    i += W;
+  }
+  // Behind the end is the reference, whose terms of 1 come off the sum.
+  const double padding = i < n ? static_cast<double>(W - (n - i)) : 0;
+  if (i < n) step(i, Tail<V>{n - i}, sum[1]);
+  before.finish();
   range.meet(vec<V>::largest(max), -vec<V>::largest(-min));
-  return vec<V>::total(sum[0] + sum[1]);
+  return vec<V>::total(sum[0] + sum[1]) - padding;
 }
 
 // One row; sum is NaN where it has NaN or +inf or is -inf alone.
@@ -139,23 +167,15 @@ template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, do
   bool near = W > 1;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     RowBlock& block = blocks[begin / kRowBlock];
-    const Int n = block_cols(begin, cols), whole = n / W * W;
-    Int written = 0;
+    const Int n = block_cols(begin, cols);
+    bool written = false;
     if constexpr (W > 1)
       if (near) {
         const S reference = row.template reference<V>(x, begin, n);
         Range<S> range{reference, reference, true};
-        if (before.template flows<1>(begin)) {
-          block.sum = near_terms<V, 1>(x + begin, e + begin, whole, splat<V>(reference), exponential, range, Outflow<V, 1>(before, begin));
-          written = whole;
-        } else {
-          block.sum = near_terms<V, 0>(x + begin, e + begin, whole, splat<V>(reference), exponential, range, {});
-        }
-        if (whole < n) {
-          const Range<S> rest = range_of<V>(x + begin + whole, n - whole);
-          range.meet(rest.max, rest.min);
-          block.sum += exp_row<V>(x + begin + whole, reference, exponential, e + begin + whole, n - whole);
-        }
+        written = before.template flows<1>();
+        block.sum = written ? near_terms<V, 1>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 1>(before, begin, {x + begin}))
+                            : near_terms<V, 0>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 0>{});
         near = exponential.spares(range.span()) && exponential.reaches(range.max - reference);
         if (near) row.enter(block, range, reference);
       }
@@ -164,7 +184,7 @@ template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, do
       row.enter(block, range);
       block.sum = exp_row<V>(x + begin, static_cast<S>(block.reference), exponential, e + begin, n, range.span());
     }
-    if (written < n) before.write(begin, written);
+    if (!written) before.write(begin);
   }
   before.drop();
   for (Int begin = 0; begin < cols; begin += kRowBlock) row.leave(blocks[begin / kRowBlock], blocks[begin / kRowBlock].sum, temperature);

@@ -34,12 +34,13 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
     using V = typename decltype(lanes)::type;
     using S = typename lane<V>::scalar;
     const bool streams = sizeof(S) == 4 && !is_half(y.dtype) && static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(S) > last_cache() / 4;
-    over_rows(rows, cols, [&](Int begin, Int end) {
+    over_row_pieces(rows, cols, [&](Pieces& pieces) {
       const RowRoom<S> room(faults, cols, SoftmaxScratch<V>::kRows);
       if (!room) return;
       SoftmaxScratch<V> memory(room);
       Waiting<V> waiting;
-      for (Int r = begin; r < end && !faults.beyond(r); ++r) {
+      for (Int begin, end; pieces.next(begin, end);)
+       for (Int r = begin; r < end && !faults.beyond(r); ++r) {
         const double t = temperature_of(faults, row_temperature, temperature, r);
         if (!(t == t)) continue;
         const S* from = widened<V>(x, r * cols, cols, memory.student);
@@ -50,7 +51,7 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
           S* e = streams ? memory.e : to;
           const BlockedRow row = exp_blocks<V>(from, e, cols, t, RowExp<V>::of(t), memory.blocks, waiting);
           for (size_t k = 0; k < blocks_in(cols); ++k) memory.factors[k].on[0] = static_cast<S>(memory.blocks[k].scale / row.sum);
-          waiting = {to, {e}, 1, 0, cols, streams, memory.factors, memory.stage};
+          waiting = {to, {e}, 1, 0, cols, streams, memory.factors};
           if (streams) std::swap(memory.e, memory.waiting_e);
           else waiting.finish();
         }
