@@ -18,7 +18,7 @@ LIMBECK_FN F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
-LIMBECK_FN F32 operator-(F32 a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+LIMBECK_FN F32 operator-(F32 a) { return {-a.v}; }
 LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }

@@ -24,7 +24,7 @@ LIMBECK_FN F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 LIMBECK_FN F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
-LIMBECK_FN F32 operator-(F32 a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+LIMBECK_FN F32 operator-(F32 a) { return {-a.v}; }
 LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }

@@ -164,7 +164,9 @@ template <class V> struct RowExp {
     if constexpr (lane<V>::width == 1) {
       return exp_scaled_(z, hi, lo);
     } else {
-      const V magic = splat<V>(12582912.0), c = max_(limit, z);
+      const V c = max_(limit, z);
+      if constexpr (kHasRoots) return near(c);
+      const V magic = splat<V>(12582912.0);
       const V n = fma_(c, hi, magic) - magic;
       return scale2_(fraction(fma_(c, lo, fma_(c, hi, -n))), n);
     }

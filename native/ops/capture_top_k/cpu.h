@@ -1,10 +1,54 @@
 // A teacher's row as its k best exact log-probabilities and the log-mass of the rest.
 #pragma once
-#include "ops/softmax/row.h"
+#include "ops/softmax/blocks.h"
 #include "ops/top_k/cpu.h"
 
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
+
+// The row's largest and Σ e^{(x − max)/T} in one walk, which leaves the maxima of the 128 groups; `sum` is NaN where a block goes too far
+// from the largest before it.
+template <class V> float maxima_and_sum(const TopK& best, const float* x, double temperature, const RowExp<V>& scaled, Int cols, double& sum) {
+  constexpr Int W = lane<V>::width, N = 128 / W;
+  const RowExp<V> exponential = scaled;  // a copy that no store can alias
+  V top[N], low = splat<V>(INFINITY);
+  for (V& each : top) each = splat<V>(-INFINITY);
+  float max = largest<V>(x, kGlance), rest = -INFINITY;
+  sum = 0;
+  for (Int begin = 0; begin < cols; begin += kRowBlock) {
+    const float* from = x + begin;
+    const Int n = block_cols(begin, cols), grouped = n / 128 * 128;
+    const float before = max;
+    const V reference = spread<V>(before);
+    V part[2] = {splat<V>(0), splat<V>(0)};
+    for (Int i = 0; i < grouped; i += 128)
+#pragma GCC unroll 16
+      for (int k = 0; k < N; ++k) {
+        fetch(from + i + k * W, kRowBlock * static_cast<Int>(sizeof(float)));
+        const V at = vec<V>::load(from + i + k * W);
+        top[k] = max_(at, top[k]);
+        low = min_(at, low);
+        part[k % 2] = part[k % 2] + exponential.near(at - reference);
+      }
+    double block = vec<V>::total(part[0] + part[1]);
+    if (grouped < n) {
+      const Range<float> range = range_of<V>(from + grouped, n - grouped);
+      rest = range.max;
+      low = min_(spread<V>(range.min), low);
+      block += exp_row<V>(from + grouped, before, exponential, static_cast<float*>(nullptr), n - grouped);
+    }
+    V all = top[0];
+    for (int k = 1; k < N; ++k) all = max_(top[k], all);
+    max = std::max(vec<V>::largest(all), rest);
+    sum = (max == before ? sum + block : (sum + block) * exp((static_cast<double>(before) - static_cast<double>(max)) / temperature));
+    // A NaN below: such a row, or one of infinite numbers, takes the other way.
+    if (!exponential.reaches(static_cast<double>(max) - static_cast<double>(before))) sum = NAN;
+  }
+  const double span = static_cast<double>(max) + static_cast<double>(vec<V>::largest(-low));
+  if (!(max < 1e30f) || !exponential.spares(span)) sum = NAN;
+  for (int k = 0; k < N; ++k) vec<V>::store(best.maxima + k * W, top[k]);
+  return max;
+}
 
 // Selection and both masses in one walk over a row: what stays below the bound is tail, and the candidates are few.
 // Relative to the row's largest; false where candidates were dropped or the tail is too small for that: then it takes another walk.
@@ -59,11 +103,23 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       int32_t* ids = indices.as<int32_t>() + r * k;
       float* out = log_probs.as<float>() + r * k;
       const auto exponential = RowExp<F32>::of(t);
-      const float max = k > 0 && best.has_groups(cols) ? best.group_maxima(x, cols) : largest<F32>(x, cols);
-      double log_sum = NAN, tail = NAN, kept = 0;
+      double log_sum = NAN, tail = NAN, kept = 0, sum = NAN;
+      float max;
+      if (k == 0 || !best.has_groups(cols)) max = largest<F32>(x, cols);
+      else if (lane<F32>::width < 8 || best.groups > 128) max = best.group_maxima(x, cols);
+      else if constexpr (lane<F32>::width >= 8) max = maxima_and_sum(best, x, t, exponential, cols, sum);
       Rest rest{0, 0};
-      double sum;
-      if (k > 0 && k < cols && select_with_masses(best, x, max, t, exponential, cols, kept, rest.sum)) {
+      if (sum == sum) {
+        best.select(x, cols, [](F32, F32, Int) LIMBECK_INLINE {});
+        for (Int j = 0; j < k; ++j) {
+          ids[j] = static_cast<int32_t>(best.index(j));
+          kept += exact_exp((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) / t);
+        }
+        rest.sum = sum - kept;
+      }
+      if (sum == sum && difference_will_do(sum, kept)) {
+        // The tail is what is left.
+      } else if (k > 0 && k < cols && select_with_masses(best, x, max, t, exponential, cols, kept, rest.sum)) {
         sum = kept + rest.sum;
         for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
       } else {

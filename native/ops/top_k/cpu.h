@@ -19,8 +19,8 @@ struct TopK {
   Int count = 0;       // candidates of the last select: the k best in order, then those they beat
   float bound = 0;     // what the k best reach at least
   bool whole = false;  // it dropped none of what reached its bound
-  // The next row is fetched while one fits a core's own cache: it takes the place of what has been read.
-  static constexpr Int kFetchCols = 200000;
+  // Bytes by which the first walk over a row fetches ahead.
+  static constexpr Int kAhead = 8192;
   // Up to this many are ranked by counting.
   static constexpr Int kPlaced = 256;
   float value[kPlaced], place[kPlaced];
@@ -67,7 +67,10 @@ struct TopK {
     Int i = 0;
     for (; i + N * W <= cols; i += N * W)
 #pragma GCC unroll 16
-      for (int k = 0; k < N; ++k) top[k] = max_(vec<F32>::load(x + i + k * W), top[k]);
+      for (int k = 0; k < N; ++k) {
+        fetch(x + i + k * W, kAhead);
+        top[k] = max_(vec<F32>::load(x + i + k * W), top[k]);
+      }
     for (int k = 0; k < N; ++k) vec<F32>::store(maxima + k * W, top[k]);
     return i;
   }
@@ -171,8 +174,6 @@ struct TopK {
     Int i = 0;
     for (; i + 4 * W <= cols && !full; i += 4 * W) {
       const F32 va = vec<F32>::load(x + i), vb = vec<F32>::load(x + i + W), vc = vec<F32>::load(x + i + 2 * W), vd = vec<F32>::load(x + i + 3 * W);
-      if (cols <= kFetchCols)
-        for (Int j = 0; j < 4; ++j) __builtin_prefetch(x + cols + i + j * W, 0, 2);
       const F32 limit = splat<F32>(bound);
       beside(va, limit, 0);
       beside(vb, limit, 1);
