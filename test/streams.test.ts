@@ -15,7 +15,7 @@ function largeSize(): number {
   return Math.min(kilobytes > 0 ? kilobytes : 32 * 1024, 256 * 1024) * 64 + 1;
 }
 
-/** Rows of every kind side by side: ordinary, near the teacher, with NaN, with -inf, of -inf alone, of a wide range. */
+/** Rows of every kind side by side: ordinary, near the teacher, with NaN, with -inf, of -inf alone, of a wide range, with the largest at the end. */
 function rowsOf(rows: number, cols: number): { student: Float32Array; teacher: Float32Array } {
   const student = normals(1, rows * cols, 3);
   const teacher = normals(2, rows * cols, 3);
@@ -30,6 +30,7 @@ function rowsOf(rows: number, cols: number): { student: Float32Array; teacher: F
     (at) => student.fill(-Infinity, at, at + cols),
     (at) => (teacher[at + 7] = 400),
     (at) => student.set([300, -300], at),
+    (at) => (student[at + cols - 3] = 45),
   ];
   for (let r = 2; r < rows; r += 3) kinds[r % kinds.length]!(r * cols);
   return { student, teacher };
@@ -53,8 +54,9 @@ function expectSameBits([whole, pieces]: [Float32Array, Float32Array]): void {
   expect(at, at < 0 ? '' : `element ${at}: ${whole[at]} in one call, ${pieces[at]} in small ones`).toBe(-1);
 }
 
-// Vectors that start at a line of the cache, and rows that do not, with a last block and a last vector that are not whole.
-describe.each([8192, 5003, 300])('rows of %d', (cols) => {
+// Vectors that start at a line of the cache, and rows that do not, with a last block and a last vector that are not whole; rows of about a page,
+// of which one is written where the next is read from.
+describe.each([8192, 5003, 1008, 300])('rows of %d', (cols) => {
   const rows = Math.ceil(largeSize() / cols);
   const { student, teacher } = rowsOf(rows, cols);
   const labels = integers(3, rows, 0, cols);

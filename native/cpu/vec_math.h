@@ -114,8 +114,6 @@ template <class V> struct RowExp {
 
   // Whether no term of a row whose logits span this much comes near the denormal numbers: then near() does.
   bool spares(double span) const { return lane<V>::width > 1 && bits(span) < 120; }
-  // Whether a sum of terms may reach this far above its reference.
-  bool reaches(double above) const { return bits(above) < 20; }
   // The ratio of the largest to the smallest term, as a power of two.
   double bits(double span) const { return span * static_cast<double>(vec<V>::largest(hi)); }
 

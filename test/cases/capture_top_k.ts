@@ -125,6 +125,18 @@ export const capture_top_k: CaseFile = {
       },
     },
     {
+      name: 'the largest logit late in a row, and a tail of every size',
+      run(subject) {
+        const cols = 4500;
+        for (const at of [100, 2100, cols - 1])
+          for (const by of [9, 18, 40]) {
+            const x = normals(at, 2 * cols, 2);
+            x[at] = (x[at] as number) + by;
+            check(subject, `column ${at} higher by ${by}`, x, 2, cols, 8, 1.5);
+          }
+      },
+    },
+    {
       name: 'k of all classes leaves a tail of −inf (traps 18, 27)',
       run(subject) {
         for (const cols of [1, 2, 33, 300])

@@ -118,6 +118,21 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       });
   });
 
+  // Exponentials are taken against the largest logit met so far: here a later one rises above it, by little and by more than a float's sum can bear.
+  check('the largest logit late in a row, on either side or both', (subject) => {
+    const cols = 4500;
+    const call = dense(5, 4, cols, { spread: 2, noise: 1 });
+    const raised = (x: ArrayLike<number>, rows: number[], at: number, by: number): Float32Array =>
+      Float32Array.from(x, (v, i) => (rows.includes(Math.floor(i / cols)) && i % cols === at ? v + by : v));
+    for (const at of [100, 2100, cols - 1])
+      for (const by of [9, 15, 40])
+        checkLoss(subject, `column ${at} higher by ${by}`, {
+          ...call,
+          student: raised(call.student, [0, 2], at, by),
+          teacher: raised(call.teacher!, [1, 2], at, by),
+        });
+  });
+
   check('temperature squared or not, per call and per row (trap 15)', (subject) => {
     for (const cols of FEW_COLS)
       for (const temperatureSquared of [true, false]) {

@@ -233,6 +233,25 @@ const checks: Check[] = [
     },
   },
   {
+    name: 'over its own input: the same bits, also where a row has its largest late, or -inf',
+    run(subject) {
+      for (const cols of [17, 300, 4500]) {
+        const x = normals(cols, 4 * cols, 3);
+        x[2 * cols - 1] = 60;
+        x.fill(-Infinity, 2 * cols + 3, 2 * cols + 9);
+        x[3 * cols + 5] = NaN;
+        for (const isLog of [false, true]) {
+          const own = withMemory(subject, (memory) => {
+            const y = memory.input(x);
+            kernel(subject, 'softmax', y, null, y, 4, cols, 0.5, isLog);
+            return memory.read(y as ReturnType<typeof memory.output>);
+          });
+          expectSameBits(`V ${cols}, ${isLog ? 'logarithms' : 'probabilities'}`, own, runSoftmax(subject, x, 4, cols, 0.5, isLog));
+        }
+      }
+    },
+  },
+  {
     name: 'public functions: values, gradient with an upstream of its own, leading dimensions',
     async run({ limbeck, device }) {
       const values = normals(5, 2 * 3 * 17, 2);

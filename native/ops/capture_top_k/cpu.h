@@ -42,7 +42,7 @@ template <class V> float maxima_and_sum(const TopK& best, const float* x, double
     max = std::max(vec<V>::largest(all), rest);
     sum = (max == before ? sum + block : (sum + block) * exp((static_cast<double>(before) - static_cast<double>(max)) / temperature));
     // A NaN below: such a row, or one of infinite numbers, takes the other way.
-    if (!exponential.reaches(static_cast<double>(max) - static_cast<double>(before))) sum = NAN;
+    if (!(exponential.bits(static_cast<double>(max) - static_cast<double>(before)) < 20)) sum = NAN;
   }
   const double span = static_cast<double>(max) + static_cast<double>(vec<V>::largest(-low));
   if (!(max < 1e30f) || !exponential.spares(span)) sum = NAN;

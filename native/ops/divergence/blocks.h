@@ -136,26 +136,31 @@ Pair exp_pair(const S* x, const S* t, const Exponentials<S>& to, Int cols, doubl
     const S *from_x = x + begin, *from_t = t + begin;
     const Exponentials<S> at{to.student + begin, to.teacher + begin, to.third + begin};
     bool good = false, written = false;
-    if (row.near) {
-      const S x_ref = row.student.template reference<V>(x, begin, n), t_ref = row.teacher.template reference<V>(t, begin, n);
+    S x_ref = row.student.template reference<V>(x, begin, n), t_ref = row.teacher.template reference<V>(t, begin, n);
+    while (row.near && !good) {
       Range<S> range_x{x_ref, x_ref, true}, range_t{t_ref, t_ref, true};
       const auto walk = [&](const auto& flow) {
         near_block<V, needs>(from_x, from_t, at, n, x_ref, t_ref, exponential, block.sums, range_x, range_t, flow);
       };
-      written = before.template flows<kTerms<needs>>();
-      if (written) walk(Outflow<V, kTerms<needs>>(before, begin, {from_x, from_t}));
-      else walk(Outflow<V, 0>{});
+      if (!written && before.template flows<kTerms<needs>>()) {
+        walk(Outflow<V, kTerms<needs>>(before, begin, {from_x, from_t}));
+        written = true;
+      } else {
+        walk(Outflow<V, 0>{});
+      }
       // Under a root the two meet in a product.
       const double x_span = range_x.span(), t_span = range_t.span();
-      good = exponential.spares(needs & kSumRoot ? x_span + t_span : std::max(x_span, t_span)) && exponential.reaches(range_x.max - x_ref) && exponential.reaches(range_t.max - t_ref);
+      row.near = exponential.spares(needs & kSumRoot ? x_span + t_span : std::max(x_span, t_span));
+      good = row.near && serves(x_ref, range_x, exponential) && serves(t_ref, range_t, exponential);
       if (good) {
         row.student.enter(block.student, range_x, x_ref);
         row.teacher.enter(block.teacher, range_t, t_ref);
       }
+      x_ref = range_x.max;
+      t_ref = range_t.max;
     }
     if (!good) {
       const Range<S> range_x = range_of<V>(from_x, n), range_t = range_of<V>(from_t, n);
-      row.near = false;
       row.finite = row.finite && range_x.finite && range_t.finite;
       row.student.enter(block.student, range_x);
       row.teacher.enter(block.teacher, range_t);

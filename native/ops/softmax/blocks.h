@@ -126,6 +126,11 @@ template <class V> template <int N> __attribute__((noinline)) void Waiting<V>::p
   flow.finish();
 }
 
+// A maximum far above its reference would not come out as exact as the 1 that it is beside itself: then the block is walked again.
+template <class V, class S> bool serves(S reference, const Range<S>& range, const RowExp<V>& exponential) {
+  return exponential.bits(static_cast<double>(range.max) - static_cast<double>(reference)) < 4;
+}
+
 // A block against a reference, while the next one is fetched and what waits goes out. Good if the range that was met is.
 template <class V, int waiting, class S>
 LIMBECK_FN double near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
@@ -168,18 +173,24 @@ template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, do
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     RowBlock& block = blocks[begin / kRowBlock];
     const Int n = block_cols(begin, cols);
-    bool written = false;
-    if constexpr (W > 1)
-      if (near) {
-        const S reference = row.template reference<V>(x, begin, n);
+    bool good = false, written = false;
+    if constexpr (W > 1) {
+      S reference = row.template reference<V>(x, begin, n);
+      while (near && !good) {
         Range<S> range{reference, reference, true};
-        written = before.template flows<1>();
-        block.sum = written ? near_terms<V, 1>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 1>(before, begin, {x + begin}))
-                            : near_terms<V, 0>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 0>{});
-        near = exponential.spares(range.span()) && exponential.reaches(range.max - reference);
-        if (near) row.enter(block, range, reference);
+        if (!written && before.template flows<1>()) {
+          block.sum = near_terms<V, 1>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 1>(before, begin, {x + begin}));
+          written = true;
+        } else {
+          block.sum = near_terms<V, 0>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 0>{});
+        }
+        near = exponential.spares(range.span());
+        good = near && serves(reference, range, exponential);
+        if (good) row.enter(block, range, reference);
+        reference = range.max;
       }
-    if (!near) {
+    }
+    if (!good) {
       const Range<S> range = range_of<V>(x + begin, n);
       row.enter(block, range);
       block.sum = exp_row<V>(x + begin, static_cast<S>(block.reference), exponential, e + begin, n, range.span());

@@ -16,14 +16,14 @@ template <class V, class S> void log_softmax_row(const S* x, S* y, Int cols, dou
 // Working memory of one thread. A row of S has room for the numbers of its blocks.
 template <class V> struct SoftmaxScratch {
   using S = typename lane<V>::scalar;
-  static constexpr Int kRows = 7;
-  S *student, *out, *e, *waiting_e, *stage;
+  static constexpr Int kRows = 6;
+  S *student, *out, *e, *waiting_e;
   RowBlock* blocks;
   typename Waiting<V>::Factors* factors;
 
   explicit SoftmaxScratch(const RowRoom<S>& room)
-      : student(room.row(0)), out(room.row(1)), e(room.row(2)), waiting_e(room.row(3)), stage(room.row(4)), blocks(reinterpret_cast<RowBlock*>(room.row(5))),
-        factors(reinterpret_cast<typename Waiting<V>::Factors*>(room.row(6))) {}
+      : student(room.row(0)), out(room.row(1)), e(room.row(2)), waiting_e(room.row(3)), blocks(reinterpret_cast<RowBlock*>(room.row(4))),
+        factors(reinterpret_cast<typename Waiting<V>::Factors*>(room.row(5))) {}
 };
 
 }  // namespace
@@ -39,16 +39,16 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
       if (!room) return;
       SoftmaxScratch<V> memory(room);
       Waiting<V> waiting;
-      for (Int begin, end; pieces.next(begin, end);)
-       for (Int r = begin; r < end && !faults.beyond(r); ++r) {
+      const auto take = [&](Int r) {
         const double t = temperature_of(faults, row_temperature, temperature, r);
-        if (!(t == t)) continue;
+        if (!(t == t)) return;
         const S* from = widened<V>(x, r * cols, cols, memory.student);
         S* to = is_half(y.dtype) ? memory.out : y.as<S>() + r * cols;
         if (is_log) {
           log_softmax_row<V>(from, to, cols, t);
         } else {
-          S* e = streams ? memory.e : to;
+          // What is taken again is read again: not where it was written over.
+          S* e = streams || from == to ? memory.e : to;
           const BlockedRow row = exp_blocks<V>(from, e, cols, t, RowExp<V>::of(t), memory.blocks, waiting);
           for (size_t k = 0; k < blocks_in(cols); ++k) memory.factors[k].on[0] = static_cast<S>(memory.blocks[k].scale / row.sum);
           waiting = {to, {e}, 1, 0, cols, streams, memory.factors};
@@ -56,7 +56,9 @@ void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, 
           else waiting.finish();
         }
         if (is_half(y.dtype)) narrowed<V>(to, y, r * cols, cols);
-      }
+      };
+      for (Int begin, end; pieces.next(begin, end);)
+        for (Int r = begin; r < end && !faults.beyond(r); ++r) take(r);
       waiting.finish();
       if (streams) stream_fence();
     });
