@@ -20,6 +20,23 @@ struct SampleKept {
   bool operator<(const SampleKept& other) const { return id < other.id; }
 };
 
+// A row's masses, or its weights for a race; gives the sum of the masses. Copies of what is read keep the loops free of aliases.
+inline uint64_t sample_masses(const SampleScale scale, const float* __restrict x, uint64_t* __restrict masses, Int cols) {
+  uint64_t total = 0;
+  for (Int i = 0; i < cols; ++i) {
+    const uint64_t mass = scale.mass(x[i]);
+    masses[i] = mass;
+    total += mass;
+  }
+  return total;
+}
+inline uint64_t sample_weights(const SampleScale scale, const float* __restrict x, float* __restrict e, Int cols) {
+  uint64_t total = 0;
+  for (Int i = 0; i < cols; ++i) total += scale.mass(x[i]);
+  for (Int i = 0; i < cols; ++i) e[i] = scale.weight(x[i]);
+  return total;
+}
+
 // One row as it is drawn from, and the slots it is written to, ascending by id.
 struct SampleRow {
   const uint64_t* masses;  // of a race: none
@@ -65,13 +82,12 @@ struct SampleRow {
     uint64_t end = 0;
     for (Int begin = 0, j = 0; begin < cols; begin += 64) {
       const Int past = begin + 64 < cols ? begin + 64 : cols;
-      uint64_t share = 0;
-      bool any = false;
+      uint64_t share = 0, any = 0;
       for (Int i = begin; i < past; ++i) {
         share += masses[i] >= head ? 0 : masses[i];
-        any |= masses[i] >= head;
+        any |= masses[i] >= head ? 1 : 0;
       }
-      if (!any && !(j < left && at[j].position < end + share)) {
+      if (any == 0 && !(j < left && at[j].position < end + share)) {
         end += share;
         continue;
       }
@@ -118,8 +134,49 @@ struct SampleRow {
   }
 
   static constexpr Int kRacePiece = 256;  // columns whose random numbers are made together
+  // Which of `count` columns from `begin` on may have a key below a limit, and the upper halves of their random numbers. Beyond: none.
+  static void race_piece(uint32_t* __restrict upper, uint8_t* __restrict may_win, const float* __restrict e, Int count, uint64_t begin, uint64_t row, uint64_t seed, float bound) {
+    for (uint32_t i = 0; i < kRacePiece / 4; ++i) {
+      const Philox4 four = sample_race_words_(begin + 4 * i, row, seed);
+      upper[4 * i] = four.word[0];
+      upper[4 * i + 1] = four.word[1];
+      upper[4 * i + 2] = four.word[2];
+      upper[4 * i + 3] = four.word[3];
+    }
+    for (Int i = 0; i < count; ++i) may_win[i] = (e[i] > 0) & sample_may_win_(upper[i], e[i], bound);
+    for (Int i = count; i < kRacePiece; ++i) may_win[i] = 0;
+  }
   static Int race_room(Int slots) { return 2 * slots + 1024; }
   static size_t race_bytes(Int slots) { return static_cast<size_t>(race_room(slots)) * sizeof(SampleRunner) + static_cast<size_t>(slots) * sizeof(SampleKept); }
+
+  // Those with keys below a limit, in any order; once there is no room for more, a limit that slots + 1 of them are left below.
+  Int find_runners(SampleRunner* runner, Int room, double limit) const {
+    Int count = 0;
+    for (Int begin = 0; begin < cols; begin += kRacePiece) {
+      const Int n = begin + kRacePiece < cols ? kRacePiece : cols - begin;
+      uint32_t upper[kRacePiece];
+      uint8_t may_win[kRacePiece];
+      race_piece(upper, may_win, e + begin, n, static_cast<uint64_t>(begin), row, seed, sample_limit_(limit));
+      for (Int i = 0; i < n; ++i) {
+        uint64_t eight = 0;
+        if (i % 8 == 0) memcpy(&eight, may_win + i, sizeof eight);
+        if (i % 8 == 0 && eight == 0) {
+          i += 7;
+          continue;
+        }
+        if (!may_win[i]) continue;
+        // Later ids lose ties, so a key that only reaches the limit is out too.
+        const double key = sample_race_key_(upper[i], e[begin + i], static_cast<uint64_t>(begin + i), row, seed);
+        if (!(key < limit)) continue;
+        runner[count++] = {key, begin + i};
+        if (count < room) continue;
+        std::nth_element(runner, runner + slots, runner + count);
+        limit = runner[slots].key;
+        count = slots + 1;
+      }
+    }
+    return count;
+  }
 
   float race_weight(Int i, double tau) const { return sample_race_weight_(x[i], temperature, scale, tau, cols, total); }
 
@@ -135,29 +192,13 @@ struct SampleRow {
     const Int room = race_room(slots);
     SampleRunner* runner = static_cast<SampleRunner*>(memory);
     SampleKept* kept = reinterpret_cast<SampleKept*>(runner + room);
-    double limit = INFINITY;
-    Int count = 0;
-    for (Int begin = 0; begin < cols; begin += kRacePiece) {
-      const Int n = begin + kRacePiece < cols ? kRacePiece : cols - begin;
-      uint32_t upper[kRacePiece];
-      for (Int i = 0; i < kRacePiece / 4; ++i) {
-        const Philox4 words = sample_race_words_(static_cast<uint64_t>(begin + 4 * i), row, seed);
-        for (int w = 0; w < 4; ++w) upper[w * (kRacePiece / 4) + i] = words.word[w];
-      }
-      const float bound = sample_limit_(limit);
-      for (Int i = 0; i < n; ++i) {
-        const float weight = e[begin + i];
-        const uint32_t random = upper[(i & 3) * (kRacePiece / 4) + i / 4];
-        if (!(weight > 0) || !sample_may_win_(random, weight, bound)) continue;
-        // Later ids lose ties, so a key that only reaches the limit is out too.
-        const double key = sample_race_key_(random, weight, static_cast<uint64_t>(begin + i), row, seed);
-        if (!(key < limit)) continue;
-        runner[count++] = {key, begin + i};
-        if (count < room) continue;
-        std::nth_element(runner, runner + slots, runner + count);
-        limit = runner[slots].key;
-        count = slots + 1;
-      }
+    // Below the first limit lie about as many keys as are wanted, and some more; where a few columns have it all, there are fewer.
+    const double wanted = static_cast<double>(4 * slots + 64);
+    double limit = wanted * sample_power_of_two_(SampleScale::bits(cols)) / static_cast<double>(total);
+    Int count = find_runners(runner, room, limit);
+    for (int attempt = 1; count <= slots; ++attempt) {
+      limit = attempt < 4 ? limit * (wanted / static_cast<double>(count + 1)) : INFINITY;
+      count = find_runners(runner, room, limit);
     }
     std::nth_element(runner, runner + slots, runner + count);
     const double tau = runner[slots].key;
@@ -184,28 +225,19 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
       const double t = temperature_of(faults, row_temperature, temperature, r);
       if (!(t == t)) continue;
       const float* x = widened<F32>(logits, r * cols, cols, reinterpret_cast<float*>(memory + row_bytes + method_bytes));
-      float max = -INFINITY;
-      bool valid = true;
-      for (Int i = 0; i < cols; ++i) {
-        valid &= x[i] < INFINITY;
-        max = max_(x[i], max);
-      }
+      const float max = largest<F32>(x, cols);
+      uint32_t odd = 0;
+      for (Int i = 0; i < cols; ++i) odd |= x[i] < INFINITY ? 0u : 1u;
       uint64_t* masses = reinterpret_cast<uint64_t*>(memory);
       float* e = reinterpret_cast<float*>(memory);
       const SampleScale scale = SampleScale::of(max, t, cols);
       SampleRow row{masses, e, x, scale, t, cols, draws, slots, 0, static_cast<uint64_t>(row_offset + r), static_cast<uint64_t>(seed), indices.as<int32_t>() + r * slots, weights.as<float>() + r * slots, 0};
-      if (valid && max > -INFINITY) {
+      if (odd == 0 && max > -INFINITY) {
         if (is_race) {
-          for (Int i = 0; i < cols; ++i) {
-            row.total += scale.mass(x[i]);
-            e[i] = scale.weight(x[i]);
-          }
+          row.total = sample_weights(scale, x, e, cols);
           row.race(memory + row_bytes);
         } else {
-          for (Int i = 0; i < cols; ++i) {
-            masses[i] = scale.mass(x[i]);
-            row.total += masses[i];
-          }
+          row.total = sample_masses(scale, x, masses, cols);
           row.counts(static_cast<int>(method), memory + row_bytes);
         }
       } else {
