@@ -7,7 +7,17 @@ import { captureTopK, loadTargets, sampleTarget, saveTargets, tensor, type Sampl
 import { angle, equalSize, fullGradient, sparseGradient, zipf } from '../bench/sampling.js';
 import { normals, random } from './random.js';
 import { softmaxRow } from './reference.js';
-import { exponential, exponentialDraw, fma, fmaFloat, inclusion, massBits, SAMPLE_METHODS, sampleRow, scaleOf } from './sampling_reference.js';
+import {
+  exponential,
+  exponentialDraw,
+  fma,
+  fmaFloat,
+  inclusion,
+  massBits,
+  SAMPLE_METHODS,
+  sampleRow,
+  scaleOf,
+} from './sampling_reference.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-sampling-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -55,7 +55,14 @@ function horner(x: number, coefficients: number[]): number {
 // ---- weights and masses
 
 const float = Math.fround;
-const FLOAT_SERIES = [0x141fbba / 2 ** 37, 0x15f3e54 / 2 ** 34, 0x13b2d4c / 2 ** 31, 0x1c6aee8 / 2 ** 29, 0x1ebfbdc / 2 ** 27, 0x162e43 / 2 ** 21];
+const FLOAT_SERIES = [
+  0x141fbba / 2 ** 37,
+  0x15f3e54 / 2 ** 34,
+  0x13b2d4c / 2 ** 31,
+  0x1c6aee8 / 2 ** 29,
+  0x1ebfbdc / 2 ** 27,
+  0x162e43 / 2 ** 21,
+];
 const ROUND = 1.5 * 2 ** 23;
 
 /** Bits that a mass has after the point. */

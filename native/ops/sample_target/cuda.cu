@@ -149,7 +149,7 @@ struct SampleRow {
   }
 
   // The total, the parts' masses and, for a race, the support. False for a row that has no distribution.
-  LIMBECK_DEVICE bool measure() {
+  LIMBECK_DEVICE bool measure(bool race) {
     float top = temperature > 0 && temperature < INFINITY ? -INFINITY : INFINITY;
     walk([&](int64_t, const float (&v)[4]) {
       bool odd = false;
@@ -159,7 +159,6 @@ struct SampleRow {
     top = merge_one(group, top, Max{}, -INFINITY);
     if (!(top > -INFINITY && top < INFINITY)) return false;
     scale = SampleScale::of(top, temperature, a.cols);
-    const bool race = a.method == int(SampleMethod::race);
     uint64_t sums[2] = {0, 0};
     each_part([&](int part) {
       uint64_t mass = 0;
@@ -518,13 +517,14 @@ LIMBECK_DEVICE void sample_race_counted(SampleRow& s) {
       for (int i = 0; i < 4; i++) {
         const int64_t slot = winners(at);
         at += counts[i];
-        if (winners(at) > slot) s.put(slot, c + i, sample_race_weight_(v[i], s.temperature, s.scale, tau, a.cols, s.total));
+        if (winners(at) > slot) s.put(slot, c + i, sample_race_weight_(s.logit(c + i), s.temperature, s.scale, tau, a.cols, s.total));
       }
     });
   });
 }
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(256) sample_rows(Sample a) {
+// Races have a kernel of their own: each needs its registers.
+template <bool race> LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) sample_rows(Sample a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED(uint64_t, warp_sums, 8);
   SHARED_DYN(float, memory);
@@ -540,10 +540,10 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) sample_rows(Sample a) {
               memory.slice<float>(draws_at, a.draw_bytes / 4)};
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     s.open(row);
-    if (!s.measure()) {
+    if (!s.measure(race)) {
       if (group.leader()) s.put(0, 0, NAN);
       s.used = 1;
-    } else if (a.method == int(SampleMethod::race)) {
+    } else if constexpr (race) {
       if (s.support <= a.draws || !sample_race_listed(s)) sample_race_counted(s);
     } else {
       sample_counts(s);
@@ -569,7 +569,8 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   a.part = (plan.segment + kSampleParts * 256 - 1) / (kSampleParts * 256) * 256;
   a.row_floats = plan.staged ? int(plan.segment * width / 4) : 0;
   if (plan.launch.grid == 0) return;
-  if (race || sorted) return launch(ctx, "sample_target", sample_rows, plan.launch, a);
+  if (race) return launch(ctx, "sample_target", sample_rows<true>, plan.launch, a);
+  if (sorted) return launch(ctx, "sample_target", sample_rows<false>, plan.launch, a);
   // Fewer clusters where each needs much memory: 256 MiB together, or one cluster's.
   const Int most = (Int(1) << 24) / cols, clusters = plan.launch.grid / plan.launch.cluster;
   const Int fewer = clusters < most ? clusters : most > 1 ? most : 1;
@@ -577,7 +578,7 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   if (!memory) return;
   a.workspace = memory.as<uint64_t>();
   plan.launch.grid = fewer * plan.launch.cluster;
-  launch(ctx, "sample_target", sample_rows, plan.launch, a);
+  launch(ctx, "sample_target", sample_rows<false>, plan.launch, a);
 }
 
 }  // namespace limbeck::cuda
