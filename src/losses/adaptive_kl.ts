@@ -9,7 +9,7 @@ import { argsort } from '../ops/sort.js';
 import { abs, addScalar, log, scale } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget } from '../targets/target.js';
-import { full, view, type Tensor } from '../tensor.js';
+import { full, tensor, view, type Tensor } from '../tensor.js';
 
 // Where the two sides agree in every column, both halves get the same.
 const smallest = 1e-30;
@@ -28,7 +28,8 @@ export function headShare(
 ): Tensor {
   return tidy(() =>
     noGrad(() => {
-      const wide = (x: Tensor): Tensor => (x.dtype === 'float32' || x.dtype === 'float64' ? x.detach() : x.detach().cast('float32'));
+      const dtype = student.dtype === 'float64' ? 'float64' : 'float32';
+      const wide = (x: Tensor): Tensor => x.detach().cast(dtype);
       const valid = (x: Tensor): Tensor => {
         const flat = view(wide(x), [rows, x.size / rows]);
         return x.size / rows === cols
@@ -45,13 +46,20 @@ export function headShare(
         if (!(target instanceof DenseTarget)) return valid(target);
         return target.kind === 'probs' ? log(valid(target.values)) : valid(target.values);
       };
-      const p = probabilities(logitsOf());
-      const order = argsort(p);
+      const logits = logitsOf();
+      const p = probabilities(logits);
+      const order = argsort(logits); // equal logits may differ in the last bit of p
       const falling = gather(p, order);
-      const gaps = gather(abs(sub(p, probabilities(valid(student)))), order);
+      const differences = gather(sub(p, probabilities(valid(student))), order);
       const before = sub(cumulativeSum(falling), falling);
-      const inHead = isLess(before, full([1], head, { dtype: before.dtype, device: before.device }));
-      const share = div(addScalar(sum(mul(gaps, inHead), { axis: -1 }), smallest), addScalar(sum(gaps, { axis: -1 }), 2 * smallest));
+      const inHead = isLess(before, full([1], head, { dtype, device: before.device }));
+      // The first column's difference is that of all others: where both sides are nearly 1 there, its own has no digits left.
+      const others = Array.from({ length: cols }, (_, i) => Math.min(i, 1));
+      const rest = mul(differences, tensor(others, { dtype, device: differences.device }));
+      const first = abs(sum(rest, { axis: -1 }));
+      const gaps = abs(rest);
+      const inside = add(scale(first, head > 0 ? 1 : 0), sum(mul(gaps, inHead), { axis: -1 }));
+      const share = div(addScalar(inside, smallest), addScalar(add(first, sum(gaps, { axis: -1 })), 2 * smallest));
       return share.cast('float32');
     }),
   );

@@ -84,6 +84,50 @@ export const adaptive_kl: CaseFile = {
       },
     },
     {
+      name: 'the weight where both sides are nearly certain',
+      async run(subject) {
+        const { device, limbeck } = subject;
+        const [student, teacher] = [Float32Array.of(20, 3, 0), Float32Array.of(20, 2, 5)];
+        const [z, u] = [student, teacher].map((x) => limbeck.tensor(x, { shape: [1, 3], device }));
+        const loss = limbeck.kdLoss(z!, u!, { divergence: 'adaptive_kl' });
+        const [p, q] = [logSoftmaxRow(teacher, 1), logSoftmaxRow(student, 1)];
+        const formula = mixture(headShare(student, teacher, 1, 0.5));
+        const expected = sum(Array.from(p, (logP, i) => formula.loss(logP, q[i] as number, (q[i] as number) - logP)));
+        expectClose('p and q of 1 − 3e-7', (await loss.read()) as Float32Array, [expected], () => 1e-5 * expected);
+        for (const each of [z!, u!, loss]) each.dispose();
+      },
+    },
+    {
+      name: 'columns of one logit enter the head by their number',
+      async run(subject) {
+        const { device, limbeck } = subject;
+        const [rows, cols] = [8, 4096];
+        const { student, teacher } = logits(cols, rows, cols, { noise: 4 });
+        for (const i of teacher.keys()) teacher[i] = Math.round(16 * (teacher[i] as number)) / 16;
+        const [z, u] = [student, teacher].map((x) => limbeck.tensor(x, { shape: [rows, cols], device }));
+        const loss = limbeck.kdLoss(z!, u!, { divergence: 'adaptive_kl', temperature: 3, reduction: 'none' });
+        const expected = Array.from({ length: rows }, (_, r) => {
+          const [zr, ur] = [student.subarray(r * cols, (r + 1) * cols), teacher.subarray(r * cols, (r + 1) * cols)];
+          const [p, q] = [logSoftmaxRow(ur, 3), logSoftmaxRow(zr, 3)];
+          const formula = mixture(headShare(zr, ur, 3, 0.5));
+          return 9 * sum(Array.from(p, (logP, i) => formula.loss(logP, q[i] as number, (q[i] as number) - logP)));
+        });
+        expectClose('logits of sixteenths', (await loss.read()) as Float32Array, expected, (r) => 1e-6 * (expected[r] as number));
+        for (const each of [z!, u!, loss]) each.dispose();
+      },
+    },
+    {
+      name: 'a float64 student of a float32 teacher on the CPU',
+      run({ device, limbeck }) {
+        if (device !== 'cpu') return;
+        const student = limbeck.tensor([[2, -1, 0.5]], { dtype: 'float64' });
+        const [narrow, wide] = (['float32', 'float64'] as const).map((dtype) =>
+          limbeck.kdLoss(student, limbeck.tensor([[0, 1.25, 3]], { dtype }), { divergence: 'adaptive_kl' }).item(),
+        );
+        expectClose('loss', [narrow!], [wide!], 1e-12);
+      },
+    },
+    {
       name: 'needs a dense target',
       run(subject) {
         const { device, limbeck } = subject;
