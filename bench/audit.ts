@@ -5,8 +5,10 @@ import { auditTable, roofline } from '../test/audit.js';
 const lines = auditTable();
 const rows = lines.map((one) => {
   const { what, dtype, cols, counted, least, work } = one;
-  const { memory, exponentials, doubles, barriers } = roofline(one);
-  const ms = [memory, exponentials, doubles, barriers, Math.max(memory, exponentials, doubles, barriers)].map((value) => value.toFixed(2));
+  const { memory, exponentials, instructions, barriers } = roofline(one);
+  const ms = [memory, exponentials, instructions, barriers, Math.max(memory, exponentials, instructions, barriers)].map((value) =>
+    value.toFixed(2),
+  );
   const barriersOfRow = `${work.blockBarriers.toFixed(0)} + ${work.clusterBarriers.toFixed(0)}`;
   const counts = [counted.toFixed(2), least.toFixed(2), (counted / least).toFixed(3), work.exponentials.toFixed(2), barriersOfRow];
   return [what, dtype, String(cols), ...counts, ...ms];
@@ -22,7 +24,7 @@ const head = [
   'barriers: block + cluster',
   'memory, ms (estimate)',
   'exponentials',
-  'doubles',
+  'instructions',
   'barriers',
   'the longest',
 ];

@@ -84,11 +84,13 @@ export function shapeText(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`;
 }
 
-/** The nearest of `names` to a mistyped one, or undefined where nothing is near. */
+/** The nearest of `names` to a mistyped one, or the one it abbreviates (lr), or undefined where nothing is near. */
 export function nearest(name: string, names: Iterable<string>): string | undefined {
+  const initials = (words: string): string => words.replace(/(?<=.)[a-z0-9]/g, '').toLowerCase();
   let best: string | undefined;
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of names) {
+    if (name.length > 1 && name.toLowerCase() === initials(candidate)) return candidate;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < least) {
       least = distance;

@@ -3,7 +3,7 @@
  *
  * @module limbeck/raw
  */
-import { checkOptions, checkPositive } from './check.js';
+import { checkBoolean, checkOptions, checkPositive } from './check.js';
 import type { HalfType } from './dtypes.js';
 import { kindError } from './errors.js';
 import { kernel } from './native.js';
@@ -49,6 +49,7 @@ export function softmax<A extends Stored>(x: A, options: RawSoftmaxOptions): A {
   const names = ['rows', 'cols', 'temperature', 'log', 'dtype', 'out'];
   const { rows, cols, temperature = 1, log = false, dtype, out } = checkOptions(action, options, names);
   sizes(action, options);
+  checkBoolean(action, 'log', log);
   const size = reach(action, 'cols', cols, rows, cols);
   checkStored(action, 'x', x, dtype);
   const type = typeOf(x);

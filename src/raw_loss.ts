@@ -116,6 +116,7 @@ export function checkStored(action: string, name: string, value: unknown, dtype:
   }
   if (!(value instanceof Float32Array) && !(value instanceof Float64Array))
     throw kindError(action, `${name} must be a Float32Array, Float64Array or Uint16Array`, value);
+  if (dtype !== undefined) checkOneOf(action, dtypeName, dtype, halfTypes);
   return value;
 }
 
@@ -186,16 +187,8 @@ export function outputsOf({ action, student, options }: Ready): Outputs {
   const isWhole = settings.reduction !== 'none';
   const loss =
     given.loss === undefined ? new type(isWhole ? 1 : rows) : checkArray(action, 'out.loss', given.loss, type, isWhole ? 1 : rows);
-  const gradient =
-    given.gradient === undefined
-      ? null
-      : checkArray(
-          action,
-          'out.gradient',
-          given.gradient,
-          typeOf(student),
-          reach(action, 'gradientRowStride', gradientRowStride, rows, cols),
-        );
+  const size = reach(action, 'gradientRowStride', gradientRowStride, rows, cols);
+  const gradient = given.gradient === undefined ? null : checkArray(action, 'out.gradient', given.gradient, typeOf(student), size);
   if (rowWeights !== undefined) checkArray(action, 'rowWeights', rowWeights, Float32Array, rows);
   return { settings, loss, gradient, gradientStride: gradientRowStride, isWhole };
 }

@@ -37,8 +37,8 @@ export interface Work {
   block: number;
   cluster: number;
   sharedBytes: number;
-  /** Operations in double for each element, as one reads them in the source: nothing counts them. */
-  doubles?: number;
+  /** Instructions for each element, where they may be what holds a row up: counted by hand in what nvcc makes for sm_90. */
+  instructions?: number;
 }
 
 const K = 64;
@@ -111,15 +111,15 @@ export function auditCapture(cols: number, dtype: DType): AuditLine {
 export function auditSample(cols: number, dtype: DType, method: SampleMethod = 'with_replacement'): AuditLine {
   const rows = rowsOf(cols);
   const { counted, work } = moved(/^sample/, rows, cols, () => sampleTarget(logits(rows, cols, dtype, 4), DRAWS, { method, seed: 1 }));
-  // A mass at T = 1 takes about 25; a race needs all of them three times more, with the random numbers.
-  const doubles = method === 'race' ? 100 : 25;
+  // To look for the maximum 5; a mass 21, its sums and loads 8. Of a race a weight 18, a quarter of a Philox counter 21, the comparison and the load 10.
+  const instructions = method === 'race' ? 83 : 34;
   return {
     what: `sampleTarget, ${method}`,
     dtype,
     rows,
     cols,
     counted,
-    work: { ...work, doubles },
+    work: { ...work, instructions },
     least: WIDTH[dtype] + (8 * DRAWS) / cols,
   };
 }
@@ -144,18 +144,18 @@ export function auditSoftmaxBackward(cols: number, dtype: DType): AuditLine {
 export interface Roofline {
   memory: number;
   exponentials: number;
-  doubles: number;
+  instructions: number;
   barriers: number;
 }
 
-// An H100 SXM: 132 multiprocessors at 1.755 GHz, 90 % of 3.35 TB/s, 16 exponentials or 64 doubles in each clock of each; supposed: a barrier of a block
+// An H100 SXM: 132 multiprocessors at 1.755 GHz, 90 % of 3.35 TB/s, 16 exponentials or 128 instructions of a thread in each clock of each; supposed: a barrier of a block
 // takes 50 ns, one of a cluster 1 µs, and a thread 128 registers.
 const CARD = {
   multiprocessors: 132,
   clock: 1.755e9,
   bandwidth: 0.9 * 3.35e12,
   exponentials: 16,
-  doubles: 64,
+  instructions: 128,
   shared: 233_472,
   blockBarrier: 5e-8,
   clusterBarrier: 1e-6,
@@ -169,13 +169,13 @@ export function roofline({ cols, counted, work }: AuditLine, rows = 4096): Roofl
   const seconds = {
     memory: (rows * cols * counted) / CARD.bandwidth,
     exponentials: (rows * cols * work.exponentials) / (CARD.exponentials * CARD.multiprocessors * CARD.clock),
-    doubles: (rows * cols * (work.doubles ?? 0)) / (CARD.doubles * CARD.multiprocessors * CARD.clock),
+    instructions: (rows * cols * (work.instructions ?? 0)) / (CARD.instructions * CARD.multiprocessors * CARD.clock),
     barriers: (rows / inFlight) * (work.blockBarriers * CARD.blockBarrier + work.clusterBarriers * CARD.clusterBarrier),
   };
   return {
     memory: seconds.memory * 1e3,
     exponentials: seconds.exponentials * 1e3,
-    doubles: seconds.doubles * 1e3,
+    instructions: seconds.instructions * 1e3,
     barriers: seconds.barriers * 1e3,
   };
 }

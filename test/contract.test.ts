@@ -532,6 +532,10 @@ describe('targets', () => {
       () => sparseTarget({ indices: [[1]], weights: [[1]], tailLogMass: [-1] }),
       'TypeError: Cannot make a sparse target: tailLogMass must not be given with weights: it is',
     ],
+    'a tail of more than all there is': [
+      () => sparseTarget({ indices: [[1], [2]], probs: [[0.5], [0.5]], tailLogMass: [-1, 0.5] }),
+      'RangeError: Cannot make a sparse target: tailLogMass must be the logarithm of at most 1: entry 1 is 0.5',
+    ],
   });
 
   test('a missing tail is ln(−expm1(lse(logProbs))), in double; up to 1e-3 too much is no tail, above is refused', () => {
@@ -643,6 +647,10 @@ describe('kdLoss refuses', () => {
     'another temperature than captured': [
       () => kdLoss(student(), sparse(2), { residual: 'tail_bucket', temperature: 3 }),
       "RangeError: Cannot compute kdLoss: temperature must be 2, which it was captured at, with residual 'tail_bucket': it is 3",
+    ],
+    'a temperature of null': [
+      () => kdLoss(student(), teacher(), { temperature: null as never }),
+      'TypeError: Cannot compute kdLoss: temperature must be a number or a Tensor with one for each row: it is null',
     ],
     'a mistyped divergence': [
       () => kdLoss(student(), teacher(), { divergence: 'forward_lk' as never }),
@@ -784,6 +792,18 @@ describe('crossEntropy and raw.kdLoss refuse', () => {
     'raw: a stride below the columns (trap 19)': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, rowStride: 1 }),
       'RangeError: Cannot compute raw.kdLoss: rowStride must be a whole number of at least 2: it is 1',
+    ],
+    'a stride of a gradient that nobody asked for': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, gradientRowStride: 'x' as never }),
+      "TypeError: Cannot compute raw.kdLoss: gradientRowStride must be a number: it is 'x'",
+    ],
+    'a half type of floats that is none': [
+      () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, dtype: 'half' as never }),
+      "RangeError: Cannot compute raw.kdLoss: dtype must be 'float16' or 'bfloat16': it is 'half'",
+    ],
+    'a log that is neither': [
+      () => raw.softmax(normals(1, 4), { rows: 2, cols: 2, log: 'yes' as never }),
+      "TypeError: Cannot compute raw.softmax: log must be true or false: it is 'yes'",
     ],
     'raw: an output too short': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float32Array(3) } }),

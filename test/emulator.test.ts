@@ -355,8 +355,9 @@ const cases: Case[] = !isBuilt
       selectionCase('top_k', 3, 70_001, 300),
       ...['with_replacement', 'race', 'head_tail'].map((method) => sampleCase(method, 9, 300, 12)),
       ...['with_replacement', 'race', 'head_tail'].map((method) => sampleCase(method, 2, 70_001, 12)),
+      sampleCase('with_replacement', 3, 300, 300),
       sampleCase('with_replacement', 70, 30, 2100),
-      // More runners than a race keeps in shared memory.
+      // More than a race lists in shared memory.
       sampleCase('race', 3, 1500, 600),
       reduceCase(70, 90, 0),
       reduceCase(70, 90, 1),

@@ -67,6 +67,15 @@ describe('Lion', () => {
     expect(() => new optim.Lion([p], { learningRate: -1 })).toThrow(RangeError);
     expect(() => new optim.Lion([p], { learningRate: 1, beta2: 1 })).toThrow('Cannot make Lion: beta2 must be in [0, 1): it is 1');
     expect(() => new optim.Lion([p], { learningRate: 1, epsilon: 1e-8 } as never)).toThrow(TypeError);
+    expect(() => new optim.SGD([p], { lr: 1 } as never)).toThrow("'lr' is not; did you mean 'learningRate'?");
+    expect(() => new optim.SGD([p], { learningRate: 1, nesterov: 'yes' } as never)).toThrow('nesterov must be true or false');
+    expect(() => new optim.SGD([tensor(new Float64Array(1), { requiresGrad: true })], { learningRate: 1 })).toThrow('must be float32');
+    const sgd = new optim.SGD([p], { learningRate: 1 });
+    expect(() => sgd.step({ gradientscale: 2 } as never)).toThrow("did you mean 'gradientScale'?");
+    expect(() => sgd.step(null as never)).toThrow('Cannot step: options must be an object: it is null');
+    expect(() => sgd.setMask(p, 5 as never)).toThrow('Cannot set a mask: the mask must be a Tensor: it is 5');
+    expect(() => sgd.loadStateDict(null as never)).toThrow('Cannot load an optimiser: the state must be an object: it is null');
+    expect(() => sgd.loadStateDict({ steps: { data: ['x'] } } as never)).toThrow("'steps' must be a number: it is 'x'");
   });
 });
 

@@ -7,7 +7,17 @@ import { captureTopK, loadTargets, sampleTarget, saveTargets, tensor, type Sampl
 import { angle, equalSize, fullGradient, sparseGradient, zipf } from '../bench/sampling.js';
 import { normals, random } from './random.js';
 import { softmaxRow } from './reference.js';
-import { exponential, exponentialDraw, fma, inclusion, SAMPLE_METHODS, sampleRow } from './sampling_reference.js';
+import {
+  exponential,
+  exponentialDraw,
+  fma,
+  fmaFloat,
+  inclusion,
+  massBits,
+  SAMPLE_METHODS,
+  sampleRow,
+  scaleOf,
+} from './sampling_reference.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'limbeck-sampling-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -79,6 +89,47 @@ describe('the reference itself', () => {
       const sum = ((ma * mb) << BigInt(ea + eb - least)) + (mc << BigInt(ec - least));
       // Number() of a BigInt rounds to nearest even.
       expect(fma(a, b, c)).toBe(Number(sum) * 2 ** least);
+    }
+  });
+
+  test('of floats, too', () => {
+    const next = random(4);
+    // In units of 2^-120; rounded to 24 bits, to nearest even.
+    for (let n = 0; n < 20_000; n++) {
+      const [a, b] = [Math.fround(next() - 0.5), Math.fround(next() - 0.5)];
+      const c = Math.fround((next() - 0.5) * 2 ** Math.floor(next() * 60 - 30));
+      const unit = 2 ** 60;
+      const sum = BigInt(a * unit) * BigInt(b * unit) + BigInt(c * unit * unit);
+      const size = sum < 0n ? -sum : sum;
+      const drop = BigInt(Math.max(0, size.toString(2).length - 24));
+      const [kept, rest] = [size >> drop, size & ((1n << drop) - 1n)];
+      const up = drop > 0n && (rest * 2n > 1n << drop || (rest * 2n === 1n << drop && (kept & 1n) === 1n));
+      const expected = Number((kept + (up ? 1n : 0n)) << drop) * 2 ** -120 * (sum < 0n ? -1 : 1);
+      expect(fmaFloat(a, b, c)).toBe(expected);
+    }
+  });
+
+  test('weights and masses are e^((x − max)/T) within what the documentation says', () => {
+    for (const [max, temperature, cols] of [
+      [0, 1, 128_256],
+      [16, 2.5, 1000],
+      [-3, 0.05, 7],
+      [1e4, 700, 2 ** 20],
+    ] as const) {
+      const k = massBits(cols);
+      const scale = scaleOf(max, temperature, k);
+      expect([scale.weight(max), scale.mass(max)]).toEqual([1, 1n << BigInt(k)]);
+      expect([scale.weight(-Infinity), scale.mass(-Infinity)]).toEqual([0, 0n]);
+      const next = random(cols);
+      for (let n = 0; n < 5000; n++) {
+        const x = Math.fround(max - next() * 80 * temperature);
+        const z = (x - max) / temperature;
+        const bound = 2 ** -22 - z * 2 ** -24;
+        const e = Math.exp(z);
+        expect(Math.abs(scale.weight(x) / e - 1)).toBeLessThanOrEqual(bound);
+        const short = e * 2 ** k - Number(scale.mass(x));
+        expect(Math.abs(short - 0.5)).toBeLessThanOrEqual(0.5 + bound * e * 2 ** k);
+      }
     }
   });
 

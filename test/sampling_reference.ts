@@ -1,4 +1,4 @@
-// What sampleTarget must draw, to the last bit: native/ops/sample_target/math.h once more, in BigInt and doubles with an exact fused multiply-add.
+// What sampleTarget must draw, to the last bit: native/ops/sample_target/math.h once more, in BigInt, floats and doubles with exact fused multiply-adds.
 import { philox } from './reference.js';
 
 export type SampleMethod = 'with_replacement' | 'race' | 'head_tail';
@@ -43,8 +43,60 @@ export function fma(a: number, b: number, c: number): number {
   return vh + roundToOdd(tl, vl);
 }
 
+/** The same of floats: their product is exact in double. */
+export function fmaFloat(a: number, b: number, c: number): number {
+  return Math.fround(roundToOdd(a * b, c));
+}
+
 function horner(x: number, coefficients: number[]): number {
   return coefficients.slice(1).reduce((p, c) => fma(p, x, c), coefficients[0] as number);
+}
+
+// ---- weights and masses
+
+const float = Math.fround;
+const FLOAT_SERIES = [
+  0x141fbba / 2 ** 37,
+  0x15f3e54 / 2 ** 34,
+  0x13b2d4c / 2 ** 31,
+  0x1c6aee8 / 2 ** 29,
+  0x1ebfbdc / 2 ** 27,
+  0x162e43 / 2 ** 21,
+];
+const ROUND = 1.5 * 2 ** 23;
+
+/** Bits that a mass has after the point. */
+export function massBits(cols: number): number {
+  let k = 62;
+  while (k > 32 && 2 ** (63 - k) < cols) k--;
+  return k;
+}
+
+/** Of logits of a row: e^((x − max)/T) as a float, and the same times 2^k as an integer. */
+export function scaleOf(max: number, temperature: number, k: number): { weight(x: number): number; mass(x: number): bigint } {
+  const scale = Math.min(1.4426950408889634 / temperature, 2 ** 126);
+  const high = float(scale);
+  const low = float(scale - high);
+  const least = (power: number): number => Math.max(float(-power / high), -3.4028234663852886e38);
+  const fraction = (d: number, one: number): { p: number; n: number } => {
+    const n = fmaFloat(d, high, ROUND) - ROUND;
+    const f = fmaFloat(d, low, fmaFloat(d, high, -n));
+    return { p: [...FLOAT_SERIES, one].reduce((p, c) => fmaFloat(p, f, c)), n };
+  };
+  return {
+    weight(x) {
+      const d = float(x - max);
+      if (!(d >= least(125))) return 0;
+      const { p, n } = fraction(d, 1);
+      return p * 2 ** n;
+    },
+    mass(x) {
+      const d = float(x - max);
+      if (!(d >= least(k + 1))) return 0n;
+      const { p, n } = fraction(d, 3);
+      return BigInt((p - 2) * 2 ** 62) >> BigInt(62 - k - n);
+    },
+  };
 }
 
 // ---- functions
@@ -89,13 +141,20 @@ export function exponentialDraw(r: bigint): number {
   return fma(-exponent, LN_2, -artanh2((f - 1) / (f + 1)));
 }
 
-/** 64 bits of number `index` of a row. */
-export function randomBits(index: number, row: number, method: SampleMethod, seed: number): bigint {
-  const pair = Math.floor(index / 2);
+function words(counter: number, row: number, method: SampleMethod, seed: number, lower = false): number[] {
   const high = Math.floor(row / 2 ** 32) + (SAMPLE_METHODS.indexOf(method) + 1) * 2 ** 24;
-  const words = philox([pair >>> 0, 0, row >>> 0, high >>> 0], [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]);
+  return [...philox([counter >>> 0, lower ? 2 ** 29 : 0, row >>> 0, high >>> 0], [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0])];
+}
+
+/** 64 bits of draw `index` of a row; of a race, of column `index`. */
+export function randomBits(index: number, row: number, method: SampleMethod, seed: number): bigint {
+  if (method === 'race') {
+    const of = (lower: boolean): bigint => BigInt(words(Math.floor(index / 4), row, method, seed, lower)[index % 4] as number);
+    return (of(false) << 32n) | of(true);
+  }
+  const pair = words(Math.floor(index / 2), row, method, seed);
   const at = 2 * (index % 2);
-  return BigInt(words[at] as number) | (BigInt(words[at + 1] as number) << 32n);
+  return BigInt(pair[at] as number) | (BigInt(pair[at + 1] as number) << 32n);
 }
 
 // ---- a row
@@ -107,7 +166,6 @@ export interface SampledRow {
   tau: number;
 }
 
-const massOf = (e: number, k: number): bigint => BigInt(Math.floor(e * 2 ** k + 0.5));
 const sumOf = (masses: bigint[]): bigint => masses.reduce((sum, mass) => sum + mass, 0n);
 
 export function sampleRow(
@@ -128,15 +186,14 @@ export function sampleRow(
     out.weights[0] = NaN;
     return out;
   }
-  const e = Array.from(x, (value) => exponential((value - max) / temperature));
-  let k = 62;
-  while (2 ** (62 - k) < cols) k--;
-  for (let total = sumOf(e.map((value) => massOf(value, k))); total < 1n << 62n; total *= 2n) k++;
-  const masses = e.map((value) => massOf(value, k));
+  const k = massBits(cols);
+  const scale = scaleOf(max, temperature, k);
+  const masses = Array.from(x, (value) => scale.mass(value));
   const total = sumOf(masses);
   const kept: [number, number][] = [];
   if (method === 'race') {
-    const probability = (i: number): number => ((e[i] as number) * 2 ** k) / Number(total);
+    const e = Array.from(x, (value) => scale.weight(value));
+    const probability = (i: number): number => (exponential(((x[i] as number) - max) / temperature) * 2 ** k) / Number(total);
     const runners = e.flatMap((rate, i) => (rate > 0 ? [{ i, key: exponentialDraw(randomBits(i, row, method, seed)) / rate }] : []));
     if (runners.length <= draws) {
       for (const { i } of runners) kept.push([i, probability(i)]);

@@ -33,7 +33,8 @@ export function infoNceLoss(student: Tensor, teacher: Tensor, options?: InfoNceO
   return tidy(() => {
     const action = 'compute infoNceLoss';
     const given = checkOptions(action, options, [...composedNames, 'temperature']);
-    const temperature = checkPositive(action, 'temperature', given.temperature ?? 0.07);
+    const { temperature = 0.07 } = given;
+    checkPositive(action, 'temperature', temperature);
     const part = checkRowsOf(action, 'student', student);
     const features = checkTeacher(action, teacher, part);
     const { rows } = part;

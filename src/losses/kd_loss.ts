@@ -128,7 +128,8 @@ function densePart(action: string, target: DenseTarget | Tensor, student: Studen
       phrase(`it has ${shapeText(teacher.shape)}`),
     );
   }
-  const { temperature, rowTemperature } = checkTemperature(action, options.temperature ?? 1, rows, leading, tensor);
+  const { temperature: wanted = 1 } = options;
+  const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
   return {
     target: kind,
     teacher: handleOf(teacher, action),
@@ -195,7 +196,7 @@ function sparsePart(
     );
   }
   const captured = target.temperature;
-  const wanted = options.temperature ?? captured;
+  const { temperature: wanted = captured } = options;
   const { temperature, rowTemperature } = checkTemperature(action, wanted, rows, leading, tensor);
   let values = given;
   let logProbScale = 1;

@@ -65,7 +65,7 @@ export function plackettLuceLoss(student: Tensor, teacher: Tensor, options?: Pla
         // +∞ at the label puts it first (NaN, which −∞ + ∞ is, comes before it, and is the label too).
         const top = uniformLike(logits, Infinity, action, [rows.rows, 1]);
         const first = argsort(labelled === null ? logits : add(logits, scatter(top, labelled.columns, rows.cols)));
-        const temperature = given.temperature ?? 1;
+        const { temperature = 1 } = given;
         return { order: first, alpha: gather(softmax(logits, { temperature }), first) };
       });
       return add(sum(silenced(steps(z, order), alpha), { axis: -1 }), faultOf(action, z.detach(), rows.rows, rows.cols));

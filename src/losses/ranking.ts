@@ -32,7 +32,8 @@ export function marginMseLoss(student: Tensor, teacher: Tensor, options?: Margin
     const action = 'compute marginMseLoss';
     const given = checkOptions(action, options, [...composedNames, 'positive']);
     const part = checkRowsOf(action, 'student', student, 2);
-    const positive = checkWhole(action, 'positive', given.positive ?? 0, 0, part.cols - 1);
+    const { positive = 0 } = given;
+    checkWhole(action, 'positive', positive, 0, part.cols - 1);
     const scores = checkTeacher(action, teacher, part);
     return composeRowLoss(action, part, given, null, (s) => {
       const margins = (x: Tensor): Tensor => sub(x, gather(x, [positive]));

@@ -1,5 +1,5 @@
 // What optimisers share: parameters, masks that keep pruned weights at zero, state that can be saved.
-import { checkTensors } from '../check.js';
+import { checkDType, checkOptions, checkTensor, checkTensors, checkWhole } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { keep } from '../autograd.js';
 import { copyInto } from '../arithmetic.js';
@@ -45,6 +45,7 @@ export abstract class Optimizer {
     this.learningRate = learningRate;
     this.slots = checkTensors(action, 'parameters', parameters).map((parameter) => {
       if (!parameter.requiresGrad) throw kindError(action, 'every parameter must require grad', phrase('one does not'));
+      checkDType(action, 'every parameter', parameter, 'float32');
       const buffers: Record<string, Tensor> = {};
       for (const name of bufferNames) buffers[name] = keep(zeros(parameter.shape, { device: parameter.device }));
       // Steps write in place: what was known of the elements holds no longer.
@@ -58,8 +59,9 @@ export abstract class Optimizer {
   protected abstract update(batch: Batch, gradientScale: number): void;
 
   /** Moves every parameter that has a gradient by one step. */
-  step(options: StepOptions = {}): void {
-    const { gradientScale = 1 } = options;
+  step(options?: StepOptions): void {
+    const { gradientScale = 1 } = checkOptions('step', options, ['gradientScale']);
+    if (typeof gradientScale !== 'number') throw kindError('step', 'gradientScale must be a number', gradientScale);
     if (!Number.isFinite(gradientScale)) throw valueError('step', 'gradientScale must be a finite number', gradientScale);
     checkRate('step', this.learningRate);
     // All are looked at before one is changed.
@@ -107,6 +109,7 @@ export abstract class Optimizer {
    */
   setMask(parameter: Tensor, mask: Tensor | null): void {
     const action = 'set a mask';
+    checkTensor(action, 'the parameter', parameter);
     const slot = this.slots.find((each) => each.parameter === parameter);
     if (!slot) throw valueError(action, 'the parameter must belong to this optimiser', phrase('it does not'));
     const held = checkMask(action, parameter, mask, [parameter, ...Object.values(slot.buffers)]);
@@ -128,16 +131,18 @@ export abstract class Optimizer {
   /** Takes back what {@link stateDict} gave. Nothing is changed where an entry does not fit. */
   loadStateDict(state: Record<string, StoredTensor>): void {
     const action = 'load an optimiser';
-    const steps = state['steps']?.data[0];
+    if (typeof state !== 'object' || state === null) throw kindError(action, 'the state must be an object', state);
+    const steps = state['steps']?.data?.[0];
     if (steps === undefined) throw valueError(action, "the state must hold 'steps'", phrase('it does not'));
+    checkWhole(action, "'steps'", steps);
     this.slots.forEach(({ buffers }, i) => {
       for (const [name, buffer] of Object.entries(buffers)) {
         const stored = state[`${i}.${name}`];
-        if (stored === undefined || stored.data.length !== buffer.size) {
+        if (stored?.data?.length !== buffer.size) {
           throw valueError(
             action,
             `the state must hold '${i}.${name}' with ${buffer.size} elements`,
-            phrase(stored === undefined ? 'it does not' : `it holds ${stored.data.length}`),
+            phrase(stored?.data === undefined ? 'it does not' : `it holds ${stored.data.length}`),
           );
         }
       }
@@ -164,6 +169,7 @@ export abstract class Optimizer {
 /** A mask of a parameter's size as a copy of its own, `masked` at zero where it is 0. @throws RangeError for another size or other numbers */
 export function checkMask(action: string, parameter: Tensor, mask: Tensor | null, masked: readonly Tensor[]): Tensor | null {
   if (mask === null) return null;
+  checkTensor(action, 'the mask', mask);
   if (mask.size !== parameter.size || mask.dtype !== 'float32') {
     throw valueError(
       action,

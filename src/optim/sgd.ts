@@ -1,5 +1,5 @@
 // Stochastic gradient descent with momentum: v = momentum·v + g, p −= rate·v (Nesterov: g + momentum·v).
-import { checkOptions } from '../check.js';
+import { checkBoolean, checkOptions } from '../check.js';
 import { kernel } from '../native.js';
 import type { Tensor } from '../tensor.js';
 import { checkDecay, checkShare, Optimizer, type Batch } from './optimizer.js';
@@ -36,6 +36,7 @@ export class SGD extends Optimizer {
     } = checkOptions('make SGD', options, ['learningRate', 'momentum', 'nesterov', 'weightDecay']);
     checkShare('make SGD', 'momentum', momentum);
     checkDecay('make SGD', weightDecay);
+    checkBoolean('make SGD', 'nesterov', nesterov);
     super(parameters, learningRate, momentum > 0 ? ['momentum'] : []);
     this.momentum = momentum;
     this.nesterov = nesterov;

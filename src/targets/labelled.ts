@@ -151,7 +151,8 @@ export function ofaTarget(teacher: DenseTarget | Tensor, labels: Labels, options
   const action = 'make an OFA target';
   const given = checkTeacher(action, 'teacher', teacher);
   const settings = checkOptions(action, options, ['gamma', ...labelNames]);
-  const gamma = checkPositive(action, 'gamma', settings.gamma ?? 1);
+  const { gamma = 1 } = settings;
+  checkPositive(action, 'gamma', gamma);
   return tidy(() => {
     const { probs, labels: column } = labelledProbs(action, given, labels, settings);
     // At 1 it is p itself, which a logarithm would round.

@@ -137,7 +137,7 @@ function mixDense(
     leading,
     values,
   );
-  const { temperature, rowTemperature } = checkTemperature(action, given ?? 1, rows, leading, values);
+  const { temperature, rowTemperature } = checkTemperature(action, given === undefined ? 1 : given, rows, leading, values);
   const isGeometric = kind === 'geometric';
   let total: Tensor | null = null;
   for (const [i, teacher] of teachers.entries()) {

@@ -35,9 +35,11 @@ export interface SampleOptions {
  * - `'head_tail'`: ids with N·p ≥ 1 are kept with w = p; the other n draws sample the rest with replacement, each worth
  *   (mass of the rest)/n. Σw = 1; the variance of a tail id is (mass of the rest)·pᵢ/n at most, that of the head 0.
  *
- * Bias: none but that of the arithmetic, below 2⁻⁴⁰ of the row in total for up to 2²² columns (probabilities are multiples
- * of about 2⁻⁶² of the row; ids below e⁻⁶⁹⁰ of the largest are never drawn). Ids and weights are equal bit for bit on every
- * device, instruction set and batch split: all masses are integers, all random numbers come from (seed, rowOffset + row,
+ * Bias: none but that of the arithmetic. With replacement and for head and tail each p is as if its e = e^((x − max)/T) were off by at
+ * most 2⁻²² + 2⁻²⁴·ln(1/e) of itself (a polynomial in float of x − max rounded to float) and truncated to a multiple of 2⁻ᵏ,
+ * k = 63 − ⌈log₂ cols⌉ (46 for 128,256 columns), 62 at most: ids below 2⁻ᵏ of the largest are never drawn. The race's weights correct for the
+ * error of what they were drawn by, so only the sum over the row has it; ids below 2⁻¹²⁵ of the largest take no part. Ids and weights are
+ * equal bit for bit on every device, instruction set and batch split: masses are integers, random numbers come from (seed, rowOffset + row,
  * draw or token).
  *
  * A row has min(draws, cols) slots, ids ascending, empty slots (id −1, weight 0) last. −∞ logits are never drawn. A row with

@@ -275,7 +275,7 @@ export function sparseTarget(parts: SparseTargetParts): SparseTarget {
     const column = part(action, 'tailLogMass', given.tailLogMass, 'float32', indices);
     if (column.size !== rows)
       throw valueError(action, `tailLogMass must have shape [${rows}], one for each row`, phrase(`it has ${shapeText(column.shape)}`));
-    tail = view(column, [rows]);
+    tail = view(checkTail(action, column), [rows]);
   }
   const { temperature = 1 } = given;
   if (typeof temperature === 'number') checkPositive(action, 'temperature', temperature);
@@ -320,6 +320,14 @@ function logarithms(action: string, probs: Tensor, indices: Tensor): Tensor {
     logs[i] = Math.log(values[i]!);
   }
   return fromArray(logs, 'float32', probs.shape, ordinalOf(probs, action), action);
+}
+
+/** Nothing holds more than all there is, give or take what a row may sum to. */
+function checkTail(action: string, tail: Tensor): Tensor {
+  const { array } = stateOf(tail).storage!;
+  const wrong = array?.findIndex((mass) => mass > Math.log1p(1e-3)) ?? -1;
+  if (wrong >= 0) throw valueError(action, 'tailLogMass must be the logarithm of at most 1', phrase(`entry ${wrong} is ${array![wrong]}`));
+  return tail;
 }
 
 function checkWeights(action: string, weights: Tensor): Tensor {

@@ -75,6 +75,11 @@ export function goldenLogits(seed: number, cols: number): Float32Array {
 
 const total = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0);
 
+/** A row that a race's list has to be made for again: one logit far above all others, or too many of the likely ones side by side. */
+export function hardLogits(kind: 'peak' | 'crowd', cols: number): Float32Array {
+  return Float32Array.from({ length: cols }, (_, i) => (kind === 'peak' ? (i === 5 ? 24 : (i % 7) / 8) : i < 3000 ? 0 : -30));
+}
+
 export const sample_target: CaseFile = {
   op: 'sample_target',
   kernels: ['sample_target'],
@@ -208,10 +213,10 @@ export const sample_target: CaseFile = {
       run(subject) {
         const golden: Record<string, string> = {
           'with_replacement 50257': 'f12ef762',
-          'race 50257': '9467d246',
-          'head_tail 50257': '8da09f26',
+          'race 50257': '45dae0ed',
+          'head_tail 50257': '458fe76d',
           'with_replacement 128256': '4d814f68',
-          'race 128256': '7504e891',
+          'race 128256': 'a96a50c2',
           'head_tail 128256': '1859a92d',
         };
         for (const [cols, seed] of [
@@ -230,6 +235,19 @@ export const sample_target: CaseFile = {
             });
             expectEqual(`${method}, V ${cols}`, hash(ids, weights), golden[`${method} ${cols}`]);
           }
+      },
+    },
+    {
+      name: `races over ${ODD_VOCABULARY} and ${LARGE_VOCABULARY} columns whose likely ones are few, or all in one place: by hash`,
+      run(subject) {
+        for (const [kind, cols, draws, golden] of [
+          ['peak', ODD_VOCABULARY, 50, '2c1eec39'],
+          ['crowd', LARGE_VOCABULARY, 150, '8538c447'],
+          ['crowd', ODD_VOCABULARY, 400, '4318617a'],
+        ] as const) {
+          const { ids, weights } = run(subject, { x: hardLogits(kind, cols), rows: 1, cols, draws, method: 'race', seed: 9 });
+          expectEqual(`${kind}, V ${cols}, N ${draws}`, hash(ids, weights), golden);
+        }
       },
     },
     {

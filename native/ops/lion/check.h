@@ -1,23 +1,11 @@
 // What lion needs to be safe to run.
 #pragma once
-#include "core/check.h"
+#include "ops/sgd/check.h"
 
 namespace limbeck::checks {
 
 inline bool lion(Context& ctx, InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float, Float, Float, Float, Float) {
-  const Int count = sizes.count;
-  if (!count_is(ctx, "parameters", parameters, count) || !count_is(ctx, "gradients", gradients, count) ||
-      !count_is(ctx, "momentum_buffers", momentum_buffers, count) || !count_is(ctx, "masks", masks, count))
-    return false;
-  for (Int i = 0; i < count; i++) {
-    const Int size = sizes.items[i];
-    if (!extent(ctx, "a size", size) || !entry(ctx, "parameters", parameters, i, DType::float32, size) ||
-        !entry(ctx, "gradients", gradients, i, DType::float32, size) ||
-        !entry(ctx, "momentum_buffers", momentum_buffers, i, DType::float32, size) ||
-        !entry(ctx, "masks", masks, i, DType::float32, size, true))
-      return false;
-  }
-  return true;
+  return momentum_step(ctx, parameters, gradients, momentum_buffers, masks, sizes, false);
 }
 
 }  // namespace limbeck::checks

@@ -20,11 +20,31 @@ struct SampleKept {
   bool operator<(const SampleKept& other) const { return id < other.id; }
 };
 
+// A row's masses, or its weights for a race; gives the sum of the masses. Copies of what is read keep the loops free of aliases.
+inline uint64_t sample_masses(const SampleScale scale, const float* __restrict x, uint64_t* __restrict masses, Int cols) {
+  uint64_t total = 0;
+  for (Int i = 0; i < cols; ++i) {
+    const uint64_t mass = scale.mass(x[i]);
+    masses[i] = mass;
+    total += mass;
+  }
+  return total;
+}
+inline uint64_t sample_weights(const SampleScale scale, const float* __restrict x, float* __restrict e, Int cols) {
+  uint64_t total = 0;
+  for (Int i = 0; i < cols; ++i) total += scale.mass(x[i]);
+  for (Int i = 0; i < cols; ++i) e[i] = scale.weight(x[i]);
+  return total;
+}
+
 // One row as it is drawn from, and the slots it is written to, ascending by id.
 struct SampleRow {
-  const double* e;
+  const uint64_t* masses;  // of a race: none
+  const float* e;          // of a race
+  const float* x;
+  const SampleScale& scale;
+  double temperature;
   Int cols, draws, slots;
-  double scale;
   uint64_t total, row, seed;
   int32_t* ids;
   float* weights;
@@ -46,10 +66,8 @@ struct SampleRow {
     Int left = draws;
     if (method == static_cast<int>(SampleMethod::head_tail))
       for (Int i = 0; i < cols; ++i) {
-        const uint64_t mass = sample_mass_(e[i], scale);
-        if (mass < head) continue;
-        tail -= mass;
-        --left;
+        tail -= masses[i] >= head ? masses[i] : 0;
+        left -= masses[i] >= head;
       }
     if (tail == 0) left = 0;
     if (!is_sorted(draws, cols)) return count_all(method, head, tail, left, static_cast<uint64_t*>(memory));
@@ -60,17 +78,29 @@ struct SampleRow {
       if (j + 1 < left) at[j + 1].position = sample_position_(random.second, tail);
     }
     std::sort(at, at + left);
+    // Pieces that nothing of fell on are passed over.
     uint64_t end = 0;
-    for (Int i = 0, j = 0; i < cols; ++i) {
-      const uint64_t mass = sample_mass_(e[i], scale);
-      if (mass >= head) {
-        put(i, sample_head_weight_(mass, total));
+    for (Int begin = 0, j = 0; begin < cols; begin += 64) {
+      const Int past = begin + 64 < cols ? begin + 64 : cols;
+      uint64_t share = 0, any = 0;
+      for (Int i = begin; i < past; ++i) {
+        share += masses[i] >= head ? 0 : masses[i];
+        any |= masses[i] >= head ? 1 : 0;
+      }
+      if (any == 0 && !(j < left && at[j].position < end + share)) {
+        end += share;
         continue;
       }
-      end += mass;
-      const Int first = j;
-      while (j < left && at[j].position < end) ++j;
-      if (j > first) put(i, sample_tail_weight_(j - first, left, tail, total));
+      for (Int i = begin; i < past; ++i) {
+        if (masses[i] >= head) {
+          put(i, sample_head_weight_(masses[i], total));
+          continue;
+        }
+        end += masses[i];
+        const Int first = j;
+        while (j < left && at[j].position < end) ++j;
+        if (j > first) put(i, sample_tail_weight_(j - first, left, tail, total));
+      }
     }
   }
 
@@ -78,8 +108,7 @@ struct SampleRow {
     uint64_t* hits = ends + cols;
     uint64_t end = 0;
     for (Int i = 0; i < cols; ++i) {
-      const uint64_t mass = sample_mass_(e[i], scale);
-      end += mass >= head ? 0 : mass;
+      end += masses[i] >= head ? 0 : masses[i];
       ends[i] = end;
       hits[i] = 0;
     }
@@ -99,50 +128,83 @@ struct SampleRow {
       if (j + 1 < left) hit(random.second);
     }
     for (Int i = 0; i < cols; ++i) {
-      const uint64_t mass = sample_mass_(e[i], scale);
-      if (mass >= head) put(i, sample_head_weight_(mass, total));
+      if (masses[i] >= head) put(i, sample_head_weight_(masses[i], total));
       else if (hits[i] > 0) put(i, sample_tail_weight_(static_cast<Int>(hits[i]), left, tail, total));
     }
   }
 
+  static constexpr Int kRacePiece = 256;  // columns whose random numbers are made together
+  // Which of `count` columns from `begin` on may have a key below a limit, and the upper halves of their random numbers. Beyond: none.
+  static void race_piece(uint32_t* __restrict upper, uint8_t* __restrict may_win, const float* __restrict e, Int count, uint64_t begin, uint64_t row, uint64_t seed, float bound) {
+    for (uint32_t i = 0; i < kRacePiece / 4; ++i) {
+      const Philox4 four = sample_race_words_(begin + 4 * i, row, seed);
+      upper[4 * i] = four.word[0];
+      upper[4 * i + 1] = four.word[1];
+      upper[4 * i + 2] = four.word[2];
+      upper[4 * i + 3] = four.word[3];
+    }
+    for (Int i = 0; i < count; ++i) may_win[i] = (e[i] > 0) & sample_may_win_(upper[i], e[i], bound);
+    for (Int i = count; i < kRacePiece; ++i) may_win[i] = 0;
+  }
   static Int race_room(Int slots) { return 2 * slots + 1024; }
   static size_t race_bytes(Int slots) { return static_cast<size_t>(race_room(slots)) * sizeof(SampleRunner) + static_cast<size_t>(slots) * sizeof(SampleKept); }
 
-  // Keys are exponentials over masses; the `draws` smallest win, the next one is tau.
-  void race(int method, void* memory) {
+  // Those with keys below a limit, in any order; once there is no room for more, a limit that slots + 1 of them are left below.
+  Int find_runners(SampleRunner* runner, Int room, double limit) const {
+    Int count = 0;
+    for (Int begin = 0; begin < cols; begin += kRacePiece) {
+      const Int n = begin + kRacePiece < cols ? kRacePiece : cols - begin;
+      uint32_t upper[kRacePiece];
+      uint8_t may_win[kRacePiece];
+      race_piece(upper, may_win, e + begin, n, static_cast<uint64_t>(begin), row, seed, sample_limit_(limit));
+      for (Int i = 0; i < n; ++i) {
+        uint64_t eight = 0;
+        if (i % 8 == 0) memcpy(&eight, may_win + i, sizeof eight);
+        if (i % 8 == 0 && eight == 0) {
+          i += 7;
+          continue;
+        }
+        if (!may_win[i]) continue;
+        // Later ids lose ties, so a key that only reaches the limit is out too.
+        const double key = sample_race_key_(upper[i], e[begin + i], static_cast<uint64_t>(begin + i), row, seed);
+        if (!(key < limit)) continue;
+        runner[count++] = {key, begin + i};
+        if (count < room) continue;
+        std::nth_element(runner, runner + slots, runner + count);
+        limit = runner[slots].key;
+        count = slots + 1;
+      }
+    }
+    return count;
+  }
+
+  float race_weight(Int i, double tau) const { return sample_race_weight_(x[i], temperature, scale, tau, cols, total); }
+
+  // Keys are exponentials over weights; the `draws` smallest win, the next one is tau.
+  void race(void* memory) {
     Int support = 0;
     for (Int i = 0; i < cols; ++i) support += e[i] > 0;
     if (support <= draws) {
       for (Int i = 0; i < cols; ++i)
-        if (e[i] > 0) put(i, sample_race_weight_(e[i], INFINITY, scale, total));
+        if (e[i] > 0) put(i, race_weight(i, INFINITY));
       return;
     }
     const Int room = race_room(slots);
     SampleRunner* runner = static_cast<SampleRunner*>(memory);
     SampleKept* kept = reinterpret_cast<SampleKept*>(runner + room);
-    double limit = INFINITY;
-    Int count = 0;
-    const auto enter = [&](Int i, uint64_t random) {
-      // Later ids lose ties, so a key that only reaches the limit is out too.
-      if (!(e[i] > 0) || sample_exponential_bound_(random) >= limit * e[i]) return;
-      const double key = sample_exponential_(random) / e[i];
-      if (!(key < limit)) return;
-      runner[count++] = {key, i};
-      if (count < room) return;
-      std::nth_element(runner, runner + slots, runner + count);
-      limit = runner[slots].key;
-      count = slots + 1;
-    };
-    for (Int i = 0; i < cols; i += 2) {
-      const SamplePair random = sample_pair_(static_cast<uint64_t>(i) / 2, row, method, seed);
-      enter(i, random.first);
-      if (i + 1 < cols) enter(i + 1, random.second);
+    // Below the first limit lie about as many keys as are wanted, and some more; where a few columns have it all, there are fewer.
+    const double wanted = static_cast<double>(4 * slots + 64);
+    double limit = wanted * sample_power_of_two_(SampleScale::bits(cols)) / static_cast<double>(total);
+    Int count = find_runners(runner, room, limit);
+    for (int attempt = 1; count <= slots; ++attempt) {
+      limit = attempt < 4 ? limit * (wanted / static_cast<double>(count + 1)) : INFINITY;
+      count = find_runners(runner, room, limit);
     }
     std::nth_element(runner, runner + slots, runner + count);
     const double tau = runner[slots].key;
     for (Int j = 0; j < slots; ++j) kept[j].id = runner[j].id;
     std::sort(kept, kept + slots);
-    for (Int j = 0; j < slots; ++j) put(kept[j].id, sample_race_weight_(e[kept[j].id], tau, scale, total));
+    for (Int j = 0; j < slots; ++j) put(kept[j].id, race_weight(kept[j].id, tau));
   }
 };
 
@@ -153,35 +215,31 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   Faults faults;
   const Int slots = draws < cols ? draws : cols;
   const bool is_race = method == static_cast<Int>(SampleMethod::race);
-  const size_t row_bytes = static_cast<size_t>(cols) * sizeof(double);
+  const size_t row_bytes = static_cast<size_t>(cols) * (is_race ? sizeof(float) : sizeof(uint64_t)) + (is_race && cols % 2 ? sizeof(float) : 0);
   const size_t method_bytes = is_race ? SampleRow::race_bytes(slots) : SampleRow::counts_bytes(draws, cols);
   const size_t bytes = row_bytes + method_bytes + (is_half(logits.dtype) ? static_cast<size_t>(cols) * sizeof(float) : 0);
   over_rows(rows, cols + draws, [&](Int begin, Int end) {
     char* memory = static_cast<char*>(scratch(bytes));
     if (!memory) return faults.out_of_memory(bytes);
-    double* e = reinterpret_cast<double*>(memory);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) {
       const double t = temperature_of(faults, row_temperature, temperature, r);
       if (!(t == t)) continue;
       const float* x = widened<F32>(logits, r * cols, cols, reinterpret_cast<float*>(memory + row_bytes + method_bytes));
-      float max = -INFINITY;
-      bool valid = true;
-      for (Int i = 0; i < cols; ++i) {
-        valid &= x[i] < INFINITY;
-        max = max_(x[i], max);
-      }
-      SampleRow row{e, cols, draws, slots, 0, 0, static_cast<uint64_t>(row_offset + r), static_cast<uint64_t>(seed), indices.as<int32_t>() + r * slots, weights.as<float>() + r * slots, 0};
-      if (valid && max > -INFINITY) {
-        int k = sample_first_scale_(cols);
-        const double first = sample_power_of_two_(k);
-        for (Int i = 0; i < cols; ++i) e[i] = sample_weight_(x[i], max, t);
-        uint64_t total = 0;
-        for (Int i = 0; i < cols; ++i) total += sample_mass_(e[i], first);
-        k += sample_more_bits_(total);
-        row.scale = sample_power_of_two_(k);
-        for (Int i = 0; i < cols; ++i) row.total += sample_mass_(e[i], row.scale);
-        if (is_race) row.race(static_cast<int>(method), memory + row_bytes);
-        else row.counts(static_cast<int>(method), memory + row_bytes);
+      const float max = largest<F32>(x, cols);
+      uint32_t odd = 0;
+      for (Int i = 0; i < cols; ++i) odd |= x[i] < INFINITY ? 0u : 1u;
+      uint64_t* masses = reinterpret_cast<uint64_t*>(memory);
+      float* e = reinterpret_cast<float*>(memory);
+      const SampleScale scale = SampleScale::of(max, t, cols);
+      SampleRow row{masses, e, x, scale, t, cols, draws, slots, 0, static_cast<uint64_t>(row_offset + r), static_cast<uint64_t>(seed), indices.as<int32_t>() + r * slots, weights.as<float>() + r * slots, 0};
+      if (odd == 0 && max > -INFINITY) {
+        if (is_race) {
+          row.total = sample_weights(scale, x, e, cols);
+          row.race(memory + row_bytes);
+        } else {
+          row.total = sample_masses(scale, x, masses, cols);
+          row.counts(static_cast<int>(method), memory + row_bytes);
+        }
       } else {
         row.put(0, NAN);
       }

@@ -1,6 +1,6 @@
 // Sampled targets on CUDA: a cluster of blocks per row, whose runs of it wait in shared memory. Warps walk parts of a run; what each part weighs
 // says where the draws fall, and only those parts are looked at again.
-#include "cuda/row_sum.h"
+#include "cuda/merge.h"
 #include "cuda/rows.h"
 #include "cuda/workspace.h"
 #include "ops/sample_target/math.h"
@@ -10,7 +10,9 @@ namespace {
 
 constexpr int kSampleParts = 512;    // parts of a run, at most
 constexpr int kSampleSorted = 2048;  // draws that are sorted in shared memory; more are counted in a workspace
-constexpr int kSampleListed = 512;   // runners of a race that wait in shared memory for its last rounds
+constexpr int kSampleRanked = 256;   // of those, that are sorted by counting for each how many are smaller
+constexpr int kSampleOwn = 512;      // columns of a block's run that may win a race, at most
+constexpr int kSampleListed = 1024;  // those of all runs, at most, where they wait in shared memory
 
 struct Sample {
   AnyIn logits;
@@ -29,7 +31,7 @@ struct Sample {
 
 LIMBECK_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Bitonic, smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
+// Smallest first. n: a power of two. The whole block takes part; a barrier before the first look at the result.
 LIMBECK_DEVICE void sort_positions(const Shared<uint64_t>& positions, int n) {
   for (int size = 2; size <= n; size <<= 1)
     for (int stride = size >> 1; stride > 0; stride >>= 1) {
@@ -43,6 +45,20 @@ LIMBECK_DEVICE void sort_positions(const Shared<uint64_t>& positions, int n) {
         }
       }
     }
+}
+
+// Few of them: no barrier but one. `given`: n of them in any order.
+LIMBECK_DEVICE void sort_few(const Shared<uint64_t>& given, const Shared<uint64_t>& positions, int n) {
+  sync_block();
+  for (int j = thread_index(); j < n; j += block_size()) {
+    const uint64_t mine = given[j];
+    int rank = 0;
+    for (int i = 0; i < n; i++) {
+      const uint64_t other = given[i];
+      rank += other < mine || (other == mine && i < j) ? 1 : 0;
+    }
+    positions[rank] = mine;
+  }
 }
 
 // How many of n sorted positions lie below `end`.
@@ -87,14 +103,12 @@ struct SampleRow {
   int64_t row = 0;
   AnyIn x{};
   bool aligned = false;
-  double temperature = 1, scale = 1;
-  float max = 0;
+  double temperature = 1;
+  SampleScale scale{};
   uint64_t total = 0, key = 0;
   int64_t support = 0, used = 0;
 
   LIMBECK_DEVICE int parts() const { return int((run.end - run.begin + a.part - 1) / a.part); }
-  // sample_weight_, to the bit; a division costs as much as the polynomial.
-  LIMBECK_DEVICE double e(float logit) const { return temperature == 1 ? sample_exp_(double(logit) - double(max)) : sample_weight_(logit, max, temperature); }
 
   LIMBECK_DEVICE void open(int64_t of) {
     row = of;
@@ -114,12 +128,18 @@ struct SampleRow {
     for (int64_t base = begin; base < end; base += 128) {
       const int64_t c = base + lane() * 4;
       float v[4];
-      if (a.row_floats > 0 && c >= run.end) v[0] = v[1] = v[2] = v[3] = -INFINITY;
+      if (a.row_floats > 0 && c + 4 <= run.end) load_staged(int(c - run.begin), v);
+      else if (a.row_floats > 0 && c >= run.end) v[0] = v[1] = v[2] = v[3] = -INFINITY;
       else if (a.row_floats > 0) load_chunk(own, int(c - run.begin), int(run.end - run.begin), -INFINITY, v);
       else load_chunk(x, c, a.cols, aligned, -INFINITY, v);
       f(c, v);
     }
   }
+  LIMBECK_DEVICE void load_staged(int at, float (&v)[4]) const {
+    const Float4 four = with_type(own, [&](const auto& s) { return ld4_shared(s, at); });
+    v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+  }
+  LIMBECK_DEVICE float logit(int64_t c) const { return a.row_floats > 0 ? staged_at(own, int(c - run.begin)) : ld(x, c); }
   // f(part), for a whole warp.
   template <class F> LIMBECK_DEVICE void each_part(F f) const {
     for (int part = warp(); part < parts(); part += block_size() >> 5) f(part);
@@ -128,43 +148,24 @@ struct SampleRow {
     each_part([&](int part) { walk_part(part, f); });
   }
 
-  // How many bits more than 2^k the masses have room for. A sum in float is enough, unless it is too near a power of two.
-  LIMBECK_DEVICE int more_bits(const RowSumOf<double>& sum, int k) {
-    const double about = double(sum.ties) + sum.rest, unit = sample_power_of_two_(k), apart = 1e-5 + double(a.cols) / unit;
-    const double low = about * (1 - apart) > 1 ? about * (1 - apart) : 1, high = about * (1 + apart);
-    const bool known = about < INFINITY && temperature > 1e-30 && temperature < 1e30 && apart < 1e-4;
-    const int power = int(sample_bits_(low) >> 52) - 1023;
-    if (known && int(sample_bits_(high) >> 52) - 1023 == power) return k + power < 62 ? 62 - k - power : 0;
-    uint64_t mass = 0;
+  // The total, the parts' masses and, for a race, the support. False for a row that has no distribution.
+  LIMBECK_DEVICE bool measure(bool race) {
+    float top = temperature > 0 && temperature < INFINITY ? -INFINITY : INFINITY;
     walk([&](int64_t, const float (&v)[4]) {
-      for (int i = 0; i < 4; i++) mass += sample_mass_(e(v[i]), unit);
-    });
-    return sample_more_bits_(merge_one(group, mass, Add{}, uint64_t(0)));
-  }
-
-  // The total, the support and the parts' masses. False for a row that has no distribution.
-  LIMBECK_DEVICE bool measure() {
-    bool odd = !(temperature > 0 && temperature < INFINITY);
-    const Inverse inverse = Inverse::of(temperature);
-    RowSumOf<double> sum;
-    walk([&](int64_t, const float (&v)[4]) {
+      bool odd = false;
       for (int i = 0; i < 4; i++) odd |= !(v[i] < INFINITY);
-      sum.push(v, inverse);
+      top = odd ? INFINITY : max_(max_(max_(v[0], v[1]), max_(v[2], v[3])), top);
     });
-    merge_row(group, sum, inverse);
-    max = sum.max;
-    if (group.any(odd || max == -INFINITY)) return false;
-    const int k = sample_first_scale_(a.cols);
-    scale = sample_power_of_two_(k + more_bits(sum, k));
+    top = merge_one(group, top, Max{}, -INFINITY);
+    if (!(top > -INFINITY && top < INFINITY)) return false;
+    scale = SampleScale::of(top, temperature, a.cols);
     uint64_t sums[2] = {0, 0};
     each_part([&](int part) {
       uint64_t mass = 0;
       walk_part(part, [&](int64_t, const float (&v)[4]) {
-        for (int i = 0; i < 4; i++) {
-          const double weight = e(v[i]);
-          mass += sample_mass_(weight, scale);
-          sums[1] += weight > 0 ? 1 : 0;
-        }
+        for (int i = 0; i < 4; i++) mass += scale.mass(v[i]);
+        if (race)
+          for (int i = 0; i < 4; i++) sums[1] += scale.has_weight(v[i]) ? 1 : 0;
       });
       mass = merge_warp(mass, Add{});
       if (lane() != 0) return;
@@ -227,7 +228,7 @@ LIMBECK_DEVICE void sample_counts(SampleRow& s) {
       uint64_t heads = 0, count = 0, all = 0;
       s.walk_part(part, [&](int64_t, const float (&v)[4]) {
         for (int i = 0; i < 4; i++) {
-          const uint64_t one = sample_mass_(s.e(v[i]), s.scale);
+          const uint64_t one = s.scale.mass(v[i]);
           heads += one >= head ? one : 0;
           count += one >= head ? 1 : 0;
         }
@@ -249,12 +250,15 @@ LIMBECK_DEVICE void sample_counts(SampleRow& s) {
   auto weight_of = [&](uint64_t mass, int64_t count) { return mass >= head ? sample_head_weight_(mass, s.total) : sample_tail_weight_(count, left, tail, s.total); };
 
   const bool sorted = a.workspace == nullptr;
-  const Shared<uint64_t> positions = s.memory.slice<uint64_t>(0, a.draw_bytes / 8);
+  const Shared<uint64_t> positions = s.memory.slice<uint64_t>(0, sorted ? a.draw_bytes / 8 - kSampleRanked : 0);
   if (sorted) {
     int padded = 1;
     while (padded < left) padded <<= 1;
-    for (int j = thread_index(); j < padded; j += block_size()) positions[j] = j < left ? position(j) : ~uint64_t(0);
-    sort_positions(positions, padded);
+    const bool few = left <= kSampleRanked;
+    const Shared<uint64_t> given = few ? s.memory.slice<uint64_t>(a.draw_bytes - kSampleRanked * 8, kSampleRanked) : positions;
+    for (int j = thread_index(); j < (few ? int(left) : padded); j += block_size()) given[j] = j < left ? position(j) : ~uint64_t(0);
+    if (few) sort_few(given, positions, int(left));
+    else sort_positions(positions, padded);
   }
   s.scan_parts(s.masses);
   uint64_t* ends = sorted ? nullptr : a.workspace + s.group.first_row() * 2 * a.cols;
@@ -267,7 +271,7 @@ LIMBECK_DEVICE void sample_counts(SampleRow& s) {
     s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
       uint64_t mass[4], share = 0, all = 0;
       for (int i = 0; i < 4; i++) {
-        mass[i] = sample_mass_(s.e(v[i]), s.scale);
+        mass[i] = s.scale.mass(v[i]);
         share += mass[i] >= head ? 0 : mass[i];
       }
       const uint64_t from = at + sum_before(share, all);
@@ -336,47 +340,125 @@ LIMBECK_DEVICE void sample_counts(SampleRow& s) {
   });
 }
 
-// Keys are exponentials over masses; the `draws` smallest win, the next one is tau, found eight bits at a time.
-LIMBECK_DEVICE void sample_race(SampleRow& s) {
+// Keys are exponentials over weights; the `draws` smallest win, the next one is tau. Where they are few, the columns that can win are listed:
+// those below a limit that about so many keys lie below. False where too many or too few did, again and again.
+LIMBECK_DEVICE bool sample_race_listed(SampleRow& s) {
+  const Sample& a = s.a;
+  const double wanted = double(4 * a.slots + 64), most = double(cluster_size()) * (kSampleOwn / 2);
+  if (wanted > 0.75 * kSampleListed || double(a.slots + 1) > 0.75 * most) return false;
+  const Shared<uint64_t> keys = s.memory.slice<uint64_t>(0, kSampleListed), own_keys = s.memory.slice<uint64_t>(kSampleListed * 8, kSampleOwn);
+  const Shared<int> own_ids = s.memory.slice<int>((kSampleListed + kSampleOwn) * 8, kSampleOwn);
+  const Shared<int> ids = s.memory.slice<int>((kSampleListed + kSampleOwn) * 8 + kSampleOwn * 4, kSampleListed);
+  const Shared<int> count = s.memory.slice<int>(kSampleListed * 12 + kSampleOwn * 12, 1);
+  double few = 0, many = INFINITY, limit = (wanted < most ? wanted : most) * sample_power_of_two_(SampleScale::bits(a.cols)) / double(s.total);
+  int own = 0, before = 0, all = 0;
+  for (int attempt = 0;; attempt++) {
+    if (attempt == 8) return false;
+    if (thread_index() == 0) count[0] = 0;
+    sync_block();
+    const float bound = sample_limit_(limit);
+    s.walk([&](int64_t c, const float (&v)[4]) {
+      const Philox4 upper = sample_race_words_(uint64_t(c), s.key, a.seed);
+      for (int i = 0; i < 4; i++) {
+        const float weight = s.scale.weight(v[i]);
+        if (!(weight > 0) || !sample_may_win_(upper.word[i], weight, bound)) continue;
+        const int slot = atomic_add(count, 0, 1);
+        if (slot < kSampleOwn) own_ids[slot] = int(c) + i;
+      }
+    });
+    sync_block();
+    own = count[0];
+    // Keys below the limit; all that were found; blocks that had no room.
+    uint64_t sums[3] = {0, 0, own > kSampleOwn && thread_index() == 0 ? 1u : 0u};
+    if (thread_index() == 0) sums[1] = uint64_t(own);
+    for (int i = thread_index(); i < (own < kSampleOwn ? own : kSampleOwn); i += block_size()) {
+      const int64_t c = int(own_ids[i]);
+      const Philox4 upper = sample_race_words_(uint64_t(c), s.key, a.seed);
+      const double key = sample_race_key_(sample_word_(upper, uint64_t(c)), s.scale.weight(s.logit(c)), uint64_t(c), s.key, a.seed);
+      own_keys[i] = sample_bits_(key);
+      sums[0] += key < limit ? 1 : 0;
+    }
+    s.group.merge(sums, Add{}, uint64_t(0));
+    const bool crowded = sums[2] > 0 || sums[1] > uint64_t(kSampleListed);
+    if (!crowded && int64_t(sums[0]) > a.slots) break;
+    (crowded ? many : few) = limit;
+    const double more = wanted / double(sums[0] + 1);
+    limit = few == 0 ? limit / 8 : many == INFINITY ? limit * (more > 2 ? more : 2) : sqrt_(few) * sqrt_(many);
+  }
+  // Every block gets them all, its own first in neither order nor place: only keys and ids decide.
+  for (int rank = 0; rank < cluster_size(); rank++) {
+    const int theirs = map_rank(count, rank)[0];
+    const Shared<uint64_t> from_keys = map_rank(own_keys, rank);
+    const Shared<int> from_ids = map_rank(own_ids, rank);
+    for (int i = thread_index(); i < theirs; i += block_size()) {
+      const uint64_t key = from_keys[i];
+      const int id = from_ids[i];
+      keys[all + i] = key;
+      ids[all + i] = id;
+    }
+    if (rank < cluster_rank()) before += theirs;
+    all += theirs;
+  }
+  // Of a listed column, by a warp: how many others have smaller keys; ties go to the lower id.
+  auto rank_of = [&](uint64_t key, int id, auto among) {
+    int rank = 0;
+    for (int j = lane(); j < all; j += 32) {
+      const uint64_t other = keys[j];
+      const int other_id = ids[j];
+      rank += among(other, other_id, key, id) ? 1 : 0;
+    }
+    return merge_warp(rank, Add{});
+  };
+  const auto earlier = [](uint64_t a_key, int a_id, uint64_t b_key, int b_id) { return a_key < b_key || (a_key == b_key && a_id < b_id); };
+  sync_block();
+  uint64_t next[2] = {0, 0};  // key and id of the first that does not win
+  for (int i = warp(); i < own; i += block_size() >> 5) {
+    const uint64_t key = keys[before + i];
+    const int id = ids[before + i];
+    if (rank_of(key, id, earlier) == a.slots) next[0] = key, next[1] = uint64_t(id);
+  }
+  s.group.merge(next, Max{}, uint64_t(0));
+  const double tau = sample_double_(next[0]);
+  const int last = int(next[1]);
+  for (int i = warp(); i < own; i += block_size() >> 5) {
+    const uint64_t key = keys[before + i];
+    const int id = ids[before + i];
+    if (!earlier(key, id, next[0], last)) continue;
+    const int slot = rank_of(next[0], id, [&](uint64_t other, int other_id, uint64_t bound, int mine) { return other_id < mine && earlier(other, other_id, bound, last); });
+    if (lane() == 0) s.put(slot, id, sample_race_weight_(s.logit(id), s.temperature, s.scale, tau, a.cols, s.total));
+  }
+  s.used = a.slots;
+  return true;
+}
+
+// However many there are: tau is found eight bits at a time, in a walk for each.
+LIMBECK_DEVICE void sample_race_counted(SampleRow& s) {
   const Sample& a = s.a;
   // In turn: the other blocks may still read the one of the round before.
-  const Shared<int> histograms = s.memory.slice<int>(0, 512), sums = s.memory.slice<int>(2048, 256), choice = s.memory.slice<int>(3072, 4);
-  const Shared<uint64_t> runners = s.memory.slice<uint64_t>(3088, kSampleListed);
-  const Shared<int> runner_ids = s.memory.slice<int>(3088 + kSampleListed * 8, kSampleListed);
+  const Shared<int> histograms = s.memory.slice<int>(0, 512), sums = s.memory.slice<int>(2048, 256), choice = s.memory.slice<int>(3072, 2);
   const bool everyone = s.support <= a.draws;
-  // A key as bits, which order as the keys do; all ones where it is surely above `limit`.
-  auto key_bits = [&](int64_t c, double weight, double limit) -> uint64_t {
-    if (!(weight > 0)) return ~uint64_t(0);
-    if (everyone) return 0;
-    const uint64_t random = sample_random_(uint64_t(c), s.key, a.method, a.seed);
-    if (sample_exponential_bound_(random) > limit * weight) return ~uint64_t(0);
-    return sample_bits_(sample_exponential_(random) / weight);
-  };
   uint64_t prefix = everyone ? 1 : 0;
   double limit = INFINITY;
   int wanted = everyone ? 0 : int(a.slots);  // keys before tau, among those that share the prefix
-  bool listed = false;                       // those that may still win are in `runners`
-  if (thread_index() == 0) choice[3] = 0;
-  // f(column, bits of its key), in any order.
-  auto each_runner = [&](auto f) {
-    if (listed) {
-      const int count = choice[3];
-      for (int i = thread_index(); i < count; i += block_size()) f(int64_t(int(runner_ids[i])), uint64_t(runners[i]));
-    } else {
-      s.walk([&](int64_t c, const float (&v)[4]) {
-        for (int i = 0; i < 4; i++) {
-          const uint64_t bits = key_bits(c + i, s.e(v[i]), limit);
-          if (bits != ~uint64_t(0)) f(c + i, bits);
-        }
-      });
+  // f(which of the four, bits of its key, which order as the keys do): those that can be below the limit.
+  auto each_key = [&](int64_t c, const float (&v)[4], auto f) {
+    const Philox4 upper = sample_race_words_(uint64_t(c), s.key, a.seed);
+    const float bound = sample_limit_(limit);
+    for (int i = 0; i < 4; i++) {
+      const float weight = s.scale.weight(v[i]);
+      if (!(weight > 0)) continue;
+      if (everyone) f(i, uint64_t(0));
+      else if (sample_may_win_(upper.word[i], weight, bound)) f(i, sample_bits_(sample_race_key_(upper.word[i], weight, uint64_t(c + i), s.key, a.seed)));
     }
   };
   for (int shift = 56; shift >= 0 && !everyone; shift -= 8) {
     const Shared<int> histogram = histograms.slice<int>(shift & 8 ? 1024 : 0, 256);
     for (int i = thread_index(); i < 256; i += block_size()) histogram[i] = 0;
     sync_block();
-    each_runner([&](int64_t, uint64_t bits) {
-      if (shift == 56 || bits >> (shift + 8) == prefix) atomic_add(histogram, int(bits >> shift & 255), 1);
+    s.walk([&](int64_t c, const float (&v)[4]) {
+      each_key(c, v, [&](int, uint64_t bits) {
+        if (shift == 56 || bits >> (shift + 8) == prefix) atomic_add(histogram, int(bits >> shift & 255), 1);
+      });
     });
     sync_cluster();
     for (int i = thread_index(); i < 256; i += block_size()) {
@@ -401,42 +483,25 @@ LIMBECK_DEVICE void sample_race(SampleRow& s) {
         }
         choice[0] = digit;
         choice[1] = wanted - before;
-        choice[2] = before + int(sums[digit]);
       }
     }
     sync_block();
-    // Keys below the end of the digit: those that surely win, and those that share the prefix.
-    const int64_t candidates = a.slots - wanted + int(choice[2]);
     const int digit = choice[0];
     wanted = choice[1];
     prefix = prefix << 8 | uint64_t(digit);
     const uint64_t above = (prefix + 1) << shift;
     limit = above < uint64_t(0x7FF0) << 48 ? sample_double_(above) : INFINITY;
-    if (listed || candidates > kSampleListed || shift == 0) continue;
-    each_runner([&](int64_t c, uint64_t bits) {
-      if (bits >= above) return;
-      const int slot = atomic_add(choice, 3, 1);
-      runners[slot] = bits;
-      runner_ids[slot] = int(c);
-    });
-    listed = true;  // read after the next round's barrier
   }
   // `wanted` of the keys equal to tau win: the lowest ids, as only bits decide. Two counts in one number: keys below tau, keys equal to it.
   constexpr uint64_t kEqual = uint64_t(1) << 32;
   auto count_of = [&](uint64_t bits) { return bits < prefix ? uint64_t(1) : bits == prefix ? kEqual : uint64_t(0); };
   auto winners = [&](uint64_t counts) { return int64_t(counts & (kEqual - 1)) + lesser(int64_t(counts >> 32), wanted); };
-  if (listed) {
-    each_runner([&](int64_t c, uint64_t bits) { atomic_add(s.kept, int((c - s.run.begin) / a.part), count_of(bits)); });
-  } else {
-    s.each_part([&](int part) {
-      uint64_t counts = 0;
-      s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
-        for (int i = 0; i < 4; i++) counts += count_of(key_bits(c + i, s.e(v[i]), limit));
-      });
-      counts = merge_warp(counts, Add{});
-      if (lane() == 0) s.kept[part] = counts;
-    });
-  }
+  s.each_part([&](int part) {
+    uint64_t counts = 0;
+    s.walk_part(part, [&](int64_t c, const float (&v)[4]) { each_key(c, v, [&](int, uint64_t bits) { counts += count_of(bits); }); });
+    counts = merge_warp(counts, Add{});
+    if (lane() == 0) s.kept[part] = counts;
+  });
   s.group.sync();
   s.used = winners(s.scan_parts(s.kept));
   const double tau = everyone ? INFINITY : sample_double_(prefix);
@@ -444,25 +509,22 @@ LIMBECK_DEVICE void sample_race(SampleRow& s) {
     uint64_t before = s.kept[part];
     if (uint64_t(s.kept[part + 1]) == before) return;
     s.walk_part(part, [&](int64_t c, const float (&v)[4]) {
-      double weight[4];
-      uint64_t counts[4], mine = 0, all = 0;
-      for (int i = 0; i < 4; i++) {
-        weight[i] = s.e(v[i]);
-        counts[i] = count_of(key_bits(c + i, weight[i], limit));
-        mine += counts[i];
-      }
+      uint64_t counts[4] = {0, 0, 0, 0}, mine = 0, all = 0;
+      each_key(c, v, [&](int i, uint64_t bits) { counts[i] = count_of(bits); });
+      for (int i = 0; i < 4; i++) mine += counts[i];
       uint64_t at = before + sum_before(mine, all);
       before += all;
       for (int i = 0; i < 4; i++) {
         const int64_t slot = winners(at);
         at += counts[i];
-        if (winners(at) > slot) s.put(slot, c + i, sample_race_weight_(weight[i], tau, s.scale, s.total));
+        if (winners(at) > slot) s.put(slot, c + i, sample_race_weight_(s.logit(c + i), s.temperature, s.scale, tau, a.cols, s.total));
       }
     });
   });
 }
 
-LIMBECK_KERNEL void LIMBECK_BOUNDS(256) sample_rows(Sample a) {
+// Races have a kernel of their own: each needs its registers.
+template <bool race> LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) sample_rows(Sample a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED(uint64_t, warp_sums, 8);
   SHARED_DYN(float, memory);
@@ -478,11 +540,11 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(256) sample_rows(Sample a) {
               memory.slice<float>(draws_at, a.draw_bytes / 4)};
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     s.open(row);
-    if (!s.measure()) {
+    if (!s.measure(race)) {
       if (group.leader()) s.put(0, 0, NAN);
       s.used = 1;
-    } else if (a.method == int(SampleMethod::race)) {
-      sample_race(s);
+    } else if constexpr (race) {
+      if (s.support <= a.draws || !sample_race_listed(s)) sample_race_counted(s);
     } else {
       sample_counts(s);
     }
@@ -499,14 +561,16 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   const bool race = method == Int(SampleMethod::race), sorted = !race && draws <= kSampleSorted;
   Int padded = 2;
   while (sorted && padded < draws) padded *= 2;
-  a.draw_bytes = race ? 3088 + kSampleListed * 12 : sorted ? int(padded * 8) : 0;
+  a.draw_bytes = race ? (kSampleListed + kSampleOwn) * 12 + 16 : sorted ? int((padded + kSampleRanked) * 8) : 0;
   const Int width = kDTypeBytes[int(logits.dtype)];
   ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [&](Int) { return a.draw_bytes + 2 * (kSampleParts + 1) * 8; }, 0);
   a.segment = plan.segment;
-  a.part = (plan.segment + kSampleParts * 128 - 1) / (kSampleParts * 128) * 128;
+  // Parts of two walks of a warp: a hit looks at few columns again, and few sums are merged.
+  a.part = (plan.segment + kSampleParts * 256 - 1) / (kSampleParts * 256) * 256;
   a.row_floats = plan.staged ? int(plan.segment * width / 4) : 0;
   if (plan.launch.grid == 0) return;
-  if (race || sorted) return launch(ctx, "sample_target", sample_rows, plan.launch, a);
+  if (race) return launch(ctx, "sample_target", sample_rows<true>, plan.launch, a);
+  if (sorted) return launch(ctx, "sample_target", sample_rows<false>, plan.launch, a);
   // Fewer clusters where each needs much memory: 256 MiB together, or one cluster's.
   const Int most = (Int(1) << 24) / cols, clusters = plan.launch.grid / plan.launch.cluster;
   const Int fewer = clusters < most ? clusters : most > 1 ? most : 1;
@@ -514,7 +578,7 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   if (!memory) return;
   a.workspace = memory.as<uint64_t>();
   plan.launch.grid = fewer * plan.launch.cluster;
-  launch(ctx, "sample_target", sample_rows, plan.launch, a);
+  launch(ctx, "sample_target", sample_rows<false>, plan.launch, a);
 }
 
 }  // namespace limbeck::cuda
