@@ -23,6 +23,9 @@ const SHAPES: [number, number, number][] = [
   [128, 10, 784],
   [1, 130, 1000],
   [130, 1, 70],
+  // Large tiles: one and cut ones, lines of 16 bytes and not, more than 512 terms.
+  [72, 136, 132],
+  [130, 67, 530],
 ];
 
 function run(

@@ -8,7 +8,7 @@
 namespace limbeck::cuda {
 namespace {
 
-// ---- float32
+// ---- float32 and mixed types
 
 constexpr int kTile = 64, kDepth = 16;
 constexpr int64_t kTerms = 512;  // products summed before they join the total
@@ -68,12 +68,131 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 3) matmul_tiles(Matrix<Data> a, Matri
   }
 }
 
+// A block's tile of c where there are tiles enough for all multiprocessors, and how many steps of it are in shared memory or on their way.
+constexpr int kSide = 128, kStages = 3;
+constexpr int kGroup = 8;  // rows of tiles that walk the columns together, so that both operands stay in L2
+
+struct Origin {
+  int64_t row, col;
+};
+
+LIMBECK_DEVICE Origin origin_of_block(int64_t m, int64_t n) {
+  const int64_t tiles_m = (m + kSide - 1) / kSide, tiles_n = (n + kSide - 1) / kSide, in_group = kGroup * tiles_n;
+  const int64_t group0 = block_index() / in_group * kGroup, group = tiles_m - group0 < kGroup ? tiles_m - group0 : kGroup;
+  return {(group0 + block_index() % in_group % group) * kSide, block_index() % in_group / group * kSide};
+}
+
+// ---- float32, where there are many tiles: 8×8 sums of a thread, and steps that arrive while others are multiplied
+
+// A step of an operand in shared memory, of 10,240 bytes at most. Lines along the depth lie so that neighbouring threads' ones follow each other,
+// 20 elements apart: their reads of 16 bytes meet in no bank.
+template <bool deep> struct FloatStep {
+  static constexpr int kLines = deep ? kSide : kDepth, kRun = deep ? kDepth : kSide, kElements = deep ? kSide * (kDepth + 4) : kDepth * kSide;
+  LIMBECK_DEVICE static int at(int side, int depth) { return deep ? (side % 4 * (kSide / 4) + side / 4) * (kDepth + 4) + depth : depth * kSide + side; }
+};
+
+// Elements from (side0, depth0) on, zeros beyond the matrix.
+template <bool deep>
+LIMBECK_DEVICE void stage_floats(const Shared<float>& to, const float* from, int64_t side0, int64_t depth0, int64_t sides, int64_t depths, bool aligned) {
+  using Part = FloatStep<deep>;
+  const int64_t line0 = deep ? side0 : depth0, first = deep ? depth0 : side0, lines = deep ? sides : depths, run = deep ? depths : sides;
+  if (aligned) {
+    for (int i = thread_index(); i < Part::kLines * Part::kRun / 4; i += 256) {
+      const int line = i / (Part::kRun / 4), at = i % (Part::kRun / 4) * 4, place = deep ? Part::at(line, at) : Part::at(at, line);
+      if (line0 + line < lines && first + at < run) copy_async16(to, place, from, (line0 + line) * run + first + at);
+      else st4_shared(to, place, Float4{0, 0, 0, 0});
+    }
+  } else {
+    LIMBECK_ROLLED
+    for (int i = thread_index(); i < Part::kLines * Part::kRun; i += 256) {
+      const int line = i / Part::kRun, at = i % Part::kRun;
+      st_shared(to, deep ? Part::at(line, at) : Part::at(at, line), line0 + line < lines && first + at < run ? ld_readonly(from, (line0 + line) * run + first + at) : 0.0f);
+    }
+  }
+}
+
+// Four neighbours of a side by four of the depth.
+template <bool deep> LIMBECK_DEVICE void load_floats(const Shared<float>& from, int side, int depth, float (&v)[4][4]) {
+  LIMBECK_UNROLL
+  for (int i = 0; i < 4; i++) {
+    const Float4 u = ld4_shared(from, deep ? FloatStep<deep>::at(side + i, depth) : FloatStep<deep>::at(side, depth + i));
+    const float us[4] = {u.x, u.y, u.z, u.w};
+    LIMBECK_UNROLL
+    for (int j = 0; j < 4; j++) (deep ? v[i][j] : v[j][i]) = us[j];
+  }
+}
+
+// left_deep: a is [m, k], else [k, m]. right_deep: b is [n, k], else [k, n]. Sums are taken in the order of matmul_tiles: the same bits.
+template <bool left_deep, bool right_deep>
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 1) matmul_floats(const float* a, const float* b, AnyOut c, int64_t m, int64_t n, int64_t k, bool accumulate, float scale) {
+  constexpr int kLeft = FloatStep<left_deep>::kElements, kBoth = kLeft + FloatStep<right_deep>::kElements;
+  SHARED_DYN(float, memory);
+  const auto left_of = [&](int64_t step) { return memory.template slice<float>(int(step % kStages) * kBoth * 4, kLeft); };
+  const auto right_of = [&](int64_t step) { return memory.template slice<float>((int(step % kStages) * kBoth + kLeft) * 4, kBoth - kLeft); };
+  const auto [row0, col0] = origin_of_block(m, n);
+  // A thread's rows and columns are four from here on, and four half a tile further.
+  const int row = thread_index() / 16 * 4, col = thread_index() % 16 * 4;
+  const bool is_busy = row0 + row < m && col0 + col < n;
+  const int64_t left_run = left_deep ? k : m, right_run = right_deep ? k : n, steps = (k + kDepth - 1) / kDepth;
+  const bool left_aligned = left_run % 4 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = right_run % 4 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
+  const auto stage = [&](int64_t step) {
+    if (step < steps) {
+      stage_floats<left_deep>(left_of(step), a, row0, step * kDepth, m, k, left_aligned);
+      stage_floats<right_deep>(right_of(step), b, col0, step * kDepth, n, k, right_aligned);
+    }
+    copy_async_commit();
+  };
+
+  float total[8][8] = {}, part[8][8] = {};
+  for (int step = 0; step < kStages - 1; step++) stage(step);
+  for (int64_t step = 0; step < steps; step++) {
+    // The step has arrived, and nobody reads any more where the one after the next goes.
+    copy_async_wait<kStages - 2>();
+    sync_block();
+    stage(step + kStages - 1);
+    if (!is_busy) continue;
+    const Shared<float> left_step = left_of(step), right_step = right_of(step);
+    LIMBECK_ROLLED
+    for (int depth = 0; depth < kDepth; depth += 4) {
+      float left[2][4][4];
+      load_floats<left_deep>(left_step, row, depth, left[0]);
+      load_floats<left_deep>(left_step, row + kSide / 2, depth, left[1]);
+      LIMBECK_UNROLL
+      for (int half = 0; half < 2; half++) {
+        float right[4][4];
+        load_floats<right_deep>(right_step, col + half * (kSide / 2), depth, right);
+        LIMBECK_UNROLL
+        for (int d = 0; d < 4; d++)
+          LIMBECK_UNROLL
+          for (int i = 0; i < 8; i++)
+            LIMBECK_UNROLL
+            for (int j = 0; j < 4; j++) part[i][half * 4 + j] = fma_(left[i / 4][i % 4][d], right[j][d], part[i][half * 4 + j]);
+      }
+    }
+    if ((step + 1) * kDepth % kTerms != 0 && step + 1 < steps) continue;
+    LIMBECK_UNROLL
+    for (int i = 0; i < 8; i++)
+      LIMBECK_UNROLL
+      for (int j = 0; j < 8; j++) total[i][j] += part[i][j], part[i][j] = 0;
+  }
+  if (!is_busy) return;
+  LIMBECK_UNROLL
+  for (int i = 0; i < 8; i++) {
+    const int64_t line = row0 + row + i / 4 * (kSide / 2) + i % 4;
+    LIMBECK_UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int64_t first = col0 + col + half * (kSide / 2);
+      float v[4] = {total[i][half * 4], total[i][half * 4 + 1], total[i][half * 4 + 2], total[i][half * 4 + 3]};
+      if (line < m && first < n) finish_chunk(c, line, first, n, accumulate, scale, v);
+    }
+  }
+}
+
 // ---- half types on tensor cores
 
-// A block's tile of c, and the depth of a step; how many steps are in shared memory or on their way. 61,440 bytes at most: sm_75 has no more.
-constexpr int kSide = 128, kStep = 32, kStages = 3;
+// The depth of a step: 61,440 bytes of shared memory at most, as sm_75 has no more.
+constexpr int kStep = 32;
 constexpr int kWarpRows = 4, kWarpCols = 2;  // 16×16 tiles of a warp: 64×32 of the block's 128×128
-constexpr int kGroup = 8;                    // rows of tiles that walk the columns together, so that both operands stay in L2
 constexpr int kOutStride = 36;               // of a row of tiles on its way out: 32 columns and padding
 
 // A step of an operand in shared memory, lines as they are in global memory. Eight elements of padding: lines begin in different banks.
@@ -117,9 +236,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T*
   const auto right_of = [&](int64_t step) {
     return memory.template slice<T>((int(step % kStages) * (Left::kElements + Right::kElements) + Left::kElements) * 2, Right::kElements);
   };
-  const int64_t tiles_m = (m + kSide - 1) / kSide, tiles_n = (n + kSide - 1) / kSide, in_group = kGroup * tiles_n;
-  const int64_t group0 = block_index() / in_group * kGroup, group = tiles_m - group0 < kGroup ? tiles_m - group0 : kGroup;
-  const int64_t row0 = (group0 + block_index() % in_group % group) * kSide, col0 = block_index() % in_group / group * kSide;
+  const auto [row0, col0] = origin_of_block(m, n);
   const int warp_row = warp() / 4 * 16 * kWarpRows, warp_col = warp() % 4 * 16 * kWarpCols;
   const bool is_busy = row0 + warp_row < m && col0 + warp_col < n;
   const int64_t left_run = left_deep ? k : m, right_run = right_deep ? k : n, steps = (k + kStep - 1) / kStep;
@@ -197,6 +314,19 @@ template <class Data> void multiply_floats(Context& ctx, const Product& p, Data 
   launch(ctx, "matmul", matmul_tiles<Data>, Launch{tiles < most ? tiles : most, 256}, left, right, p.c, p.m, p.n, p.k, tiles_n, tiles, p.accumulate, p.scale);
 }
 
+template <bool left_deep, bool right_deep> void launch_floats(Context& ctx, const Product& p, int64_t tiles) {
+  constexpr size_t bytes = size_t(kStages) * (FloatStep<left_deep>::kElements + FloatStep<right_deep>::kElements) * sizeof(float);
+  launch(ctx, "matmul_floats", matmul_floats<left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<float>(), p.b.as<float>(), p.c, p.m, p.n, p.k, p.accumulate, p.scale);
+}
+
+// Fewer large tiles than multiprocessors leave some idle, and narrow products half of a tile: small ones then.
+void multiply_float32(Context& ctx, const Product& p) {
+  const int64_t tiles = ((p.m + kSide - 1) / kSide) * ((p.n + kSide - 1) / kSide);
+  if (tiles < limits(ctx).multiprocessors || p.m <= kTile || p.n <= kTile) return multiply_floats(ctx, p, p.a.as<float>(), p.b.as<float>());
+  if (p.transpose_a) p.transpose_b ? launch_floats<false, true>(ctx, p, tiles) : launch_floats<false, false>(ctx, p, tiles);
+  else p.transpose_b ? launch_floats<true, true>(ctx, p, tiles) : launch_floats<true, false>(ctx, p, tiles);
+}
+
 }  // namespace
 
 void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
@@ -204,7 +334,7 @@ void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_
   if (m == 0 || n == 0 || multiplied_by_cublas(ctx, product) || !ctx.ok()) return;
   if (a.dtype == DType::bfloat16 && b.dtype == DType::bfloat16) multiply_halves<BFloat16>(ctx, product);
   else if (a.dtype == DType::float16 && b.dtype == DType::float16) multiply_halves<Float16>(ctx, product);
-  else if (a.dtype == DType::float32 && b.dtype == DType::float32) multiply_floats(ctx, product, a.as<float>(), b.as<float>());
+  else if (a.dtype == DType::float32 && b.dtype == DType::float32) multiply_float32(ctx, product);
   else multiply_floats<AnyIn>(ctx, product, a, b);
 }
 
