@@ -539,7 +539,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           FarRow far = far_row(row, temperature);
           if constexpr ((far_needs<F> & kFromOutcomes) != 0) outcomes<F>(to, row, far);
           const FarLoss loss = F::far_loss(far, parameter_a, call.parameter_b);
-          if (loss.holds()) {
+          if (loss.holds(call.cols)) {
             if (g) far_gradient<F>(to, g, row, far, coefficient, temperature);
             return loss.loss;
           }
