@@ -117,8 +117,8 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
         }
         rest.sum = sum - kept;
       }
-      if (sum == sum && difference_will_do(sum, kept)) {
-        // The tail is what is left.
+      if (sum == sum && rest.sum > sum / 2) {
+        // The tail is what is left: of a smaller one the sum's rounding would show.
       } else if (k > 0 && k < cols && select_with_masses(best, x, max, t, exponential, cols, kept, rest.sum)) {
         sum = kept + rest.sum;
         for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
