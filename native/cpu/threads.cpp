@@ -89,15 +89,10 @@ int default_threads() {
 struct Job {
   void (*body)(void*, int64_t, int64_t);
   void* context;
-  int64_t count, piece;
-  std::atomic<int64_t> next{0};
+  Pieces pieces;
 
   void work() {
-    for (;;) {
-      const int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-      if (begin >= count) return;
-      body(context, begin, begin + piece < count ? begin + piece : count);
-    }
+    for (int64_t begin, end; pieces.next(begin, end);) body(context, begin, end);
   }
 };
 
@@ -226,10 +221,7 @@ void parallel(int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t
   const int workers = static_cast<int>(pieces < most ? pieces : most);
   Pool* shared = workers > 1 ? pool() : nullptr;
   if (!shared || shared->busy.test_and_set(std::memory_order_acquire)) return body(context, 0, count);
-  // Some pieces per thread even out what a slower core leaves undone.
-  int64_t piece = count / (int64_t(workers) * 8);
-  if (piece < grain) piece = grain;
-  Job job{body, context, count, piece};
+  Job job{body, context, {count, grain, workers}};
   shared->run(job, workers - 1);
   shared->busy.clear(std::memory_order_release);
 }

@@ -18,7 +18,7 @@ template <class F> void parallel(int64_t count, int64_t grain, F& body) {
   parallel(count, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<F*>(context))(begin, end); }, &body);
 }
 
-// What the threads of a call take from in turn: next() gives a piece while there is one.
+// What the threads of a call take from in turn: next() gives a piece while there is one. Some for each thread even out what a slower core leaves undone.
 class Pieces {
  public:
   Pieces(int64_t count, int64_t grain, int64_t workers) : count_(count), piece_(std::max(grain, count / (workers * 8))) {}
