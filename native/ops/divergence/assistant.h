@@ -84,6 +84,7 @@ template <class V> struct Assistant {
     m.log_q = select_(no_teacher, log_alone, m.log_q);
     m.d = select_(no_teacher, select_(eq_(log_alone, -infinity), zero, infinity), m.d);
     omega = select_(no_teacher, select_(no_student, zero, omega), omega);
+    m.centred = m.d;
     return m;
   }
 };

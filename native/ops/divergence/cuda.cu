@@ -54,6 +54,7 @@ template <template <class> class F> struct Formula {
   static constexpr bool assisted = is_assisted<F>;
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
+  static constexpr bool centred_gradient = F<float>::centred_gradient;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Parameters& of) {
     if constexpr (assisted) return loss_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
     else return F<V>::loss(o, splat<V>(of.a), splat<V>(of.b));
@@ -62,6 +63,7 @@ template <template <class> class F> struct Formula {
     if constexpr (assisted) return slope_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
     else return F<V>::gradient(o, splat<V>(of.a), splat<V>(of.b));
   }
+  LIMBECK_DEVICE static float tie_loss(const Outcome<float>& o, float drift) { return F<float>::tie_loss(o, drift); }
 };
 
 // What the labels, weights and temperatures say about one row; the same in all threads of the group.
@@ -161,6 +163,7 @@ struct Teacher {
   float max = 0, inverse_sum = 0, log_sum = 0;
   float most = 1;               // the largest probability, where they are raised to a power
   float log_ratio = 0;          // ln(student's sum / teacher's sum)
+  float at_peak = 0;            // the logit where the student is largest
 };
 
 template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
@@ -177,10 +180,12 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
     if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
+    if constexpr (D::centred_gradient) o.centred = (a - (t - p.at_peak)) * inverse.hi;
   } else {
     o.p = p.kind == TeacherKind::probs ? t : exp_(t);
     o.log_p = p.kind == TeacherKind::probs ? log_(t) : t;
     o.d = o.log_q - o.log_p;
+    if constexpr (D::centred_gradient) o.centred = o.d;
   }
   return o;
 }
@@ -288,6 +293,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     // First pass: both normalisers, the one of the label's term, and the mass of a target that is used as given.
     RowSum sums[2], hard_sum;
     double mass = 0;
+    [[maybe_unused]] float peak = -INFINITY, at_peak = 0;  // this thread's largest logit of the student, and the teacher's there
     for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4], t[4];
       load_student(c, x);
@@ -295,6 +301,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       if (head.hard && tempered) hard_sum.push(x, Inverse{1.0f, 0.0f});
       if (!soft) continue;
       load_teacher(c, t);
+      if constexpr (D::centred_gradient)
+        for (int i = 0; i < 4; i++) {
+          at_peak = x[i] > peak ? t[i] : at_peak;
+          peak = max_(x[i], peak);
+        }
       if (!exact) {
         sums[1].push(t, inverse);
         continue;
@@ -334,6 +345,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         // Near 1 each logarithm keeps digits that the sums have rounded away; elsewhere the quotient loses less.
         const bool confident = sums[0].sum() < 1.5f && sums[1].sum() < 1.5f;
         p.log_ratio = confident ? sums[0].log_sum() - sums[1].log_sum() : log_(sums[0].sum() / sums[1].sum());
+        if constexpr (D::centred_gradient) {
+          p.at_peak = merge_one(group, peak == s.max ? at_peak : -INFINITY, Max{}, -INFINITY);
+          // Where the teacher rules that column out, nothing is centred.
+          if (p.at_peak == -INFINITY) p.at_peak = p.max;
+        }
       }
     }
     const float excess_share = float(excess);
@@ -372,10 +388,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     float mean = 0;
     double soft_loss = 0;
+    constexpr bool ties = D::first_order && !D::assisted;
     const bool summed = D::needs_mean && soft && (gradient || D::first_order);
     if constexpr (D::needs_mean) {
       if (summed) {
-        float part = 0, part_loss = 0, drift = 0;
+        float part = 0, part_loss = 0, drift = 0, decided = 0;
         for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
           float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
@@ -383,17 +400,26 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
           for (int i = 0; i < 4; i++) {
             if (c + i >= a.cols) continue;
             const Outcome<float> o = compared(outcome<D>(x[i], t[i], s, p, inverse));
-            part += D::gradient(o, formula);
+            const float slope = D::gradient(o, formula);
+            part += slope;
             losses[i] = D::loss(o, formula);
-            if (D::first_order) drift += difference_(o);
+            if constexpr (D::first_order) drift += difference_(o);
+            if constexpr (ties) decided += abs_(slope);
           }
           part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
         }
-        double sums_of_row[3] = {part, part_loss, drift};
+        double sums_of_row[ties ? 4 : 3] = {part, part_loss, drift};
+        if constexpr (ties) sums_of_row[3] = decided;
         group.merge(sums_of_row, Add{}, 0.0);
         // An infinite loss has no gradient.
         mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
         soft_loss = D::first_order ? corrected_(sums_of_row[1], sums_of_row[0], sums_of_row[2]) : sums_of_row[1];
+        if constexpr (ties) {
+          // The ties' mass is what the slopes lack of ½.
+          const double over = sums_of_row[2];
+          if (abs_(over) * (0.5 - sums_of_row[3]) > 1e-9)
+            soft_loss += over_row([&](const Outcome<float>& o) { return D::tie_loss(o, float(over)); }, Add{}, 0.0f);
+        }
       }
     }
 
@@ -472,7 +498,7 @@ struct Support {
     }
     o.q = exp_(o.log_q);
     o.p = weights ? double(value) : exp_(o.log_p);
-    o.d = o.log_q - o.log_p;
+    o.d = o.centred = o.log_q - o.log_p;
     return o;
   }
 };
@@ -497,7 +523,7 @@ struct OffOutcome {
     o.log_q = fma_(centred, inverse.hi, fma_(clamp_finite(centred), inverse.lo, log_q));
     o.p = p;
     o.log_p = log_p;
-    o.d = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
+    o.d = o.centred = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
     return o;
   }
 };

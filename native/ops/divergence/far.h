@@ -21,8 +21,11 @@ struct FarRow {
 struct FarLoss {
   double loss, size;
   // Terms are good to about 1.5e-7 of their size, and in a row of few columns their errors do not cancel: this keeps the loss within half of its 1e-5.
-  bool holds(Int cols) const { return loss >= (cols < 256 ? 0.06 : 0.03) * size; }
+  bool holds(Int cols) const { return loss >= (cols < 256 ? 0.06 : 0.045) * size; }
 };
+
+// Σ q·|d| from which on a gradient q·(d − Σ q·d) wants its d centred.
+inline constexpr double kSteep = 16;
 
 // ∂D/∂(z/T) of an outcome: q·(q) + p·(p) + q·d·(qd) + √(pq)·(root), or slope + q·(q) after far_outcome.
 struct FarGradient {
