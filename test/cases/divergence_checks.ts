@@ -160,6 +160,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       const call = dense(cols, 3, cols, { temperature: 0.02, spread: 0.1, noise: 0.1 });
       const changed = (x: LossCall['student'], by: number): LossCall['student'] => x.map((v, i) => (i % cols === 1 ? v + by : v));
       checkLoss(subject, `V ${cols}`, { ...call, student: changed(call.student, -4), teacher: changed(call.teacher!, 200) });
+      checkLoss(subject, `V ${cols}, uniform`, sparse(cols, 3, cols, 2, { residual: 'uniform', temperature: 0.02, spread: 1, noise: 1 }));
     }
   });
 

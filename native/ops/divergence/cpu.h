@@ -531,7 +531,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V log_ratio = splat<V>(log(teacher_sum / student_sum));
     // One NaN makes the row NaN: it is in the sums.
     const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
-    Outcome<V> o[N];
+    Outcome<V> o[N]{};
     for (int k = 0; k < N; ++k) {
       V gap = zs[k] - zt[k];
       if constexpr (Formula<V>::first_order) gap = gap + lost[k];
@@ -548,9 +548,13 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     double loss = vec<V>::total(sum + nothing);
     if constexpr (Formula<V>::first_order) {
       const double over = vec<V>::total(drift);
-      V change = splat<V>(0);
-      for (int k = 0; k < N; ++k) change = change + Formula<V>::tie_loss(o[k], splat<V>(over));
-      loss += vec<V>::total(change) - vec<V>::total(mean) * over;
+      // Beside a larger loss the ties' part does not show.
+      if (loss < 0.01) {
+        V change = splat<V>(0);
+        for (int k = 0; k < N; ++k) change = change + Formula<V>::tie_loss(o[k], splat<V>(over));
+        loss += vec<V>::total(change);
+      }
+      loss -= vec<V>::total(mean) * over;
     }
     if (!g) return loss;
     const V factor = splat<V>(coefficient);
@@ -581,8 +585,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           FarRow far = far_row(row, temperature);
           if constexpr ((far_needs<F> & kFromOutcomes) != 0) outcomes<F>(to, row, far);
           const FarLoss loss = F::far_loss(far, parameter_a, call.parameter_b);
+          const bool few = call.cols < 256 || ((far_needs<F> & kFromOutcomes) && row.student.sum < 32);
           if constexpr (F::centred_gradient) steep = !(far.q_size < kSteep);
-          if (loss.holds(call.cols) && !steep) {
+          if (loss.holds(few) && !steep) {
             if (g) far_gradient<F>(to, g, row, far, coefficient, temperature);
             return loss.loss;
           }
@@ -785,7 +790,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         span.store(g + i, value);
       });
     }
-    return corrected_(sums.sum[0], sums.sum[1], sums.sum[2] - (1 - teacher.mass));
+    return corrected_(sums.sum[0], loss_slope_(call.divergence, sums.sum[1]), sums.sum[2] - (1 - teacher.mass));
   }
 
   // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.

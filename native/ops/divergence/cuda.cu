@@ -167,7 +167,7 @@ struct Teacher {
 };
 
 template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
-  Outcome<float> o;
+  Outcome<float> o{};
   const float a = x - s.max;
   o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
   const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
@@ -413,7 +413,8 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         group.merge(sums_of_row, Add{}, 0.0);
         // An infinite loss has no gradient.
         mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
-        soft_loss = D::first_order ? corrected_(sums_of_row[1], sums_of_row[0], sums_of_row[2]) : sums_of_row[1];
+        soft_loss = sums_of_row[1];
+        if constexpr (D::first_order) soft_loss = corrected_(soft_loss, D::assisted ? loss_slope_(formula.divergence, sums_of_row[0]) : sums_of_row[0], sums_of_row[2]);
         if constexpr (ties) {
           // The ties' mass is what the slopes lack of ½.
           const double over = sums_of_row[2];
@@ -485,11 +486,12 @@ struct Support {
   double inverse_temperature = 1, log_sum = 0;
   double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
   bool weights = false;             // or p = value
+  double shift = 0;                 // ln(q/p) of the columns off the list where each is an outcome: what theirs is centred at
   int64_t label = -1;               // gets the mass off the list, e^log_label, on top of its own
   double log_label = -INFINITY;
 
   LIMBECK_DEVICE Outcome<double> outcome(int64_t id, float x, float value) const {
-    Outcome<double> o;
+    Outcome<double> o{};
     o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
     o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
     if (id == label && log_label > -INFINITY) {
@@ -498,7 +500,8 @@ struct Support {
     }
     o.q = exp_(o.log_q);
     o.p = weights ? double(value) : exp_(o.log_p);
-    o.d = o.centred = o.log_q - o.log_p;
+    o.d = o.log_q - o.log_p;
+    o.centred = o.d - shift;
     return o;
   }
 };
@@ -515,7 +518,7 @@ struct OffOutcome {
     return {none ? 0.0f : max, float(known), float(exp_(known)), float(log_p), float(exp_(log_p)), float(known - log_p), inverse};
   }
   template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x) const {
-    Outcome<float> o;
+    Outcome<float> o{};
     const float centred = x - max;
     float exact = centred;
     if constexpr (D::first_order) exact += lost_(x, max, centred);
@@ -523,7 +526,8 @@ struct OffOutcome {
     o.log_q = fma_(centred, inverse.hi, fma_(clamp_finite(centred), inverse.lo, log_q));
     o.p = p;
     o.log_p = log_p;
-    o.d = o.centred = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
+    o.d = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
+    o.centred = exact * inverse.hi;
     return o;
   }
 };
@@ -732,7 +736,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         support.log_label = log_p_tail;
         log_p_tail = -INFINITY;
       }
-      if (apart) single = OffOutcome::of(off.max, inverse, log_q_off - log_(off_sum), log_p_tail - log_(double(a.cols) - on[2]));
+      if constexpr (apart) {
+        const double log_q = log_q_off - log_(off_sum), log_p = log_p_tail - log_(double(a.cols) - on[2]);
+        single = OffOutcome::of(off.max, inverse, log_q, log_p);
+        // Without a student or a teacher there, nothing is left to centre.
+        if (D::centred_gradient && abs_(log_q - log_p) < INFINITY) support.shift = log_q - log_p;
+      }
       // The columns off the support are one outcome; where the target is renormalized its probability is 0.
       if (bucketed) {
         bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
@@ -943,7 +952,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
       const double sum = totals[0] + aside[kBucketLoss] + (D::adds_mass ? aside[kTargetMass] - outcomes_mass : 0);
-      const double soft = D::first_order ? corrected_(sum, mean, aside[kDrift]) : sum;
+      const double soft = D::first_order ? corrected_(sum, D::assisted ? loss_slope_(formula.divergence, mean) : mean, aside[kDrift]) : sum;
       st(a.row_loss, row, float(row_loss_of(a, known, soft, term.on ? term.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient && through) {
