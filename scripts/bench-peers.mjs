@@ -54,7 +54,7 @@ const TASKS = [
 /** Our own variant that a bar is about, where there are several. */
 const OURS = { 'top-k': 'captureTopK' };
 
-/** Our own losses beside each other, in turns: sparse ones at most this many times cross-entropy, and students near the teacher beside students far from it. */
+/** Our own losses beside each other, call by call in turns: sparse ones at most this many times cross-entropy, and students near the teacher beside students far from it. */
 const BESIDE = [
   ...['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform'].map((residual) => ({
     task: `sparse ${residual}`,
@@ -159,11 +159,10 @@ async function beside(us) {
     const ratios = [];
     const times = [];
     for (let round = 0; round < rounds; round += 1) {
-      const against = Object.values(await us.measure({ task: other, rows, cols, seconds }))[0];
-      const mine = Object.values(await us.measure({ task, rows, cols, seconds }))[0];
-      if (against === undefined || mine === undefined) break;
-      ratios.push(mine.ms / against.ms);
-      times.push(mine.ms);
+      const timed = await us.measure({ task, against: other, rows, cols, seconds: 2 * seconds });
+      if (timed.mine === undefined) break;
+      ratios.push(timed.mine.ms / timed.other.ms);
+      times.push(timed.mine.ms);
     }
     if (ratios.length === 0) continue;
     const ratio = median(ratios);

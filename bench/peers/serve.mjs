@@ -14,19 +14,31 @@ export const median = (values) => {
   return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 };
 
-/** Times run(set) in turn over the sets, after one call that warms up. */
-export async function time(run, sets, seconds, isAsync) {
-  const samples = [];
-  if (isAsync) await run(0);
-  else run(0);
-  const end = performance.now() + 1000 * seconds;
-  for (let i = 1; samples.length < 2 || (performance.now() < end && samples.length < 5000); i += 1) {
-    const begin = performance.now();
-    if (isAsync) await run(i % sets);
-    else run(i % sets);
-    samples.push(performance.now() - begin);
+const timing = (samples) => ({
+  ms: median(samples),
+  spread: (Math.max(...samples) - Math.min(...samples)) / median(samples),
+  samples: samples.length,
+});
+
+/** Times each of the functions run(set), call by call in turns, each in turn over the sets, after one call that warms up. */
+export async function time(runs, sets, seconds, isAsync) {
+  const samples = runs.map(() => []);
+  for (const run of runs) {
+    if (isAsync) await run(0);
+    else run(0);
   }
-  return { ms: median(samples), spread: (Math.max(...samples) - Math.min(...samples)) / median(samples), samples: samples.length };
+  const end = performance.now() + 1000 * seconds;
+  let call = 1;
+  while (samples[0].length < 2 || (performance.now() < end && samples[0].length < 5000)) {
+    for (const [k, run] of runs.entries()) {
+      const begin = performance.now();
+      if (isAsync) await run(call % sets);
+      else run(call % sets);
+      samples[k].push(performance.now() - begin);
+      call += 1;
+    }
+  }
+  return samples.map(timing);
 }
 
 /** How many copies of the inputs there are to be. */
@@ -41,7 +53,7 @@ export function serve({ name, prepare, variants, release, isAsync = false }) {
   let key = '';
   let inputs;
   let data;
-  const answer = async ({ task, rows, cols, seconds, only }) => {
+  const answer = async ({ task, against, rows, cols, seconds, only }) => {
     if (key !== `${rows}x${cols}`) {
       if (inputs !== undefined) await release?.(inputs);
       data = load(folder, rows, cols);
@@ -50,9 +62,15 @@ export function serve({ name, prepare, variants, release, isAsync = false }) {
     }
     const found = await variants(task, inputs, data);
     const out = {};
+    if (against !== undefined) {
+      // Two of our own, so close that a neighbour's work in between would show.
+      const runs = [found, await variants(against, inputs, data)].map((of) => Object.values(of)[0].run);
+      const [mine, other] = await time(runs, setsFor(rows, cols), seconds, isAsync);
+      return { mine, other };
+    }
     for (const [variant, { run, check, close }] of Object.entries(found ?? {})) {
       if (only === undefined || only.includes(variant)) {
-        out[variant] = await time(run, setsFor(rows, cols), seconds, isAsync);
+        [out[variant]] = await time([run], setsFor(rows, cols), seconds, isAsync);
         if (only === undefined && check !== undefined) out[variant].check = await check();
       }
       await close?.();

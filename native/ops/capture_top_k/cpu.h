@@ -6,10 +6,10 @@
 namespace limbeck::cpu::LIMBECK_ISA {
 namespace {
 
-// The row's largest and Σ e^{(x − max)/T} in one walk, which leaves the maxima of the 128 groups; `sum` is NaN where a block goes too far
-// from the largest before it.
-template <class V> float maxima_and_sum(const TopK& best, const float* x, double temperature, const RowExp<V>& scaled, Int cols, double& sum) {
-  constexpr Int W = lane<V>::width, N = 128 / W;
+// The row's largest and Σ e^{(x − max)/T} in one walk, which leaves the maxima of the 128 groups and, where there are enough to make the groups of,
+// of the strips; `sum` is NaN where a block goes too far from the largest before it.
+template <class V, bool with_strips> float maxima_and_sum(const TopK& best, const float* x, double temperature, const RowExp<V>& scaled, Int cols, double& sum, float* strips) {
+  constexpr Int W = lane<V>::width, N = TopK::kStrip / W;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   V top[N], low = splat<V>(INFINITY);
   for (V& each : top) each = splat<V>(-INFINITY);
@@ -17,19 +17,27 @@ template <class V> float maxima_and_sum(const TopK& best, const float* x, double
   sum = 0;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     const float* from = x + begin;
-    const Int n = block_cols(begin, cols), grouped = n / 128 * 128;
+    const Int n = block_cols(begin, cols), grouped = n / TopK::kStrip * TopK::kStrip;
     const float before = max;
     const V reference = spread<V>(before);
     V part[2] = {splat<V>(0), splat<V>(0)};
-    for (Int i = 0; i < grouped; i += 128)
+    V all = splat<V>(-INFINITY);
+    for (Int i = 0; i < grouped; i += TopK::kStrip) {
+      V strip = splat<V>(-INFINITY);
 #pragma GCC unroll 16
       for (int k = 0; k < N; ++k) {
         fetch(from + i + k * W, kRowBlock * static_cast<Int>(sizeof(float)));
         const V at = vec<V>::load(from + i + k * W);
-        top[k] = max_(at, top[k]);
+        if constexpr (with_strips) strip = max_(at, strip);
+        else top[k] = max_(at, top[k]);
         low = min_(at, low);
         part[k % 2] = part[k % 2] + exponential.near(at - reference);
       }
+      if constexpr (with_strips) {
+        vec<V>::store(strips + (begin + i) / TopK::kStrip * W, strip);
+        all = max_(strip, all);
+      }
+    }
     double block = vec<V>::total(part[0] + part[1]);
     if (grouped < n) {
       const Range<float> range = range_of<V>(from + grouped, n - grouped);
@@ -37,17 +45,31 @@ template <class V> float maxima_and_sum(const TopK& best, const float* x, double
       low = min_(spread<V>(range.min), low);
       block += exp_row<V>(from + grouped, before, exponential, static_cast<float*>(nullptr), n - grouped);
     }
-    V all = top[0];
-    for (int k = 1; k < N; ++k) all = max_(top[k], all);
-    max = std::max(vec<V>::largest(all), rest);
+    if constexpr (!with_strips)
+      for (const V& each : top) all = max_(each, all);
+    max = std::max({vec<V>::largest(all), rest, max});
     sum = (max == before ? sum + block : (sum + block) * exp((static_cast<double>(before) - static_cast<double>(max)) / temperature));
     // A NaN below: such a row, or one of infinite numbers, takes the other way.
     if (!(exponential.bits(static_cast<double>(max) - static_cast<double>(before)) < 20)) sum = NAN;
   }
   const double span = static_cast<double>(max) + static_cast<double>(vec<V>::largest(-low));
   if (!(max < 1e30f) || !exponential.spares(span)) sum = NAN;
+  if constexpr (with_strips)
+    for (Int s = 0; s < cols / TopK::kStrip; ++s) top[s % N] = max_(vec<V>::load(strips + s * W), top[s % N]);
   for (int k = 0; k < N; ++k) vec<V>::store(best.maxima + k * W, top[k]);
   return max;
+}
+
+// Σ e^{(x − max)/T} over some columns.
+inline double mass_at(const float* x, const int32_t* ids, Int k, float max, double temperature) {
+  double mass = 0;
+  for (Int begin = 0; begin < k; begin += 64) {
+    float at[64];
+    const Int n = std::min<Int>(k - begin, 64);
+    for (Int j = 0; j < n; ++j) at[j] = x[ids[begin + j]];
+    mass += exact_scaled_sum(at, static_cast<double>(max), 1 / temperature, n);
+  }
+  return mass;
 }
 
 // Selection and both masses in one walk over a row: what stays below the bound is tail, and the candidates are few.
@@ -95,6 +117,8 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
     char* memory = static_cast<char*>(scratch(bytes));
     if (!memory) return faults.out_of_memory(bytes);
     TopK best(memory, k);
+    // So many that a group is some vectors of strips; where the row's exponentials may stand later.
+    const bool has_strips = cols >= 64 * TopK::kStrip;
     float* e = reinterpret_cast<float*>(memory + selection);
     for (Int r = begin; r < end && !faults.beyond(r); ++r) {
       const double t = temperature_of(faults, row_temperature, temperature, r);
@@ -107,14 +131,13 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       float max;
       if (k == 0 || !best.has_groups(cols)) max = largest<F32>(x, cols);
       else if (lane<F32>::width < 8 || best.groups > 128) max = best.group_maxima(x, cols);
-      else if constexpr (lane<F32>::width >= 8) max = maxima_and_sum(best, x, t, exponential, cols, sum);
+      else if constexpr (lane<F32>::width >= 8)
+        max = has_strips ? maxima_and_sum<F32, true>(best, x, t, exponential, cols, sum, e) : maxima_and_sum<F32, false>(best, x, t, exponential, cols, sum, e);
       Rest rest{0, 0};
       if (sum == sum) {
-        best.select(x, cols, [](F32, F32, Int) LIMBECK_INLINE {});
-        for (Int j = 0; j < k; ++j) {
-          ids[j] = static_cast<int32_t>(best.index(j));
-          kept += exact_exp((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) / t);
-        }
+        if (!has_strips || !best.select_from_strips(x, cols, e)) best.select(x, cols, [](F32, F32, Int) LIMBECK_INLINE {});
+        for (Int j = 0; j < k; ++j) ids[j] = static_cast<int32_t>(best.index(j));
+        kept = mass_at(x, ids, k, max, t);
         rest.sum = sum - kept;
       }
       if (sum == sum && rest.sum > sum / 2) {
@@ -135,7 +158,8 @@ void capture_top_k(Context& ctx, In logits, In row_temperature, Out indices, Out
       if (sum == sum) {
         log_sum = log(kept + rest.sum * exp(rest.log_scale));
         tail = rest.log_mass() - log_sum;
-        for (Int j = 0; j < k; ++j) out[j] = static_cast<float>((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) / t - log_sum);
+        const double inverse = 1 / t;
+        for (Int j = 0; j < k; ++j) out[j] = static_cast<float>((static_cast<double>(x[ids[j]]) - static_cast<double>(max)) * inverse - log_sum);
       } else {
         for (Int j = 0; j < k; ++j) {
           ids[j] = static_cast<int32_t>(j);

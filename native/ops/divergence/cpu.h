@@ -809,6 +809,24 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return corrected_(sums.sum[0], loss_slope_(call.divergence, sums.sum[1]), sums.sum[2] - (1 - teacher.mass));
   }
 
+  // Whether a list is the usual one: a column in every slot, none twice.
+  bool is_plain(const int32_t* indices) const {
+    const Int k = call.k;
+    uint32_t largest = 0;
+    for (Int j = 0; j < k; ++j) largest = std::max(largest, static_cast<uint32_t>(indices[j]));
+    if (largest >= static_cast<uint64_t>(call.cols)) return false;
+    uint64_t met = 0;
+    uint64_t* seen = memory.seen;
+    for (Int j = 0; j < k; ++j) {
+      const uint32_t id = static_cast<uint32_t>(indices[j]);
+      const uint64_t word = seen[id / 64];
+      met |= word >> id % 64;
+      seen[id / 64] = word | uint64_t(1) << id % 64;
+    }
+    for (Int j = 0; j < k; ++j) seen[static_cast<uint32_t>(indices[j]) / 64] = 0;
+    return (met & 1) == 0;
+  }
+
   // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.
   // Returns how many, or -1 after refusing an id.
   Int slots(Int r, double& log_mass, bool& defined) const {
@@ -817,9 +835,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool weights = call.target == Target::sparse_weights;
     const Int k = call.k;
     const uint64_t cols = static_cast<uint64_t>(call.cols);
-    Int count = 0, bad = -1;
+    const bool plain = is_plain(indices);
+    Int count = plain ? k : 0, bad = -1;
     bool twice = false;
-    for (Int j = 0; j < k; ++j) {
+    for (Int j = 0; plain && j < k; ++j) {
+      memory.ids[j] = indices[j];
+      memory.p[j] = static_cast<double>(values[j]);
+    }
+    for (Int j = 0; !plain && j < k; ++j) {
       const int32_t id = indices[j];
       if (static_cast<uint32_t>(id) >= cols) {
         if (id == -1) continue;
@@ -844,7 +867,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       memory.ids[count] = id;
       memory.p[count++] = static_cast<double>(values[j]);
     }
-    for (Int j = 0; j < count; ++j) memory.seen[memory.ids[j] / 64] = 0;
+    for (Int j = 0; !plain && j < count; ++j) memory.seen[memory.ids[j] / 64] = 0;
     if (bad >= 0) {
       if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
       else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
@@ -1056,7 +1079,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       sum = exact_scaled_sum(x, static_cast<double>(max), inverse_temperature, call.cols);
     }
     const double log_sum = log(sum);
-    if (on_list)
+    // A loss that knows its gradient outcome by outcome takes the digits of q from the logarithms where they matter.
+    if (on_list || (!D::needs_mean && !kAssisted))
       for (Int j = 0; j < count; ++j) memory.q[j] /= sum;
     else
       for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature - log_sum);
@@ -1132,11 +1156,17 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // What is listed goes in among the exponentials, so that the row is written once and in order; a row with a hard term, or of hardly
       // any scale, gets it afterwards.
       bool all_go_in = true;
+      double scale_before = NAN, from_gradient = 0;
       for (Int begin = 0; begin < call.cols; begin += kRowBlock) {
-        const double to_gradient = factor * block_of(begin).scale;
-        const bool goes_in = !hard.used && fabs(to_gradient) > kFaintFactor;
-        block_of(begin).from_gradient = goes_in ? 1 / to_gradient : 0;
-        all_go_in = all_go_in && goes_in;
+        RowBlock& block = block_of(begin);
+        if (block.scale != scale_before) {
+          scale_before = block.scale;
+          const double to_gradient = factor * block.scale;
+          const bool goes_in = !hard.used && fabs(to_gradient) > kFaintFactor;
+          from_gradient = goes_in ? 1 / to_gradient : 0;
+          all_go_in = all_go_in && goes_in;
+        }
+        block.from_gradient = from_gradient;
       }
       for (Int j = 0; j < count; ++j) {
         const Int id = ids[j];

@@ -194,6 +194,50 @@ struct TopK {
     std::sort(kept, kept + k);
   }
 
+  // Columns of which a walk may leave the maxima, a vector for each strip.
+  static constexpr Int kStrip = 128;
+
+  // As select, for a row without NaN whose strips' maxima are there: only strips that reach the bound are looked at. No branch depends on
+  // where that is but one for each strip. False where too many reach it to be ranked by counting.
+  bool select_from_strips(const float* x, Int cols, const float* strips) {
+    constexpr Int W = lane<F32>::width, kParts = kStrip / W, kMost = kPlaced - kStrip;
+    count = 0;
+    bound = lower_bound(cols);
+    const F32 limit = splat<F32>(bound);
+    constexpr uint32_t kAll = (uint32_t(1) << W) - 1;
+    const auto reached = [&](const float* at) LIMBECK_INLINE { return ~vec<F32>::bits(lt_(vec<F32>::load(at), limit)) & kAll; };
+    const auto add = [&](Int i) LIMBECK_INLINE { kept[count++].rank = top_k_rank_(top_k_key_(x[i]), static_cast<uint32_t>(i)); };
+    const Int whole_strips = cols / kStrip;
+    for (Int first = 0; first < whole_strips; first += 64) {
+      Int hits[64], found = 0;
+      for (Int s = first; s < std::min(first + 64, whole_strips); ++s) {
+        hits[found] = s;
+        found += reached(strips + s * W) != 0;
+      }
+      for (Int h = 0; h < found; ++h) {
+        const Int begin = hits[h] * kStrip;
+        if (count > kMost) return false;
+        Int parts[kParts], some = 0;
+        uint32_t masks[kParts];
+        for (Int k = 0; k < kParts; ++k) {
+          parts[some] = begin + k * W;
+          masks[some] = reached(x + begin + k * W);
+          some += masks[some] != 0;
+        }
+        Int k = 0;
+        do {
+          uint32_t mask = masks[k];
+          do add(parts[k] + __builtin_ctz(mask));
+          while ((mask &= mask - 1) != 0);
+        } while (++k < some);
+      }
+    }
+    if (count > kMost) return false;
+    for (Int i = whole_strips * kStrip; i < cols; ++i)
+      if (x[i] >= bound) add(i);
+    return place_all(x);
+  }
+
   // The final order of few candidates, which stand in order of their indices. Not where a NaN is among them.
   bool place_all(const float* x) {
     constexpr Int W = lane<F32>::width;
