@@ -46,9 +46,6 @@ struct WarpGroup {
   LIMBECK_DEVICE int own_size() const { return 32; }
   LIMBECK_DEVICE int column(int i) const { return i; }
   LIMBECK_DEVICE int before_column(int column) const { return column; }
-  template <class T> LIMBECK_DEVICE Shared<T> holder(const Shared<T>& memory, int) const { return memory; }
-  template <class T, class U> LIMBECK_DEVICE void share_list(const Shared<T>&, const Shared<U>&, int) const {}
-  LIMBECK_DEVICE void sync_run(LIMBECK_SITE) const { sync_warp(LIMBECK_AT); }
   LIMBECK_DEVICE bool leader() const { return lane() == 0; }
   LIMBECK_DEVICE void finish() const {}
 };
@@ -90,14 +87,14 @@ struct BlockGroup {
 inline constexpr int kClusterScratch = kScratch + 2 * 4;
 
 // A cluster of blocks per row, each with a run of columns of its own. A cluster of one block is a BlockGroup, and all there is on devices
-// without clusters. Where rows are few, `parts` blocks share a run: each has a part of the warps that one block would have, with the same
+// without clusters. Where rows are few, `parts` blocks, a power of two, share a run: each has a part of the warps that one block would have, with the same
 // columns, and merges go over the same warps in the same order. rank and size are those within the run, own_rank and own_size within the block.
 struct ClusterGroup {
   BlockGroup block;
   int parts, turn = 0;
   LIMBECK_DEVICE explicit ClusterGroup(const Shared<double>& scratch, int parts = 1) : block(scratch), parts(parts) {}
   static constexpr bool whole_block = true;
-  LIMBECK_DEVICE int part() const { return parts == 1 ? 0 : cluster_rank() % parts; }
+  LIMBECK_DEVICE int part() const { return cluster_rank() & (parts - 1); }
   LIMBECK_DEVICE int rank() const { return part() * block_size() + thread_index(); }
   LIMBECK_DEVICE int size() const { return block_size() * parts; }
   LIMBECK_DEVICE int slot() const { return 0; }
@@ -120,29 +117,6 @@ struct ClusterGroup {
     if (parts == 1) return column;
     const int span = 4 * block_size(), rest = column % (span * parts) - part() * span;
     return column / (span * parts) * span + (rest < 0 ? 0 : rest < span ? rest : span);
-  }
-  // This memory in the block that has a column of the run.
-  template <class T> LIMBECK_DEVICE Shared<T> holder(const Shared<T>& memory, int column) const {
-    if (parts == 1) return memory;
-    const int span = 4 * block_size();
-    return map_rank(memory, cluster_rank() - part() + column / span % parts);
-  }
-  // Each thread of the run has put its entries into its own block's lists: every block gets all `count`.
-  template <class T, class U> LIMBECK_DEVICE void share_list(const Shared<T>& a, const Shared<U>& b, int count) const {
-    if (parts == 1) return;
-    sync_cluster();
-    for (int j = thread_index(); j < count; j += block_size()) {
-      const int from = j / block_size() % parts;
-      if (from == part()) continue;
-      const int rank = cluster_rank() - part() + from;
-      a[j] = T(map_rank(a, rank)[j]);
-      b[j] = U(map_rank(b, rank)[j]);
-    }
-  }
-  // A barrier of the blocks that share a run, at least.
-  LIMBECK_DEVICE void sync_run(LIMBECK_SITE) const {
-    if (parts == 1) sync_block(LIMBECK_AT);
-    else sync_cluster(LIMBECK_AT);
   }
   LIMBECK_DEVICE bool leader() const { return thread_index() == 0 && cluster_rank() == 0; }
   template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
@@ -168,19 +142,17 @@ struct ClusterGroup {
     sync_cluster();
     const int warps = block_size() >> 5, runs = cluster_size() / parts;
     const bool there = lane() < warps * parts;
-    T whole[n];
-    for (int i = 0; i < n; i++) whole[i] = empty;
-    LIMBECK_ROLLED
-    for (int r = 0; r < runs; r++) {
-      const Shared<T> theirs = map_rank(half, r * parts + (there ? lane() / warps : 0));
-      for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
+      T whole = empty;
+      LIMBECK_ROLLED
+      for (int r = 0; r < runs; r++) {
         T one = empty;
-        if (there) one = theirs[i * 32 + lane() % warps];
+        if (there) one = map_rank(half, r * parts + lane() / warps)[i * 32 + lane() % warps];
         one = merge_warp(one, op);
-        if (lane() == r || runs == 1) whole[i] = one;
+        if (lane() == r || runs == 1) whole = one;
       }
+      v[i] = runs == 1 ? whole : merge_warp(whole, op);
     }
-    for (int i = 0; i < n; i++) v[i] = runs == 1 ? whole[i] : merge_warp(whole[i], op);
   }
   // The sum of a number that each block has one of, over the blocks before this one; `all` over all of them.
   template <class T> LIMBECK_DEVICE T before(T v, T& all) {

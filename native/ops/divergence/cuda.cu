@@ -511,7 +511,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
   SHARED(double, scratch, kClusterScratch);
   SHARED(double, asides, 8 * 8);
   SHARED_DYN(float, memory);
-  Group group(scratch, a.parts);
+  Group group(scratch);
   const bool staged = a.student_floats > 0;
   const Run run = group.run(a.cols, a.segment);
   const int own_cols = int(run.end - run.begin);
@@ -549,10 +549,8 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       if (staged) load_chunk(student_row, int(c - run.begin), own_cols, -INFINITY, x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
-    // Where the block is that has a column: an entry of the list may be of another block's columns.
-    auto row_of = [&](int64_t c) { return StagedRow{group.holder(student_row.memory, int(c - run.begin)), student_row.dtype}; };
-    auto logit = [&](int64_t c) -> float { return staged ? staged_at(row_of(c), int(c - run.begin)) : ld(student, c); };
-    // The columns listed are looked after by the blocks whose run they lie in.
+    auto logit = [&](int64_t c) -> float { return staged ? staged_at(student_row, int(c - run.begin)) : ld(student, c); };
+    // The columns listed are looked after by the block whose run they lie in.
     auto mine = [&](int64_t id) { return id >= run.begin && id < run.end; };
     // Of weights, draws of one id add up at its first place; anything else may name an id once only.
     constexpr bool weights = off_list == OffList::unsaid, apart = off_list == OffList::apart;
@@ -578,10 +576,10 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     auto mark = [&](int64_t window) {
       group.sync();
       const int words = int(((run.end - window < kWindow ? run.end - window : kWindow) + 31) / 32);
-      for (int w = group.own_rank(); w < words; w += group.own_size()) member[w] = 0u;
+      for (int w = group.rank(); w < words; w += group.size()) member[w] = 0u;
       group.sync();
       bool bad = false;
-      for (int64_t j = group.own_rank(); j < kept; j += group.own_size()) {
+      for (int64_t j = group.rank(); j < kept; j += group.size()) {
         const int64_t id = id_at(j);
         bad = bad || id < -1 || id >= a.cols;
         label_listed = label_listed || id == head.label;
@@ -592,7 +590,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
-      if (to_label && group.own_rank() == 0 && mine(head.label) && head.label >= window && head.label < window + kWindow) {
+      if (to_label && group.rank() == 0 && mine(head.label) && head.label >= window && head.label < window + kWindow) {
         const int bit = int(head.label - window);
         atomic_or(member, bit >> 5, 1u << (bit & 31));
       }
@@ -616,7 +614,6 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         ids[int(j)] = ld(a.indices, first_kept + j);
         list_values[int(j)] = ld(a.values, first_kept + j);
       }
-    if (a.list_floats > 0) group.share_list(ids, list_values, int(kept));
     for (int64_t window = run.begin; window < run.end; window += kWindow) {
       bad = mark(window) || bad;
       const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
@@ -887,7 +884,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       off_loss += losses;
     }
     // The support is written last: its logits are read here, and chunks of four were read across it until now.
-    group.sync_run();
+    group.sync();
     const bool through = staged && !gradient_aligned;
     double on_loss = off_loss, q_on = 0;
     for (int64_t j = group.rank(); j < slots; j += group.size()) {
@@ -906,7 +903,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
       if (!gradient) continue;
-      if (through) stage_at(row_of(id), int(id - run.begin), g);
+      if (through) stage_at(student_row, int(id - run.begin), g);
       else st(gradient, id, g);
     }
     double totals[3] = {on_loss, q_on, centred};
@@ -1006,7 +1003,8 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   a.list_floats = sparse && k <= kMostListed ? int((k + 3) / 4 * 4) : 0;
   const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < kWindow ? segment : kWindow) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
   ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
-  share_runs(ctx, rows, plan);
+  // Sparse targets keep one block to a run: their kernels have no registers left for the other launch.
+  if (!sparse) share_runs(ctx, rows, plan);
   a.segment = plan.segment;
   a.parts = plan.parts;
   a.student_floats = plan.staged ? int(plan.segment * student_bytes / 4) : 0;
