@@ -28,6 +28,7 @@ export {
   type DLPackLossResult,
   type DLPackTeacher,
 } from './raw_calls.js';
+export { linearKdLoss, type RawLinearKdLossOptions, type RawLinearOut, type RawLinearResult, type RawLinearTeacher } from './raw_linear.js';
 export type { Floats, LossOut, LossResult, RawCrossEntropyOptions, RawKdLossOptions, RawSparse, RawTeacher, Stored } from './raw_loss.js';
 
 /** Options of {@link softmax}. */

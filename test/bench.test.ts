@@ -30,6 +30,7 @@ const TASKS = [
   'sampleTarget, with replacement',
   'softmax',
 ];
+const LINEAR = 'linear, sparse forward_kl, gradients';
 const DENSE = ['reverse_kl', 'jensen_shannon', 'skew_forward_kl', 'total_variation'].map((name) => `${name}, loss and gradient`);
 const emulated = { LIMBECK_EMULATE_CUDA: '1' };
 const isEmulatedBuilt = existsSync('build/Release/limbeck_emulated.node');
@@ -41,7 +42,8 @@ function expectConsistent(report: BenchReport, stdout: string): void {
     expect(line.samples).toBeGreaterThanOrEqual(5);
     expect(line.gigabytesPerSecond).toBeCloseTo(line.bytes / line.milliseconds / 1e6, 9);
     expect(line.shareOfCopy).toBeCloseTo(line.gigabytesPerSecond / report.copyGigabytesPerSecond, 9);
-    expect(stdout).toMatch(new RegExp(`^${line.task} +${line.dtype} +${line.rows} +${line.cols} .* \\d+ %$`, 'm'));
+    const behind = line.task === LINEAR ? '  \\d+ inputs, .* .FLOP/s, scratch .* MB' : '';
+    expect(stdout).toMatch(new RegExp(`^${line.task} +${line.dtype} +${line.rows} +${line.cols} .* \\d+ %${behind}$`, 'm'));
   }
 }
 
@@ -63,7 +65,9 @@ describe('limbeck bench', () => {
     expect(status).toBe(0);
     expect(report).toMatchObject({ device: 'cpu', emulated: false, clock: 'host' });
     expect(report!.copyGigabytesPerSecond).toBeGreaterThan(0);
-    const wanted = [40, 300].flatMap((cols) => ['bfloat16', 'float32'].flatMap((dtype) => TASKS.map((task) => [task, dtype, cols])));
+    const wanted = [40, 300].flatMap((cols) =>
+      ['bfloat16', 'float32'].flatMap((dtype) => [...TASKS, ...(cols === 40 ? [LINEAR] : [])].map((task) => [task, dtype, cols])),
+    );
     expect(report!.lines.map(({ task, dtype, cols }) => [task, dtype, cols])).toEqual(wanted);
     expectConsistent(report!, stdout);
     const bytes = Object.fromEntries(report!.lines.slice(-6).map((line) => [line.task, (line as BenchTiming).bytes]));
@@ -76,6 +80,15 @@ describe('limbeck bench', () => {
       'sampleTarget, with replacement': matrix + 8 * 3 * 50,
       softmax: 2 * matrix,
     });
+    // In one chunk: the logits of three rows and little more are made.
+    const linear = report!.lines.filter(({ task }) => task === LINEAR) as BenchTiming[];
+    for (const { dtype, inputs, flops, scratchBytes, sumBytes, bytes } of linear) {
+      const width = dtype === 'float32' ? 4 : 2;
+      expect({ inputs, flops, sumBytes }).toEqual({ inputs: 64, flops: 6 * 3 * 40 * 64, sumBytes: 0 });
+      expect(bytes).toBe(2 * width * 64 * (3 + 40) + 8 * 3 * 5 + 8 * 3);
+      expect(scratchBytes).toBeGreaterThanOrEqual(width * 3 * 40);
+      expect(scratchBytes).toBeLessThan(width * 3 * 40 + 200);
+    }
     expect(stdout).not.toContain('EMULATED');
   });
 
@@ -86,7 +99,7 @@ describe('limbeck bench', () => {
     );
     expect(status).toBe(0);
     expect(report).toMatchObject({ device: 'cuda', emulated: true, clock: 'events' });
-    expect(report!.lines.map(({ task }) => task)).toEqual([TASKS[0], ...DENSE, ...TASKS.slice(1)]);
+    expect(report!.lines.map(({ task }) => task)).toEqual([TASKS[0], ...DENSE, ...TASKS.slice(1), LINEAR]);
     expectConsistent(report!, stdout);
     expect(stdout.match(/EMULATED/g)).toHaveLength(2);
   });

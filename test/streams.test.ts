@@ -88,24 +88,36 @@ describe.each([8192, 5003, 1008, 300])('rows of %d', (cols) => {
         gradient((x, begin, end) => crossEntropy(x, labels.slice(begin, end), { reduction: 'sum', labelSmoothing: 0.1 })),
       ),
     ));
-  test.each(['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform'] as const)('sparse %s', (residual) => {
-    const k = 8;
-    const indices = Int32Array.from({ length: rows * k }, (_, i) => ((i % k) * 31 + Math.floor(i / k)) % cols);
-    const probs = new Float32Array(rows * k).fill(0.9 / k);
-    const target = (begin: number, end: number) =>
-      sparseTarget({
-        indices: tensor(indices.slice(begin * k, end * k), { shape: [end - begin, k], dtype: 'int32' }),
-        probs: tensor(probs.slice(begin * k, end * k), { shape: [end - begin, k] }),
-        temperature: 2,
-        cols,
-      });
-    expectSameBits(
-      both(
-        rows,
-        gradient((x, begin, end) => kdLoss(x, target(begin, end), { residual, temperature: 2, reduction: 'sum' })),
-      ),
-    );
-  });
+  const sparseResiduals = ['renormalize', 'renormalize_both', 'truncate', 'tail_bucket', 'uniform'] as const;
+  test.each([...sparseResiduals.map((residual) => [residual, false] as const), ['renormalize_both', true] as const])(
+    'sparse %s, some rows with a hard term: %s',
+    (residual, hard) => {
+      const k = 8;
+      const labelled = labels.map((label, r) => (r % 3 === 1 ? label : -1));
+      const indices = Int32Array.from({ length: rows * k }, (_, i) => ((i % k) * 31 + Math.floor(i / k)) % cols);
+      const probs = new Float32Array(rows * k).fill(0.9 / k);
+      const target = (begin: number, end: number) =>
+        sparseTarget({
+          indices: tensor(indices.slice(begin * k, end * k), { shape: [end - begin, k], dtype: 'int32' }),
+          probs: tensor(probs.slice(begin * k, end * k), { shape: [end - begin, k] }),
+          temperature: 2,
+          cols,
+        });
+      expectSameBits(
+        both(
+          rows,
+          gradient((x, begin, end) =>
+            kdLoss(x, target(begin, end), {
+              residual,
+              temperature: 2,
+              reduction: 'sum',
+              ...(hard ? { hardWeight: 0.3, labels: labelled.slice(begin, end), unlabelledIndex: -1 } : {}),
+            }),
+          ),
+        ),
+      );
+    },
+  );
   test('softmax', () =>
     expectSameBits(both(rows, (begin, end) => softmax(part(student, begin, end), { temperature: 2 }).data as Float32Array)));
 });

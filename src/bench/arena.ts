@@ -48,6 +48,14 @@ export class Arena {
     return buffer;
   }
 
+  /** Numbers of the host's. */
+  copied(dtype: 'float32' | 'int32', values: Float32Array | Int32Array): Handle {
+    const out = this.zeros(dtype, values.length);
+    if ('free' in out) this.addon.upload(out, values);
+    else out.set(values);
+    return out;
+  }
+
   /** Logits of a dtype; another seed, other ones. */
   logits(dtype: BenchDType, size: number, seed: number): Handle {
     const out = this.zeros(dtype, size);

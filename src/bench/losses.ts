@@ -2,6 +2,7 @@
 import { parseDevice, deviceName, type Device } from '../device.js';
 import { findCode, native, type Handle, type Native } from '../native.js';
 import { Arena, type BenchDType } from './arena.js';
+import { linearBytes, linearCall, linearFlops, linearMemory, type LinearMemory, type LinearShape } from './linear.js';
 
 /** One kernel on one shape. */
 export interface BenchLine {
@@ -11,10 +12,12 @@ export interface BenchLine {
   cols: number;
   /** Columns kept or draws of each row, where there are any. */
   k?: number;
+  /** Width of the hidden states, where the logits are made of them. */
+  inputs?: number;
 }
 
 /** What was measured. */
-export interface BenchTiming extends BenchLine {
+export interface BenchTiming extends BenchLine, Partial<LinearMemory> {
   /** The median, and the spread between the 10th and 90th percentile as a share of it. */
   milliseconds: number;
   spread: number;
@@ -24,6 +27,8 @@ export interface BenchTiming extends BenchLine {
   gigabytesPerSecond: number;
   /** Of the best rate measured here for copying memory. */
   shareOfCopy: number;
+  /** Where products take the time. */
+  flops?: number;
 }
 
 /** What was not, and why. */
@@ -69,12 +74,19 @@ const DIVERGENCES = ['forward_kl', 'reverse_kl', 'jensen_shannon', 'skew_forward
 const DRAWS = 50;
 const WIDTH: Record<BenchDType, number> = { float32: 4, bfloat16: 2, float16: 2 };
 const TEMPERATURE = 2;
+/** The vocabulary of the line of linearKdLoss; the first one where it is not among them. */
+const LINEAR_COLS = 128_256;
+const LINEAR_SCRATCH = 512e6;
+/** Products that the emulated device is asked for at most: they take it seconds. */
+const EMULATED_PRODUCTS = 2 ** 24;
 
 /** A task on one shape: the least bytes a call moves, those its buffers take, and a call on buffers of its own. */
 interface Task extends BenchLine {
   bytes: number;
   held: number;
   build: (arena: Arena) => () => void;
+  /** What else is told of a call. */
+  more?: (call: () => void) => Partial<BenchTiming>;
 }
 
 function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k: number, divergences: readonly string[]): Task[] {
@@ -182,6 +194,21 @@ function tasksOf(addon: Native, rows: number, cols: number, dtype: BenchDType, k
   return tasks;
 }
 
+/** linearKdLoss with k entries of each row kept, the issue's row on a card: its own way of working through the logits, not one kernel. */
+function linearTask(ordinal: number, shape: LinearShape): Task {
+  const width = WIDTH[shape.dtype];
+  const bytes = linearBytes(shape, width);
+  return {
+    task: 'linear, sparse forward_kl, gradients',
+    ...shape,
+    bytes,
+    // Beside operands and gradients: a chunk, and sums in float32.
+    held: bytes + Math.min(LINEAR_SCRATCH, width * shape.rows * shape.cols) + (width < 4 ? 4 * shape.cols * shape.inputs : 0),
+    build: (arena) => linearCall(arena, ordinal, shape, TEMPERATURE),
+    more: (call) => ({ flops: linearFlops(shape), ...linearMemory(ordinal, shape, call) }),
+  };
+}
+
 /** The kernel of the row losses with its parameters by name: the mean over rows, and nothing that is not said. */
 function rowLossCall(addon: Native, given: Record<string, Handle | number> & { cols: number }): () => void {
   const { cols } = given;
@@ -257,7 +284,8 @@ function time({ addon, ordinal, emulated }: Under, calls: readonly (() => void)[
 }
 
 /**
- * Measures the losses: dense divergences, sparse targets, capture, sampling and softmax, for each vocabulary and dtype. Each call runs on other
+ * Measures the losses: dense divergences, sparse targets, capture, sampling and softmax, for each vocabulary and dtype; for one vocabulary
+ * linearKdLoss, with hidden states of 4096 on a card, 256 on the CPU, and the bytes it makes meanwhile. Each call runs on other
  * buffers than the one before until they fill eight times the last cache. What does not fit the memory is skipped, with the reason.
  *
  * @throws LimbeckError where the device cannot be used
@@ -300,9 +328,15 @@ export function benchLosses(options: BenchOptions = {}): BenchReport {
     options.onLine?.(line);
   };
   const divergences = quick ? DIVERGENCES.slice(0, 1) : DIVERGENCES;
+  const linearCols = cols.includes(LINEAR_COLS) ? LINEAR_COLS : cols[0];
+  const inputs = ordinal < 0 ? (quick ? 64 : 256) : emulated ? 32 : 4096;
   for (const width of cols)
-    for (const dtype of dtypes)
-      for (const { bytes, held, build, ...line } of tasksOf(addon, rowsOf(width), width, dtype, k, divergences)) {
+    for (const dtype of dtypes) {
+      const rows = rowsOf(width);
+      const tasks = tasksOf(addon, rows, width, dtype, k, divergences);
+      const isSlow = emulated && rows * width * inputs > EMULATED_PRODUCTS;
+      if (width === linearCols && k < width && !isSlow) tasks.push(linearTask(ordinal, { dtype, rows, cols: width, inputs, k }));
+      for (const { bytes, held, build, more, ...line } of tasks) {
         options.onStart?.(line);
         if (held > free) {
           tell({ ...line, skipped: `${gibibytes(held)} are needed and ${gibibytes(free)} are there` });
@@ -311,9 +345,11 @@ export function benchLosses(options: BenchOptions = {}): BenchReport {
         try {
           const sets = Math.max(1, Math.min(512, Math.ceil(rotatedBytes / held), Math.floor(free / held)));
           const calls = Array.from({ length: sets }, () => build(arena));
+          const told = more?.(calls[0]!);
           const samples = time(under, calls, seconds, copy.ahead);
           const gigabytesPerSecond = bytes / samples.milliseconds / 1e6;
-          tell({ ...line, ...samples, bytes, gigabytesPerSecond, shareOfCopy: gigabytesPerSecond / copy.gigabytesPerSecond });
+          const shareOfCopy = gigabytesPerSecond / copy.gigabytesPerSecond;
+          tell({ ...line, ...samples, bytes, gigabytesPerSecond, shareOfCopy, ...told });
         } catch (error) {
           const code = (error as NodeJS.ErrnoException).code;
           if (code !== 'out_of_memory' && !(error instanceof RangeError && /Array buffer allocation/.test(error.message))) throw error;
@@ -322,6 +358,7 @@ export function benchLosses(options: BenchOptions = {}): BenchReport {
           arena.free();
         }
       }
+    }
   copy.free();
   return report;
 }

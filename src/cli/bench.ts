@@ -32,7 +32,17 @@ export function benchText(line: BenchTiming | BenchSkipped): string {
   const spread = `±${Math.round(50 * line.spread)} %`;
   const share = `${Math.round(100 * line.shareOfCopy)} %`;
   const rate = line.gigabytesPerSecond.toFixed(line.gigabytesPerSecond < 10 ? 2 : 0);
-  return `${nameOf(line)}${line.milliseconds.toFixed(3).padStart(11)}${spread.padStart(9)}${rate.padStart(9)}${share.padStart(9)}`;
+  return `${nameOf(line)}${line.milliseconds.toFixed(3).padStart(11)}${spread.padStart(9)}${rate.padStart(9)}${share.padStart(9)}${productsText(line)}`;
+}
+
+/** What the line of products says beside: they take its time, not memory. */
+function productsText({ inputs, flops, milliseconds, scratchBytes, sumBytes = 0 }: BenchTiming): string {
+  if (inputs === undefined || flops === undefined || scratchBytes === undefined) return '';
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 0)} MB`;
+  const rate = flops / milliseconds / 1e6;
+  const speed = rate < 1000 ? `${rate.toFixed(1)} GFLOP/s` : `${(rate / 1000).toFixed(1)} TFLOP/s`;
+  const sums = sumBytes > 0 ? `, ${megabytes(sumBytes)} of it float32 sums` : '';
+  return `  ${inputs} inputs, ${speed}, scratch ${megabytes(scratchBytes)}${sums}`;
 }
 
 const HELP = `ms: the median of one call; spread: half of what lies between the 10th and 90th percentile.

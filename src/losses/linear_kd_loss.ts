@@ -1,4 +1,5 @@
 // The distillation loss from hidden states: logits exist for a chunk of rows at a time and become their gradient in place.
+import { copyInto } from '../arithmetic.js';
 import { defineOp, wantsGradient, type Computed } from '../autograd.js';
 import { gatherRows } from '../ops/gather_rows.js';
 import { applyReduce } from '../ops/reduce.js';
@@ -88,6 +89,26 @@ function runLinearKdLoss(
       return gradientsOf(swept);
     },
   };
+}
+
+/**
+ * {@link linearKdLoss} outside the graph, its gradients written into tensors that are there, in the order hidden, weight, bias; null where none is
+ * asked for. With reduction 'none' they are those of the sum of the rows. That of hidden may be the memory of hidden.
+ */
+export function linearKdLossInto(
+  hidden: Tensor,
+  weight: Tensor,
+  target: KdTarget | LinearTeacher,
+  options: LinearKdLossOptions,
+  into: readonly (Tensor | null)[],
+): Tensor {
+  const call = checkCall(hidden, weight, target, options);
+  const wanted = call.operands.map((_, i) => into[i] !== null);
+  const swept = sweep(call, wanted, null, into);
+  const loss = (options.reduction ?? 'mean') === 'none' ? expanded(swept.rowLoss, call, call.leading) : reduced(call, swept);
+  const [gradient] = swept.gradients;
+  if (gradient && gradient !== into[0]) copyInto(into[0]!, expanded(gradient, call, hidden.shape), action);
+  return loss;
 }
 
 /**

@@ -136,8 +136,6 @@ function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: n
   if (!wantsGradient || rows === 0) return;
   const { weight, inputs } = student;
   if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols, how: 'column' }, logits);
-  const ofRows = { m: rows, n: inputs, k: cols, scale };
-  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), ofRows);
   // The padding behind the valid columns stays 0. A half type is written once, or there are float32 sums for it.
   const valid = (x: Tensor): Tensor => rowsView(x, 0, cols, action);
   const ofCols = { m: cols, n: inputs, k: rows, transposeA: true, scale };
@@ -147,10 +145,13 @@ function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: n
     if (isHalf(logits.dtype) || isHalf(into.dtype)) columnSums(action, logits, rows, cols, into, scale, !isHalf(into.dtype));
     else addInto(into, into, applyReduce(action, 'sum', logits, rows, cols, 0, [cols]));
   }
+  // Last, as it may be the memory of hidden.
+  const ofRows = { m: rows, n: inputs, k: cols, scale };
+  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), ofRows);
 }
 
-/** All chunks in order. */
-export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | null): Swept {
+/** All chunks in order. Gradients go into the tensors of `into`, where there are some; that of hidden only where all rows count. */
+export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | null, into: readonly (Tensor | null)[] = []): Swept {
   const { operands, student, kept, count, chunk, cols } = call;
   // Rows that do not count are gathered from one of zeros behind the others.
   const entries = kept === null ? count : count + 1;
@@ -163,7 +164,8 @@ export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | 
   try {
     const gradients = operands.map((operand, i) => {
       if (!needs[i]) return null;
-      const out = make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape, operand.dtype);
+      const given = i === 0 && kept !== null ? null : into[i];
+      const out = given ?? make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape, operand.dtype);
       if (i > 0) fill(out, 0, action);
       return out;
     });

@@ -32,18 +32,30 @@ struct Pair {
   }
 };
 
-// The same for a row none of whose terms is wanted: they are 0.
-template <class V, class S> BlockedRow no_exponentials(const S* x, S* e, Int cols, RowBlock* blocks, Waiting<V>& before) {
-  before.finish();
+// A row none of whose terms is wanted is only read: sum is 0, or NaN where it has NaN or +inf.
+template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, RowBlock* blocks, Waiting<V>& before) {
   const V zero = splat<V>(0), infinity = splat<V>(INFINITY);
   BlockedRow row;
-  row.sum = sum_each<V, 1>(cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-              const V v = span.load(x + i, 0);
-              part[0] = part[0] + select_(lt_(v, infinity), zero, v);
-              span.store(e + i, zero);
-            }).sum[0];
+  for (Int begin = 0; begin < cols; begin += kRowBlock) {
+    const auto walk = [&](const auto& flow) LIMBECK_INLINE {
+      row.sum += sum_each<V, 1>(block_cols(begin, cols), [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                   fetch(x + begin + i, kRowBlock * static_cast<Int>(sizeof(S)));
+                   const V v = span.load(x + begin + i, 0);
+                   part[0] = part[0] + select_(lt_(v, infinity), zero, v);
+                   flow.step(i);
+                 }).sum[0];
+      flow.finish();
+    };
+    if (before.template flows<1>()) {
+      walk(Outflow<V, 1>(before, begin, {x + begin}));
+    } else {
+      walk(Outflow<V, 0>{});
+      before.write(begin);
+    }
+    blocks[begin / kRowBlock].scale = 1;
+  }
+  before.drop();
   if (!(row.sum == 0)) row.sum = NAN;
-  for (size_t k = 0; k < blocks_in(cols); ++k) blocks[k].scale = 1;
   return row;
 }
 

@@ -37,7 +37,9 @@ template <class V> struct DivergenceScratch {
   S *waiting_exp = nullptr, *waiting_teacher = nullptr, *waiting_third = nullptr;  // the same of the row whose gradient waits
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
-  int32_t* ids = nullptr;
+  int32_t *ids = nullptr, *waiting_ids = nullptr;
+  // How many of student_exp are not 0, those at ids, and of waiting_exp at waiting_ids; any others where it is negative.
+  Int listed = -1, waiting_listed = -1;
   double *log_p = nullptr, *centred = nullptr, *p = nullptr, *q = nullptr;
   PairBlock* blocks = nullptr;         // of the two rows of a pair
   RowBlock* student_blocks = nullptr;  // of the student's row alone
@@ -48,7 +50,7 @@ template <class V> struct DivergenceScratch {
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return (call.streams ? 8 : 5) * row + bits + 5 * slots + kStage * sizeof(S) +
+    return (call.streams ? 8 : 5) * row + bits + 6 * slots + kStage * sizeof(S) +
            blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock) + sizeof(typename Waiting<V>::Factors));
   }
 
@@ -76,7 +78,8 @@ template <class V> struct DivergenceScratch {
     ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
     p = reinterpret_cast<double*>(at + bits + 3 * slots);
     q = reinterpret_cast<double*>(at + bits + 4 * slots);
-    stage = reinterpret_cast<S*>(at + bits + 5 * slots);
+    waiting_ids = reinterpret_cast<int32_t*>(at + bits + 5 * slots);
+    stage = reinterpret_cast<S*>(at + bits + 6 * slots);
     blocks = reinterpret_cast<PairBlock*>(stage + kStage);
     student_blocks = reinterpret_cast<RowBlock*>(blocks + blocks_in(call.cols));
     factors = reinterpret_cast<typename Waiting<V>::Factors*>(student_blocks + blocks_in(call.cols));
@@ -88,6 +91,14 @@ template <class V> struct DivergenceScratch {
     std::swap(student_exp, waiting_exp);
     std::swap(teacher_exp, waiting_teacher);
     std::swap(teacher_log, waiting_third);
+    std::swap(ids, waiting_ids);
+    std::swap(listed, waiting_listed);
+  }
+
+  // The row that waited is written: its list comes off.
+  void clear_waiting() {
+    for (Int j = 0; j < waiting_listed; ++j) waiting_exp[waiting_ids[j]] = 0;
+    if (waiting_listed > 0) waiting_listed = 0;
   }
 };
 
@@ -98,6 +109,8 @@ template <class S> struct Side {
   double sum, log_sum, mass;
   bool finite = false;  // all of x
   const PairBlock* blocks = nullptr;  // where e is relative to the maxima of blocks
+  bool steep = false;                 // of the teacher: gradients want d centred, about
+  S at_peak = 0;                      // its logit in the student's likeliest column
 };
 
 // Cross-entropy with the label at temperature 1, what it adds to the row.
@@ -207,7 +220,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const bool paired = W > 1 && !kAssisted && soft && call.target == Target::logits;
 
     // Not every row is walked in blocks.
-    if (soft && !paired && (!call.is_sparse() || call.residual == Residual::uniform)) waiting.finish();
+    if (soft && !paired && !call.is_sparse()) waiting.finish();
     double loss;
     if (!soft) loss = hard_only(x, e, wants ? g : nullptr, hard);
     else if (call.is_sparse()) loss = sparse(r, x, e, wants ? g : nullptr, temperature, soft_gradient, hard);
@@ -226,7 +239,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   static double exact_rest(const S* x, S max, Int cols) { return exact_scaled_sum(x, static_cast<double>(max), 1, cols); }
 
   // CE = −(1−ε)·ln q_y − ε/V·Σ ln q. Needs the student untouched.
-  void hard_loss(const S* x, S max, double sum, HardTerm& hard) const {
+  // `total`: Σ of the logits, where it is known.
+  void hard_loss(const S* x, S max, double sum, HardTerm& hard, double total = NAN) const {
     hard.log_sum = log(sum);
     // A confident row: the digits of its small rest went into the rounding of 1 + rest.
     if (x[hard.label] == max && sum < 1.5) hard.log_sum = log1p(exact_rest(x, max, hard.label) + exact_rest(x + hard.label + 1, max, call.cols - hard.label - 1));
@@ -236,18 +250,22 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     if (hard.target > 0) loss = hard.target * (hard.log_sum - (static_cast<double>(x[hard.label]) - static_cast<double>(max)));
     if (call.label_smoothing > 0) {
       const V m = splat<V>(max);
-      const double centred = sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
-                               part[0] = part[0] + (span.load(x + i, max) - m);
-                             }).sum[0];
+      double centred = total - static_cast<double>(max) * static_cast<double>(call.cols);
+      if (!(centred == centred))
+        centred = sum_each<V, 1>(call.cols, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+                    part[0] = part[0] + (span.load(x + i, max) - m);
+                  }).sum[0];
       loss += call.label_smoothing * hard.log_sum - hard.uniform * centred;
     }
     hard.loss = loss;
   }
 
   double hard_only(const S* x, S* e, S* g, HardTerm& hard) {
-    const BlockedRow row = exp_blocks<V>(x, e, call.cols, 1, RowExp<V>::of(1), memory.student_blocks, waiting);
+    const RowExp<V> plain = RowExp<V>::of(1);
+    const BlockedRow row = call.label_smoothing > 0 ? exp_blocks<V, true>(x, e, call.cols, 1, plain, memory.student_blocks, waiting)
+                                                    : exp_blocks<V>(x, e, call.cols, 1, plain, memory.student_blocks, waiting);
     if (!(row.sum == row.sum)) return NAN;
-    hard_loss(x, static_cast<S>(row.max), row.sum, hard);
+    hard_loss(x, static_cast<S>(row.max), row.sum, hard, row.total);
     if (g) {
       const double share = memory.student_blocks[hard.label / kRowBlock].scale / row.sum;
       // The label's part goes in among the exponentials, so that the row is written once and in order.
@@ -392,11 +410,24 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1 && student.finite && teacher.finite;
     double loss;
-    if constexpr (kAssisted) loss = assisted_pass(student, teacher, g, coefficient, hard);
-    else if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
-    else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
+    if constexpr (kAssisted) {
+      loss = assisted_pass(student, teacher, g, coefficient, hard);
+    } else {
+      const Side<S> against = centred(teacher, x, max);
+      if (!g) loss = plain ? pass<true, false>(student, against, g, coefficient, hard) : pass<false, false>(student, against, g, coefficient, hard);
+      else loss = plain ? pass<true, true>(student, against, g, coefficient, hard) : pass<false, true>(student, against, g, coefficient, hard);
+    }
     if (g) label_gradient(g, hard);
     return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
+  }
+
+  // The teacher's side, with what it says where the student is largest.
+  Side<S> centred(Side<S> teacher, const S* x, S max) const {
+    if constexpr (Formula<V>::centred_gradient) {
+      teacher.at_peak = teacher.x[std::find(x, x + call.cols, max) - x];
+      teacher.steep = teacher.at_peak > -INFINITY;
+    }
+    return teacher;
   }
 
   // Narrow rows of logits alone go side by side, one in each lane. A formula that wants ln Σ to double precision takes them one by one.
@@ -427,10 +458,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         }
       }
       V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, loss = sum_s, mean = sum_s;
+      [[maybe_unused]] V at_peak = sum_s;  // the teacher's logits where the students are largest
       for (Int c = 0; c < cols; ++c) {
-        top_s = max_(vec<V>::load(student + c * W), top_s);
-        top_t = max_(vec<V>::load(teacher + c * W), top_t);
+        const V xs = vec<V>::load(student + c * W), xt = vec<V>::load(teacher + c * W);
+        if constexpr (Formula<V>::centred_gradient) at_peak = select_(lt_(top_s, xs), xt, at_peak);
+        top_s = max_(xs, top_s);
+        top_t = max_(xt, top_t);
       }
+      if constexpr (Formula<V>::centred_gradient) at_peak = select_(eq_(at_peak, splat<V>(-INFINITY)), top_t, at_peak);
       V q[2 * W], p[2 * W];
       for (Int c = 0; c < cols; ++c) {
         const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
@@ -443,9 +478,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // One NaN makes the row NaN: it is in the sums.
       const V nothing = (sum_s - sum_s) + (sum_t - sum_t);
       for (Int c = 0; c < cols; ++c) {
-        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        const V xt = vec<V>::load(teacher + c * W), zs = vec<V>::load(student + c * W) - top_s, zt = xt - top_t;
         q[c] = q[c] * student_scale;
-        const Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        if constexpr (Formula<V>::centred_gradient) o.centred = (zs - (xt - at_peak)) * scale;
         loss = loss + Formula<V>::loss(o, a, b);
         p[c] = Formula<V>::gradient(o, a, b);
         if constexpr (Formula<V>::needs_mean) mean = mean + p[c];
@@ -481,36 +517,61 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     top_s = splat<V>(vec<V>::largest(top_s));
     top_t = splat<V>(vec<V>::largest(top_t));
-    [[maybe_unused]] V lost[N];
+    [[maybe_unused]] V lost[N], centred[N], ties = splat<V>(0);
+    if constexpr (Formula<V>::centred_gradient) {
+      V at_peak = splat<V>(-INFINITY);
+      for (int k = 0; k < N; ++k) at_peak = max_(select_(eq_(zs[k], top_s), zt[k], splat<V>(-INFINITY)), at_peak);
+      at_peak = splat<V>(vec<V>::largest(at_peak));
+      at_peak = select_(eq_(at_peak, splat<V>(-INFINITY)), top_t, at_peak);
+      for (int k = 0; k < N; ++k) centred[k] = (zs[k] - top_s) - (zt[k] - at_peak);
+    }
+    // A loss that moves with ln Σ itself wants the digits that a confident row's small rest would lose beside 1.
+    constexpr bool apart = kExactWhenConfident && !Formula<V>::first_order;
     for (int k = 0; k < N; ++k) {
       if constexpr (Formula<V>::first_order) lost[k] = lost_(zs[k], top_s, zs[k] - top_s) - lost_(zt[k], top_t, zt[k] - top_t);
       zs[k] = zs[k] - top_s;
       zt[k] = zt[k] - top_t;
       q[k] = exponential(zs[k]);
       p[k] = exponential(zt[k]);
-      sum_s = sum_s + q[k];
+      if constexpr (apart) {
+        const auto tie = eq_(zs[k], splat<V>(0));
+        ties = ties + select_(tie, splat<V>(1), splat<V>(0));
+        sum_s = sum_s + select_(tie, splat<V>(0), q[k]);
+      } else {
+        sum_s = sum_s + q[k];
+      }
       sum_t = sum_t + p[k];
     }
-    const double student_sum = vec<V>::total(sum_s), teacher_sum = vec<V>::total(sum_t);
+    const double rest = vec<V>::total(sum_s), tied = vec<V>::total(ties), student_sum = tied + rest, teacher_sum = vec<V>::total(sum_t);
     const V student_scale = splat<V>(1 / student_sum), teacher_scale = splat<V>(1 / teacher_sum), scale = splat<V>(inverse.hi);
     const V log_ratio = splat<V>(log(teacher_sum / student_sum));
     // One NaN makes the row NaN: it is in the sums.
     const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
-    Outcome<V> o[N];
+    Outcome<V> o[N]{};
     for (int k = 0; k < N; ++k) {
       V gap = zs[k] - zt[k];
       if constexpr (Formula<V>::first_order) gap = gap + lost[k];
       o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(gap, scale, log_ratio)};
       if constexpr (Formula<V>::needs_logs) {
-        o[k].log_q = fma_(zs[k], scale, splat<V>(-log(student_sum)));
+        o[k].log_q = fma_(zs[k], scale, splat<V>(-(apart ? log1p((tied - 1) + rest) : log(student_sum))));
         o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
       }
+      if constexpr (Formula<V>::centred_gradient) o[k].centred = centred[k] * scale;
       sum = sum + Formula<V>::loss(o[k], a, b);
       if constexpr (Formula<V>::needs_mean) mean = mean + Formula<V>::gradient(o[k], a, b);
       if constexpr (Formula<V>::first_order) drift = drift + difference_(o[k]);
     }
     double loss = vec<V>::total(sum + nothing);
-    if constexpr (Formula<V>::first_order) loss -= static_cast<double>(vec<V>::total(mean)) * vec<V>::total(drift);
+    if constexpr (Formula<V>::first_order) {
+      const double over = vec<V>::total(drift);
+      // Beside a larger loss the ties' part does not show.
+      if (loss < 0.01) {
+        V change = splat<V>(0);
+        for (int k = 0; k < N; ++k) change = change + Formula<V>::tie_loss(o[k], splat<V>(over));
+        loss += vec<V>::total(change);
+      }
+      loss -= vec<V>::total(mean) * over;
+    }
     if (!g) return loss;
     const V factor = splat<V>(coefficient);
     if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
@@ -534,12 +595,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const S x_max = static_cast<S>(row.student.max), t_max = static_cast<S>(row.teacher.max);
       if (kExactWhenConfident && row.student.sum < 1.5) row.student.sum = exact_scaled_sum(x, row.student.max, 1 / temperature, call.cols);
       const bool plain = !hard.used && row.finite;
+      bool steep = F::centred_gradient;  // until the sums say otherwise
       if constexpr (far_needs<F> != 0)
         if (plain && row.is_narrow(exponential)) {
           FarRow far = far_row(row, temperature);
           if constexpr ((far_needs<F> & kFromOutcomes) != 0) outcomes<F>(to, row, far);
           const FarLoss loss = F::far_loss(far, parameter_a, call.parameter_b);
-          if (loss.holds(call.cols)) {
+          const bool few = call.cols < 256 || ((far_needs<F> & kFromOutcomes) && row.student.sum < 32);
+          if constexpr (F::centred_gradient) steep = !(far.q_size < kSteep);
+          if (loss.holds(few) && !steep) {
             if (g) far_gradient<F>(to, g, row, far, coefficient, temperature);
             return loss.loss;
           }
@@ -547,7 +611,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         }
       if (kExactWhenConfident && row.teacher.sum < 1.5) row.teacher.sum = exact_scaled_sum(t, row.teacher.max, 1 / temperature, call.cols);
       const Side<S> student{x, e, x_max, row.student.sum, log(row.student.sum), 1, row.finite, memory.blocks};
-      const Side<S> teacher{t, to.teacher, t_max, row.teacher.sum, log(row.teacher.sum), 1, row.finite, memory.blocks};
+      Side<S> teacher{t, to.teacher, t_max, row.teacher.sum, log(row.teacher.sum), 1, row.finite, memory.blocks};
+      if (steep) teacher = centred(teacher, x, x_max);
       hard_beside(x, x_max, row.student.sum, temperature, hard);
       double loss;
       if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
@@ -616,6 +681,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V excess = splat<V>(Formula<V>::any_mass ? coefficient * (teacher.mass - 1) : 0);
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
+    [[maybe_unused]] const bool steep = teacher.steep;
+    [[maybe_unused]] const V at_peak = splat<V>(teacher.at_peak);
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
       // What lies behind the row's end counts as impossible, and where nothing is, as equal on both sides with no mass.
       const V x = span.load(student.x + i, plain ? static_cast<double>(student.max) : -INFINITY);
@@ -624,8 +691,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       V gap = zs - zt;
       if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
       const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
-      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d, plain};
-      else return Outcome<V>{q, p, zs, zt, d, plain};
+      Outcome<V> o{q, p, zs, zt, d, plain};
+      if constexpr (Formula<V>::needs_logs) {
+        o.log_q = fma_(zs, scale, student_log);
+        o.log_p = fma_(zt, scale, teacher_log);
+      }
+      if constexpr (Formula<V>::centred_gradient)
+        if (steep) o.centred = (zs - (t - at_peak)) * scale;
+      return o;
     };
     const auto beside = [&](Int i, auto span, V q, V value) LIMBECK_INLINE {
       if constexpr (plain) return value;
@@ -650,14 +723,27 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       return in_sums<1>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
     } else {
       // What the mean is taken of stays, in place of the teacher's exponentials, for the second loop.
-      const auto sums = in_sums<first_order ? 3 : 2>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const auto sums = in_sums<first_order ? 4 : 2>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         const V slope = Formula<V>::gradient(o, a, b);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
         part[1] = part[1] + slope;
-        if constexpr (first_order) part[2] = part[2] + difference_(o);
+        if constexpr (first_order) {
+          part[2] = part[2] + difference_(o);
+          part[3] = part[3] + abs_(slope);
+        }
         if constexpr (with_gradient) span.store(memory.teacher_exp + i, slope);
       });
+      double loss = sums.sum[0];
+      if constexpr (first_order) {
+        const double drift = sums.sum[2] - (1 - teacher.mass);
+        loss -= sums.sum[1] * drift;
+        // The ties' mass is what the slopes lack of ½.
+        if (fabs(drift) * (0.5 - sums.sum[3]) > 1e-9) {
+          const V over = splat<V>(drift);
+          loss += in_sums<1>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::tie_loss(outcome(i, span), over); }).sum[0];
+        }
+      }
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
         put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
@@ -665,8 +751,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           return beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor);
         });
       }
-      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
-      else return sums.sum[0];
+      return loss;
     }
   }
 
@@ -721,7 +806,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         span.store(g + i, value);
       });
     }
-    return corrected_(sums.sum[0], sums.sum[1], sums.sum[2] - (1 - teacher.mass));
+    return corrected_(sums.sum[0], loss_slope_(call.divergence, sums.sum[1]), sums.sum[2] - (1 - teacher.mass));
   }
 
   // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.
@@ -729,50 +814,35 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   Int slots(Int r, double& log_mass, bool& defined) const {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
-    const double scale = call.renormalizes() ? call.log_prob_scale : 1;
     const bool weights = call.target == Target::sparse_weights;
+    const Int k = call.k;
+    const uint64_t cols = static_cast<uint64_t>(call.cols);
     Int count = 0, bad = -1;
     bool twice = false;
-    double top = -INFINITY, total = 0;
-    for (Int j = 0; j < call.k && bad < 0; ++j) {
+    for (Int j = 0; j < k; ++j) {
       const int32_t id = indices[j];
-      if (id == -1) continue;
-      if (id < 0 || id >= call.cols) {
+      if (static_cast<uint32_t>(id) >= cols) {
+        if (id == -1) continue;
         bad = j;
         break;
       }
       uint64_t& word = memory.seen[id / 64];
-      const uint64_t bit = uint64_t(1) << (id % 64);
-      const double weight = static_cast<double>(values[j]);
-      if (weights) {
-        if (!(weight >= 0 && weight < INFINITY)) defined = false;
-        total += weight;
-      }
-      if (word & bit) {
-        if (weights) {
-          // Draws of one id add up.
-          Int same = 0;
-          while (memory.ids[same] != id) ++same;
-          memory.p[same] += weight;
-          memory.log_p[same] = log(memory.p[same]);
-          continue;
+      const uint64_t bit = uint64_t(1) << (id % 64), before = word;
+      if (before & bit) {
+        twice = !weights;
+        if (twice) {
+          bad = j;
+          break;
         }
-        bad = j;
-        twice = true;
-        break;
-      }
-      word |= bit;
-      if (weights) {
-        memory.ids[count] = id;
-        memory.p[count] = weight;
-        memory.log_p[count++] = log(weight);
+        // Draws of one id add up.
+        Int same = 0;
+        while (memory.ids[same] != id) ++same;
+        memory.p[same] += static_cast<double>(values[j]);
         continue;
       }
-      const double log_p = static_cast<double>(values[j]) * scale;
-      if (!(log_p < INFINITY)) defined = false;
-      if (log_p > top) top = log_p;
+      word = before | bit;
       memory.ids[count] = id;
-      memory.log_p[count++] = log_p;
+      memory.p[count++] = static_cast<double>(values[j]);
     }
     for (Int j = 0; j < count; ++j) memory.seen[memory.ids[j] / 64] = 0;
     if (bad >= 0) {
@@ -781,13 +851,19 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       return -1;
     }
     if (weights) {
-      log_mass = log(total);
+      for (Int j = 0; j < k; ++j)
+        if (indices[j] != -1 && !(values[j] >= 0 && values[j] < INFINITY)) defined = false;
+      for (Int j = 0; j < count; ++j) memory.log_p[j] = log(memory.p[j]);
+      log_mass = log(exact_sum_row(memory.p, count));
       return count;
     }
+    const double scale = call.renormalizes() ? call.log_prob_scale : 1;
+    for (Int j = 0; j < count; ++j) memory.log_p[j] = memory.p[j] * scale;
+    const double top = exact_largest(memory.log_p, count);
     const double base = top > -INFINITY ? top : 0;
     for (Int j = 0; j < count; ++j) memory.p[j] = exact_exp(memory.log_p[j] - base);
-    double sum = 0;
-    for (Int j = 0; j < count; ++j) sum += memory.p[j];
+    const double sum = exact_sum_row(memory.p, count);
+    if (!(sum < INFINITY)) defined = false;  // NaN or +inf among the logarithms
     log_mass = top > -INFINITY ? top + log(sum) : -INFINITY;
     const bool whole = call.renormalizes() && log_mass > -INFINITY;
     const double to_mass = whole ? 1 / sum : exp(base);
@@ -835,6 +911,39 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return count;
   }
 
+  // Every column off the list has the same probability. Where the gradient is known outcome by outcome, the row needs no more than the sum of its
+  // logits beside that of its exponentials. NAN where that would not do: digits are missing, or it is no ordinary row.
+  double spread_evenly(Int count, double log_tail, double all, const S* x, S* e, S* g, double temperature, double coefficient) {
+    const BlockedRow row = exp_blocks<V, true>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+    if (!(row.total - row.total == 0) || !(row.sum > 0)) return NAN;
+    const double log_sum = row.sum < 1.5 ? log(exact_scaled_sum(x, row.max, 1 / temperature, call.cols)) : log(row.sum);
+    const double off = static_cast<double>(call.cols - count), share = off > 0 ? exp(log_tail) / off : 0, log_share = share > 0 ? log_tail - log(off) : 0;
+    // Σ of (z − max)/T over the columns off the list.
+    double centred = (row.total - row.max * static_cast<double>(call.cols)) / temperature;
+    for (Int j = 0; j < count; ++j) {
+      memory.centred[j] = (static_cast<double>(x[memory.ids[j]]) - row.max) / temperature;
+      memory.q[j] = memory.p[j] > 0 ? memory.p[j] * (log_sum - memory.centred[j]) : 0;
+    }
+    centred -= exact_sum_row(memory.centred, count);
+    const double about = exact_sum_row(memory.q, count) + share * (off * log_sum - centred);
+    for (Int j = 0; j < count; ++j) memory.q[j] = memory.p[j] > 0 ? memory.p[j] * memory.log_p[j] : 0;
+    const double own = exact_sum_row(memory.q, count) + share * off * log_share;
+    const double loss = Formula<V>::adds_mass ? about + own : about;
+    if (!FarLoss{loss, about + fabs(own)}.holds(call.cols)) return NAN;
+    if (g) {
+      const double factor = coefficient * all / row.sum;
+      for (Int begin = 0; begin < call.cols; begin += kRowBlock)
+        if (!(fabs(factor * memory.student_blocks[begin / kRowBlock].scale) > kFaintFactor)) return NAN;
+      for (Int j = 0; j < count; ++j) {
+        const double scale = memory.student_blocks[memory.ids[j] / kRowBlock].scale;
+        S& term = e[memory.ids[j]];
+        term = static_cast<S>(static_cast<double>(term) + coefficient * (share - memory.p[j]) / (factor * scale));
+      }
+      put_terms(g, {e}, -coefficient * share, [&](Int begin, S* on) { on[0] = static_cast<S>(factor * memory.student_blocks[begin / kRowBlock].scale); });
+    }
+    return loss;
+  }
+
   // Every column is an outcome: the teacher's row is written out, its logarithms relative to about the largest.
   double spread_out(Int count, double log_tail, double all, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) const {
     const Range<S> range = range_of<V>(x, call.cols);
@@ -865,6 +974,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return loss;
   }
 
+  // Below it a gradient times its inverse may not be a number among the exponentials.
+  static constexpr double kFaintFactor = 1e-25;
   static constexpr bool kWrittenExactly = Formula<V>::first_order && !kAssisted;
   double written(Int j, double base, double temperature) const { return static_cast<double>(memory.teacher_log[memory.ids[j]]) / temperature + base; }
   double listed_loss(double log_q, double log_p) const { return loss_at({exp(log_q), exp(log_p), log_q, log_p, log_q - log_p}); }
@@ -880,42 +991,54 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     bool defined = true;
     Int count = slots(r, log_mass, defined);
     if (count < 0) return 0;
-    double log_tail = -INFINITY, all = exp(log_mass);
+    double log_tail = -INFINITY, all = call.renormalizes() ? 1 : exp(log_mass);
     const bool on_list = call.residual == Residual::renormalize_both;
     if (call.renormalizes()) {
       if (log_mass == -INFINITY) return NAN;
-      all = 1;
     } else if (call.residual != Residual::truncate && call.residual != Residual::sampled) {
       if (!tail_of(r, count, log_mass, defined, log_tail)) return 0;
       if (call.residual != Residual::uniform || count < call.cols) all += exp(log_tail);
     }
     if (!defined) return NAN;
     if (call.residual == Residual::label && (count = give_tail_to_label(r, count, log_tail)) < 0) return 0;
-    if (call.residual == Residual::uniform)
+    if (call.residual == Residual::uniform) {
+      if constexpr (Formula<V>::any_mass && lane<V>::width > 1 && !kAssisted)
+        if (!hard.used) {
+          const double loss = spread_evenly(count, log_tail, all, x, e, g, temperature, coefficient);
+          if (loss == loss) return loss;
+        }
+      waiting.finish();
       return spread_out(count, log_tail, all, x, e, g, temperature, coefficient, hard);
+    }
 
     using D = Formula<double>;
     // On the list alone the other columns have no exponentials.
     const bool list_only = on_list && !hard.used;
-    const BlockedRow row = list_only ? no_exponentials<V>(x, e, call.cols, memory.student_blocks, waiting)
-                                     : exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+    BlockedRow row;
+    if (list_only) {
+      row = no_exponentials<V>(x, call.cols, memory.student_blocks, waiting);
+      if (call.streams) memory.clear_waiting();
+      if (!call.streams || memory.listed != 0) fill_row<V>(e, call.cols, 0);
+      memory.listed = 0;
+    } else {
+      row = exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+      memory.listed = -1;
+    }
     double sum = row.sum;
     if (!(sum == sum)) return NAN;
     const S max = static_cast<S>(row.max);
     const int32_t* ids = memory.ids;
-    const auto scale_at = [&](Int i) { return memory.student_blocks[i / kRowBlock].scale; };
+    const auto block_of = [&](Int i) LIMBECK_INLINE -> RowBlock& { return memory.student_blocks[static_cast<size_t>(i) / kRowBlock]; };
     const double inverse_temperature = 1 / temperature;
-    double kept = 0, top = row.max;
-    if (on_list) {
-      top = -INFINITY;
-      for (Int j = 0; j < count; ++j) top = x[ids[j]] > top ? static_cast<double>(x[ids[j]]) : top;
-      if (top == -INFINITY) return NAN;
-    }
-    for (Int j = 0; j < count; ++j) memory.centred[j] = static_cast<double>(x[ids[j]]) - top;
+    for (Int j = 0; j < count; ++j) memory.centred[j] = static_cast<double>(x[ids[j]]);
+    const double top = on_list ? exact_largest(memory.centred, count) : row.max;
+    if (top == -INFINITY) return NAN;
+    for (Int j = 0; j < count; ++j) memory.centred[j] -= top;
     if (on_list)
-      for (Int j = 0; j < count; ++j) kept += exact_exp(memory.centred[j] * inverse_temperature);
+      for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature);
     else
-      for (Int j = 0; j < count; ++j) kept += static_cast<double>(e[ids[j]]) * scale_at(ids[j]);
+      for (Int j = 0; j < count; ++j) memory.q[j] = static_cast<double>(e[ids[j]]) * block_of(ids[j]).scale;
+    const double kept = exact_sum_row(memory.q, count);
     // Nothing is said of the other columns: they get the listed mass times q.
     const bool truncated = call.residual == Residual::truncate || call.residual == Residual::sampled, bucketed = !truncated && !on_list;
     Rest rest{0, 0};
@@ -933,7 +1056,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       sum = exact_scaled_sum(x, static_cast<double>(max), inverse_temperature, call.cols);
     }
     const double log_sum = log(sum);
-    for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature - log_sum);
+    if (on_list)
+      for (Int j = 0; j < count; ++j) memory.q[j] /= sum;
+    else
+      for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature - log_sum);
 
     [[maybe_unused]] double first_order = 0;
     double loss = on_list && D::adds_mass ? all - 1 : 0, factor = truncated ? coefficient * all / sum : 0, mean = 0;
@@ -993,22 +1119,33 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       }
       factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : list_only ? 1 : 0;
     }
-    // What is listed goes in among the exponentials, so that the row is written once and in order; a row with a hard term, or of hardly
-    // any scale, gets it afterwards.
-    const auto patched = [&](Int id) { return !hard.used && fabs(factor * scale_at(id)) > 1e-25; };
+    // Plain loops over arrays, which the compiler turns into vectors: the losses take the place of the logarithms, the gradients that of q.
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
       const double part = loss_at(compared(o));
       // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
-      loss += truncated && D::adds_mass ? part - o.q + o.p : part;
-      if (!g) continue;
+      memory.log_p[j] = truncated && D::adds_mass ? part - o.q + o.p : part;
       memory.q[j] = coefficient * slope(o);
-      if (patched(ids[j])) e[ids[j]] = static_cast<S>(memory.q[j] / (factor * scale_at(ids[j])));
     }
+    loss += exact_sum_row(memory.log_p, count);
     if (g) {
+      // What is listed goes in among the exponentials, so that the row is written once and in order; a row with a hard term, or of hardly
+      // any scale, gets it afterwards.
+      bool all_go_in = true;
+      for (Int begin = 0; begin < call.cols; begin += kRowBlock) {
+        const double to_gradient = factor * block_of(begin).scale;
+        const bool goes_in = !hard.used && fabs(to_gradient) > kFaintFactor;
+        block_of(begin).from_gradient = goes_in ? 1 / to_gradient : 0;
+        all_go_in = all_go_in && goes_in;
+      }
+      for (Int j = 0; j < count; ++j) {
+        const Int id = ids[j];
+        if (const double back = block_of(id).from_gradient; back != 0) e[id] = static_cast<S>(memory.q[j] * back);
+      }
+      if (list_only) memory.listed = count;
       if (hard.used) {
         V scale;
-        const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * scale_at(begin)); };
+        const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * block_of(begin).scale); };
         const V m = splat<V>(max), hard_log = splat<V>(hard.log_sum), hard_factor = splat<V>(hard.coefficient);
         const V hard_offset = splat<V>(-hard.coefficient * hard.uniform);
         put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
@@ -1016,11 +1153,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           return fma_(span.load(e + i, 0), scale, fma_(q, hard_factor, hard_offset));
         });
       } else {
-        put_terms(g, {e}, 0, [&](Int begin, S* on) { on[0] = static_cast<S>(factor * scale_at(begin)); });
+        put_terms(g, {e}, 0, [&](Int begin, S* on) { on[0] = static_cast<S>(factor * block_of(begin).scale); });
       }
-      for (Int j = 0; j < count; ++j) {
-        if (patched(ids[j])) continue;
-        waiting.finish();
+      if (!all_go_in) waiting.finish();
+      for (Int j = 0; j < count && !all_go_in; ++j) {
+        if (block_of(ids[j]).from_gradient != 0) continue;
         const double beside = hard.used ? hard.coefficient * (exp(memory.centred[j] + (top - row.max) - hard.log_sum) - hard.uniform) : 0;
         g[ids[j]] = static_cast<S>(memory.q[j] + beside);
       }

@@ -15,9 +15,12 @@ inline Int block_cols(Int begin, Int cols) { return cols - begin < kRowBlock ? c
 
 struct RowBlock {
   double reference, sum, scale;  // scale: from the block's reference to the row's maximum
+  double from_gradient;          // of a sparse row: what a gradient is times, to stand among the block's exponentials
 };
 struct BlockedRow {
   double max = -INFINITY, min = INFINITY, sum = 0;
+  double total = NAN;  // of the logits themselves, where it was asked for and the row is an ordinary one
+  double left_reference = NAN, left_scale = 1;  // of the block left last
 
   // What the terms of a block are relative to before its maximum is known: the largest so far, or of the first columns.
   template <class V, class S> S reference(const S* x, Int begin, Int n) const { return begin ? static_cast<S>(max) : largest<V>(x, n < kGlance ? n : kGlance); }
@@ -30,8 +33,13 @@ struct BlockedRow {
   }
   // Relative to its own maximum.
   template <class S> void enter(RowBlock& block, const Range<S>& range) { enter(block, range, range.max > S(-1e30) ? range.max : S(-1e30)); }
+  // Blocks share few references.
   void leave(RowBlock& block, double block_sum, double temperature) {
-    block.scale = block.reference == max ? 1 : exp((block.reference - max) / temperature);
+    if (block.reference != left_reference) {
+      left_reference = block.reference;
+      left_scale = block.reference == max ? 1 : exp((block.reference - max) / temperature);
+    }
+    block.scale = left_scale;
     block.sum = block_sum * block.scale;
     sum += block.sum;
   }
@@ -131,44 +139,52 @@ template <class V, class S> bool serves(S reference, const Range<S>& range, cons
   return exponential.bits(static_cast<double>(range.max) - static_cast<double>(reference)) < 4;
 }
 
+// What a walk over a block adds up: its terms, and the logits less the reference where they are asked for.
+struct NearSums {
+  double terms, logits;
+};
+
 // A block against a reference, while the next one is fetched and what waits goes out. Good if the range that was met is.
-template <class V, int waiting, class S>
-LIMBECK_FN double near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
+template <class V, bool with_logits, int waiting, class S>
+LIMBECK_FN NearSums near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
   constexpr Int W = lane<V>::width;
   const V reference = spread<V>(of);
-  V sum[2] = {splat<V>(0), splat<V>(0)}, max = reference, min = reference;
-  const auto step = [&](Int i, auto span, V& part) LIMBECK_INLINE {
+  V sum[2] = {splat<V>(0), splat<V>(0)}, logits[2] = {splat<V>(0), splat<V>(0)}, max = reference, min = reference;
+  const auto step = [&](Int i, auto span, int k) LIMBECK_INLINE {
     fetch(x + i, kRowBlock * static_cast<Int>(sizeof(S)));
     const V at = span.load(x + i, of);
     max = max_(at, max);
     min = min_(at, min);
-    const V term = exponential.near(at - reference);
+    const V centred = at - reference, term = exponential.near(centred);
     span.store(e + i, term);
-    part = part + term;
+    sum[k] = sum[k] + term;
+    if constexpr (with_logits) logits[k] = logits[k] + centred;
     before.step(i);
   };
   Int i = 0;
   for (; i + 2 * W <= n; i += 2 * W) {
-    step(i, Whole<V>{}, sum[0]);
-    step(i + W, Whole<V>{}, sum[1]);
+    step(i, Whole<V>{}, 0);
+    step(i + W, Whole<V>{}, 1);
   }
   if (i + W <= n) {
-    step(i, Whole<V>{}, sum[0]);
+    step(i, Whole<V>{}, 0);
     i += W;
   }
   // Behind the end is the reference, whose terms of 1 come off the sum.
   const double padding = i < n ? static_cast<double>(W - (n - i)) : 0;
-  if (i < n) step(i, Tail<V>{n - i}, sum[1]);
+  if (i < n) step(i, Tail<V>{n - i}, 1);
   before.finish();
   range.meet(vec<V>::largest(max), -vec<V>::largest(-min));
-  return vec<V>::total(sum[0] + sum[1]) - padding;
+  return {vec<V>::total(sum[0] + sum[1]) - padding, with_logits ? vec<V>::total(logits[0] + logits[1]) : 0};
 }
 
 // One row; sum is NaN where it has NaN or +inf or is -inf alone.
-template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& scaled, RowBlock* blocks, Waiting<V>& before) {
+template <class V, bool with_logits = false, class S>
+BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& scaled, RowBlock* blocks, Waiting<V>& before) {
   constexpr Int W = lane<V>::width;
   const RowExp<V> exponential = scaled;  // a copy that no store can alias
   BlockedRow row;
+  double total = 0;
   bool near = W > 1;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
     RowBlock& block = blocks[begin / kRowBlock];
@@ -178,15 +194,20 @@ template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, do
       S reference = row.template reference<V>(x, begin, n);
       while (near && !good) {
         Range<S> range{reference, reference, true};
+        NearSums sums;
         if (!written && before.template flows<1>()) {
-          block.sum = near_terms<V, 1>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 1>(before, begin, {x + begin}));
+          sums = near_terms<V, with_logits>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 1>(before, begin, {x + begin}));
           written = true;
         } else {
-          block.sum = near_terms<V, 0>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 0>{});
+          sums = near_terms<V, with_logits>(x + begin, e + begin, n, reference, exponential, range, Outflow<V, 0>{});
         }
         near = exponential.spares(range.span());
         good = near && serves(reference, range, exponential);
-        if (good) row.enter(block, range, reference);
+        if (good) {
+          row.enter(block, range, reference);
+          block.sum = sums.terms;
+          total += sums.logits + static_cast<double>(n) * static_cast<double>(reference);
+        }
         reference = range.max;
       }
     }
@@ -198,8 +219,9 @@ template <class V, class S> BlockedRow exp_blocks(const S* x, S* e, Int cols, do
     if (!written) before.write(begin);
   }
   before.drop();
-  for (Int begin = 0; begin < cols; begin += kRowBlock) row.leave(blocks[begin / kRowBlock], blocks[begin / kRowBlock].sum, temperature);
+  for (size_t k = 0; k < blocks_in(cols); ++k) row.leave(blocks[k], blocks[k].sum, temperature);
   if (row.sum == 0) row.sum = NAN;
+  if (near) row.total = total;
   return row;
 }
 

@@ -59,8 +59,14 @@ inline double exact_exp(double z) {
   return z < -700 ? 0 : p * scale;
 }
 
+inline double folded(double (&part)[16]) {
+  for (int n = 8; n > 0; n /= 2)
+    for (int j = 0; j < n; ++j) part[j] += part[j + n];
+  return part[0];
+}
+
 template <class S> double exact_exp_row(const S* x, S* e, Int cols) {
-  double part[16] = {}, sum = 0;
+  double part[16] = {};
   Int i = 0;
   for (; i + 16 <= cols; i += 16)
     for (int j = 0; j < 16; ++j) {
@@ -73,29 +79,38 @@ template <class S> double exact_exp_row(const S* x, S* e, Int cols) {
     e[i] = static_cast<S>(term);
     part[0] += term;
   }
-  for (double term : part) sum += term;
-  return sum;
+  return folded(part);
 }
 
 // Σ e^{(x − max)·inverse} to double precision.
 template <class S> double exact_scaled_sum(const S* x, double max, double inverse, Int cols) {
-  double part[16] = {}, sum = 0;
+  double part[16] = {};
   Int i = 0;
   for (; i + 16 <= cols; i += 16)
     for (int j = 0; j < 16; ++j) part[j] += exact_exp((static_cast<double>(x[i + j]) - max) * inverse);
   for (; i < cols; ++i) part[0] += exact_exp((static_cast<double>(x[i]) - max) * inverse);
-  for (double term : part) sum += term;
-  return sum;
+  return folded(part);
 }
 
 template <class S> double exact_sum_row(const S* x, Int cols) {
-  double part[16] = {}, sum = 0;
+  double part[16] = {};
   Int i = 0;
   for (; i + 16 <= cols; i += 16)
     for (int j = 0; j < 16; ++j) part[j] += static_cast<double>(x[i + j]);
   for (; i < cols; ++i) part[0] += static_cast<double>(x[i]);
-  for (double term : part) sum += term;
-  return sum;
+  return folded(part);
+}
+
+// Leaves a NaN out; -INFINITY of nothing.
+inline double exact_largest(const double* x, Int n) {
+  double part[16], top = -INFINITY;
+  for (double& some : part) some = -INFINITY;
+  Int i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int j = 0; j < 16; ++j) part[j] = x[i + j] > part[j] ? x[i + j] : part[j];
+  for (; i < n; ++i) part[0] = x[i] > part[0] ? x[i] : part[0];
+  for (double some : part) top = some > top ? some : top;
+  return top;
 }
 
 template <class V, class S> double sum_row(const S* x, Int cols) {
