@@ -1,7 +1,7 @@
 // The tape: what each tensor was computed from, backward over it, and the scopes tidy() and noGrad().
 import { addInto } from './arithmetic.js';
 import { kindError, LimbeckError, phrase, wording } from './errors.js';
-import { cloned, emptyLike, stateOf, Tensor, view } from './tensor.js';
+import { cloned, emptyLike, stateOf, Tensor, view, watch } from './tensor.js';
 
 /** What a backward function may know about the call it serves. */
 export interface BackwardContext {
@@ -231,7 +231,9 @@ const scopes: Tensor[][] = [];
 
 /** Every new tensor passes here, and every gradient that was let go of. */
 export function enterScope(tensor: Tensor): void {
-  scopes[scopes.length - 1]?.push(tensor);
+  const scope = scopes[scopes.length - 1];
+  if (scope === undefined) watch(tensor);
+  else scope.push(tensor);
 }
 
 /** Lets a tensor outlive every tidy() it was made in: optimiser state, caches. */
@@ -266,21 +268,22 @@ export function tidy<T>(fn: () => T): T {
 
 function endScope(made: readonly Tensor[], result: unknown): void {
   const needed = new Set<Tensor>();
-  collect(result, needed, new Set(), 0);
-  const outer = scopes[scopes.length - 1];
-  const dying = new Set(made.filter((tensor) => !needed.has(tensor) && !stateOf(tensor).kept));
+  if (result !== undefined) collect(result, needed, new Set(), 0);
+  const dying = new Set<Tensor>();
+  for (const tensor of made) if (!stateOf(tensor).kept && !needed.has(tensor)) dying.add(tensor);
   for (const tensor of dying) {
     const { gradOf } = stateOf(tensor);
     // A gradient lives as long as its leaf does.
     if (gradOf !== null && stateOf(gradOf).storage !== null && !dying.has(gradOf)) dying.delete(tensor);
   }
   for (const tensor of made) {
+    const state = stateOf(tensor);
     if (!dying.has(tensor)) {
-      if (!stateOf(tensor).kept && stateOf(tensor).storage !== null) outer?.push(tensor);
+      if (state.kept) watch(tensor);
+      else if (state.storage !== null) enterScope(tensor);
       continue;
     }
     // Its gradient is judged by itself: the result may hold it.
-    const state = stateOf(tensor);
     if (state.grad !== null && !dying.has(state.grad)) {
       stateOf(state.grad).gradOf = null;
       state.grad = null;
@@ -296,6 +299,7 @@ export function collecting<T>(made: Tensor[], fn: () => T): T {
     return fn();
   } finally {
     scopes.splice(scopes.indexOf(made), 1);
+    made.forEach(watch);
   }
 }
 

@@ -51,6 +51,8 @@ export interface State {
   uniform: number | null;
   /** Outlives every tidy(). */
   kept: boolean;
+  /** Counted off when it is collected undisposed. In a tidy() nothing is collected: what leaves it is counted then. */
+  watched: boolean;
 }
 
 let stateOf: (tensor: Tensor) => State;
@@ -58,6 +60,14 @@ let create: (storage: Storage, shape: readonly number[]) => Tensor;
 
 // Only the count of what is live depends on this: a tensor nobody disposed leaves it some time after it was collected.
 const collected = new FinalizationRegistry<Share>((share) => void release(share));
+
+/** Counts a tensor off when it is collected undisposed. */
+export function watch(tensor: Tensor): void {
+  const state = stateOf(tensor);
+  if (state.watched || state.storage === null) return;
+  state.watched = true;
+  collected.register(tensor, state.storage.share, tensor);
+}
 
 /**
  * Numbers of one dtype and shape on one device. Made by {@link tensor}, {@link zeros} and the operations.
@@ -88,9 +98,18 @@ export class Tensor {
     this.dtype = storage.dtype;
     this.device = deviceName(storage.ordinal);
     this.size = storage.size;
-    this.#state = { storage, requiresGrad: false, node: null, grad: null, gradSeen: false, gradOf: null, uniform: null, kept: false };
+    this.#state = {
+      storage,
+      requiresGrad: false,
+      node: null,
+      grad: null,
+      gradSeen: false,
+      gradOf: null,
+      uniform: null,
+      kept: false,
+      watched: false,
+    };
     retain(storage.share);
-    collected.register(this, storage.share, this);
     enterScope(this);
   }
 
@@ -273,7 +292,7 @@ export class Tensor {
       if (!state.gradSeen) state.grad.dispose();
       state.grad = null;
     }
-    collected.unregister(this);
+    if (state.watched) collected.unregister(this);
     if (release(storage.share)) storage.free();
   }
 

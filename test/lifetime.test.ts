@@ -121,6 +121,32 @@ describe('memory over time', () => {
     expect(Number(output)).toBeLessThan(1500);
   });
 
+  test('what nobody disposed is counted off once it is collected, however it left its tidy()', () => {
+    const output = run(`
+      import { setFlagsFromString } from 'node:v8';
+      import { runInNewContext } from 'node:vm';
+      const { memory, mul, sum, tensor, tidy } = await import(built);
+      setFlagsFromString('--expose-gc');
+      const gc = runInNewContext('gc');
+      const before = memory().cpu.tensors;
+      const one = () => tensor(Float32Array.of(1));
+      const student = tensor(Float32Array.of(1), { requiresGrad: true });
+      let held = [one(), tidy(one), tidy(() => tidy(one)), tidy(() => ({ inside: [one()] }))];
+      // A gradient that was looked at outlives zeroGrad().
+      tidy(() => sum(mul(student, 2)).backward());
+      held.push(student.grad);
+      student.zeroGrad();
+      const most = memory().cpu.tensors - before;
+      held = null;
+      for (let i = 0; i < 5; i++) {
+        gc();
+        await new Promise(setImmediate);
+      }
+      console.log(most, memory().cpu.tensors - before, student.size);
+    `);
+    expect(output).toBe('6 1 1');
+  });
+
   test('tidy and dispose return to where they began', () => {
     const before = memory().cpu;
     for (let i = 0; i < 50; i++) {

@@ -21,6 +21,7 @@ import { checkTemperature } from '../ops/temperature.js';
 import { applyUnary } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
+import { allocate } from '../storage.js';
 import { cloned, emptyLike, fromArray, handleOf, handleOrNull, hostCopy, ordinalOf, stateOf, Tensor } from '../tensor.js';
 import { headShare } from './adaptive_kl.js';
 import { divergenceEntry } from './divergences.js';
@@ -263,18 +264,18 @@ function rowLossOp(
   const isWhole = settings.reduction !== 'none';
   const wants = wantsGradient(tensor);
   const lossType = computedIn(tensor.dtype);
-  const rowLoss = emptyLike(tensor, action, isWhole ? [rows] : leading, lossType);
-  const loss = isWhole ? emptyLike(tensor, action, [], lossType) : null;
+  const out = emptyLike(tensor, action, isWhole ? [] : leading, lossType);
   const gradient = wants ? emptyLike(tensor, action) : null;
   // The kernel writes the valid columns only.
   if (gradient !== null && cols < width) fill(gradient, 0, action);
+  const rowLosses = isWhole ? allocate(action, lossType, rows, ordinalOf(tensor, action)) : null;
   try {
     const part: StudentPart = {
       student: handleOf(tensor, action),
       labels,
       rowWeights,
-      rowLoss: handleOf(rowLoss, action),
-      loss: handleOrNull(loss, action),
+      rowLoss: rowLosses === null ? handleOf(out, action) : rowLosses.handle,
+      loss: isWhole ? handleOf(out, action) : null,
       gradient: handleOrNull(gradient, action),
       rows,
       cols,
@@ -283,11 +284,11 @@ function rowLossOp(
     };
     runRowLoss(action, part, teacher, soft, settings);
   } catch (error) {
-    for (const each of [rowLoss, loss, gradient]) each?.dispose();
+    for (const each of [out, gradient]) each?.dispose();
     throw error;
+  } finally {
+    rowLosses?.free();
   }
-  if (loss !== null) rowLoss.dispose();
-  const out = loss ?? rowLoss;
   if (gradient === null) return { out, inputs: [tensor], backward: () => [null] };
   return { out, inputs: [tensor], saved: [gradient], backward: handOver(action, gradient, rows, width, isWhole) };
 }

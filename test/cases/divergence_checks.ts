@@ -154,6 +154,26 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
+  // Here ln(q/p) is in the thousands in all columns but one, and what the gradient is made of is how it differs between them.
+  check('the teacher certain of what the student rules out, at temperature 0.02', (subject) => {
+    for (const cols of [5, 33, 300, 2100]) {
+      const call = dense(cols, 3, cols, { temperature: 0.02, spread: 0.1, noise: 0.1 });
+      const changed = (x: LossCall['student'], by: number): LossCall['student'] => x.map((v, i) => (i % cols === 1 ? v + by : v));
+      checkLoss(subject, `V ${cols}`, { ...call, student: changed(call.student, -4), teacher: changed(call.teacher!, 200) });
+      checkLoss(subject, `V ${cols}, uniform`, sparse(cols, 3, cols, 2, { residual: 'uniform', temperature: 0.02, spread: 1, noise: 1 }));
+    }
+  });
+
+  check('a student certain by 15 and more, the teacher too or not', (subject) => {
+    for (const cols of [10, 31, 300])
+      for (const certain of [14, 20]) {
+        const call = dense(cols, 4, cols, { spread: 2, noise: 1 });
+        const raised = (x: LossCall['student'], row: number): LossCall['student'] =>
+          x.map((v, i) => (i % cols === 2 && i >= row * cols ? v + certain : v));
+        checkLoss(subject, `V ${cols}, by ${certain}`, { ...call, student: raised(call.student, 0), teacher: raised(call.teacher!, 2) });
+      }
+  });
+
   check('a common offset of 1e4 changes nothing (trap 5)', (subject) => {
     for (const cols of [33, 1025, 4097])
       for (const offset of [100, 1e4, -1e4]) {

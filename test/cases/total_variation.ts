@@ -3,7 +3,7 @@ import { expectClose } from '../compare.js';
 import type { DivergenceReference } from '../reference.js';
 import type { CaseFile } from '../subject.js';
 import { rowLossChecks } from './divergence_checks.js';
-import { runLoss } from './row_loss.js';
+import { checkLoss, denseCall, runLoss } from './row_loss.js';
 
 const totalVariation: DivergenceReference = {
   name: 'total_variation',
@@ -24,6 +24,17 @@ export const total_variation: CaseFile = {
   kernels: ['divergence'],
   checks: [
     ...rowLossChecks(totalVariation, { renormalize: true, anyMass: false, isDistance: true, infinite: [], linear: true }),
+    {
+      // Where ln(q/p) is as small as the error of ln Σ, the signs of single terms say nothing of the sum.
+      name: 'within 1e-6 of the teacher, to the digits of the contract',
+      run(subject) {
+        for (const cols of [2, 17, 300, 2100])
+          for (const temperature of [1, 50]) {
+            const call = denseCall(cols, 6, cols, { divergence: totalVariation, temperature, noise: 1e-6 });
+            checkLoss(subject, `V ${cols}, T ${temperature}`, call);
+          }
+      },
+    },
     {
       name: 'a tie beside differences has subgradient 0 (trap 6)',
       run(subject) {

@@ -39,6 +39,9 @@ template <class V> LIMBECK_CALLED V slope_of(Divergence divergence, const Outcom
   return splat<V>(NAN);
 }
 
+// Σ ∂D/∂ln q of a loss as it is computed, from Σ of its slopes: soft cross-entropy's slope q − p has q for the normaliser, which its loss has not.
+LIMBECK_FN double loss_slope_(Divergence divergence, double slopes) { return divergence == Divergence::soft_cross_entropy ? slopes - 1 : slopes; }
+
 // Σ r below this may have lost terms that were too small to be told from 0: it is taken again relative to the largest of them.
 inline constexpr double kFaintMixture = 1e-15;
 
@@ -68,7 +71,7 @@ template <class V> struct Assistant {
     const V infinity = splat<V>(INFINITY), zero = splat<V>(0), one = splat<V>(1);
     const V bent = power * o.d;
     const V v = geometric ? mul0_(rest, o.d) : select_(eq_(share, zero), o.d, log_of_mixture(bent) / power);  // ln(m/p)
-    Outcome<V> m;
+    Outcome<V> m{};
     m.p = o.p;
     m.log_p = o.log_p;
     m.d = v - log_z;
@@ -84,6 +87,7 @@ template <class V> struct Assistant {
     m.log_q = select_(no_teacher, log_alone, m.log_q);
     m.d = select_(no_teacher, select_(eq_(log_alone, -infinity), zero, infinity), m.d);
     omega = select_(no_teacher, select_(no_student, zero, omega), omega);
+    m.centred = m.d;
     return m;
   }
 };

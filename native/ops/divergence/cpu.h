@@ -109,6 +109,8 @@ template <class S> struct Side {
   double sum, log_sum, mass;
   bool finite = false;  // all of x
   const PairBlock* blocks = nullptr;  // where e is relative to the maxima of blocks
+  bool steep = false;                 // of the teacher: gradients want d centred, about
+  S at_peak = 0;                      // its logit in the student's likeliest column
 };
 
 // Cross-entropy with the label at temperature 1, what it adds to the row.
@@ -408,11 +410,24 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     hard_beside(x, max, student.sum, temperature, hard);
     const bool plain = !hard.used && teacher.mass == 1 && student.finite && teacher.finite;
     double loss;
-    if constexpr (kAssisted) loss = assisted_pass(student, teacher, g, coefficient, hard);
-    else if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
-    else loss = plain ? pass<true, true>(student, teacher, g, coefficient, hard) : pass<false, true>(student, teacher, g, coefficient, hard);
+    if constexpr (kAssisted) {
+      loss = assisted_pass(student, teacher, g, coefficient, hard);
+    } else {
+      const Side<S> against = centred(teacher, x, max);
+      if (!g) loss = plain ? pass<true, false>(student, against, g, coefficient, hard) : pass<false, false>(student, against, g, coefficient, hard);
+      else loss = plain ? pass<true, true>(student, against, g, coefficient, hard) : pass<false, true>(student, against, g, coefficient, hard);
+    }
     if (g) label_gradient(g, hard);
     return Formula<V>::adds_mass ? loss + (teacher.mass - 1) : loss;
+  }
+
+  // The teacher's side, with what it says where the student is largest.
+  Side<S> centred(Side<S> teacher, const S* x, S max) const {
+    if constexpr (Formula<V>::centred_gradient) {
+      teacher.at_peak = teacher.x[std::find(x, x + call.cols, max) - x];
+      teacher.steep = teacher.at_peak > -INFINITY;
+    }
+    return teacher;
   }
 
   // Narrow rows of logits alone go side by side, one in each lane. A formula that wants ln Σ to double precision takes them one by one.
@@ -443,10 +458,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         }
       }
       V top_s = splat<V>(-INFINITY), top_t = top_s, sum_s = splat<V>(0), sum_t = sum_s, loss = sum_s, mean = sum_s;
+      [[maybe_unused]] V at_peak = sum_s;  // the teacher's logits where the students are largest
       for (Int c = 0; c < cols; ++c) {
-        top_s = max_(vec<V>::load(student + c * W), top_s);
-        top_t = max_(vec<V>::load(teacher + c * W), top_t);
+        const V xs = vec<V>::load(student + c * W), xt = vec<V>::load(teacher + c * W);
+        if constexpr (Formula<V>::centred_gradient) at_peak = select_(lt_(top_s, xs), xt, at_peak);
+        top_s = max_(xs, top_s);
+        top_t = max_(xt, top_t);
       }
+      if constexpr (Formula<V>::centred_gradient) at_peak = select_(eq_(at_peak, splat<V>(-INFINITY)), top_t, at_peak);
       V q[2 * W], p[2 * W];
       for (Int c = 0; c < cols; ++c) {
         const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
@@ -459,9 +478,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       // One NaN makes the row NaN: it is in the sums.
       const V nothing = (sum_s - sum_s) + (sum_t - sum_t);
       for (Int c = 0; c < cols; ++c) {
-        const V zs = vec<V>::load(student + c * W) - top_s, zt = vec<V>::load(teacher + c * W) - top_t;
+        const V xt = vec<V>::load(teacher + c * W), zs = vec<V>::load(student + c * W) - top_s, zt = xt - top_t;
         q[c] = q[c] * student_scale;
-        const Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        Outcome<V> o{q[c], p[c] * teacher_scale, zs, zt, fma_(zs - zt, scale, log_ratio)};
+        if constexpr (Formula<V>::centred_gradient) o.centred = (zs - (xt - at_peak)) * scale;
         loss = loss + Formula<V>::loss(o, a, b);
         p[c] = Formula<V>::gradient(o, a, b);
         if constexpr (Formula<V>::needs_mean) mean = mean + p[c];
@@ -497,36 +517,61 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     top_s = splat<V>(vec<V>::largest(top_s));
     top_t = splat<V>(vec<V>::largest(top_t));
-    [[maybe_unused]] V lost[N];
+    [[maybe_unused]] V lost[N], centred[N], ties = splat<V>(0);
+    if constexpr (Formula<V>::centred_gradient) {
+      V at_peak = splat<V>(-INFINITY);
+      for (int k = 0; k < N; ++k) at_peak = max_(select_(eq_(zs[k], top_s), zt[k], splat<V>(-INFINITY)), at_peak);
+      at_peak = splat<V>(vec<V>::largest(at_peak));
+      at_peak = select_(eq_(at_peak, splat<V>(-INFINITY)), top_t, at_peak);
+      for (int k = 0; k < N; ++k) centred[k] = (zs[k] - top_s) - (zt[k] - at_peak);
+    }
+    // A loss that moves with ln Σ itself wants the digits that a confident row's small rest would lose beside 1.
+    constexpr bool apart = kExactWhenConfident && !Formula<V>::first_order;
     for (int k = 0; k < N; ++k) {
       if constexpr (Formula<V>::first_order) lost[k] = lost_(zs[k], top_s, zs[k] - top_s) - lost_(zt[k], top_t, zt[k] - top_t);
       zs[k] = zs[k] - top_s;
       zt[k] = zt[k] - top_t;
       q[k] = exponential(zs[k]);
       p[k] = exponential(zt[k]);
-      sum_s = sum_s + q[k];
+      if constexpr (apart) {
+        const auto tie = eq_(zs[k], splat<V>(0));
+        ties = ties + select_(tie, splat<V>(1), splat<V>(0));
+        sum_s = sum_s + select_(tie, splat<V>(0), q[k]);
+      } else {
+        sum_s = sum_s + q[k];
+      }
       sum_t = sum_t + p[k];
     }
-    const double student_sum = vec<V>::total(sum_s), teacher_sum = vec<V>::total(sum_t);
+    const double rest = vec<V>::total(sum_s), tied = vec<V>::total(ties), student_sum = tied + rest, teacher_sum = vec<V>::total(sum_t);
     const V student_scale = splat<V>(1 / student_sum), teacher_scale = splat<V>(1 / teacher_sum), scale = splat<V>(inverse.hi);
     const V log_ratio = splat<V>(log(teacher_sum / student_sum));
     // One NaN makes the row NaN: it is in the sums.
     const V nothing = splat<V>((student_sum - student_sum) + (teacher_sum - teacher_sum));
-    Outcome<V> o[N];
+    Outcome<V> o[N]{};
     for (int k = 0; k < N; ++k) {
       V gap = zs[k] - zt[k];
       if constexpr (Formula<V>::first_order) gap = gap + lost[k];
       o[k] = {q[k] * student_scale, p[k] * teacher_scale, zs[k], zt[k], fma_(gap, scale, log_ratio)};
       if constexpr (Formula<V>::needs_logs) {
-        o[k].log_q = fma_(zs[k], scale, splat<V>(-log(student_sum)));
+        o[k].log_q = fma_(zs[k], scale, splat<V>(-(apart ? log1p((tied - 1) + rest) : log(student_sum))));
         o[k].log_p = fma_(zt[k], scale, splat<V>(-log(teacher_sum)));
       }
+      if constexpr (Formula<V>::centred_gradient) o[k].centred = centred[k] * scale;
       sum = sum + Formula<V>::loss(o[k], a, b);
       if constexpr (Formula<V>::needs_mean) mean = mean + Formula<V>::gradient(o[k], a, b);
       if constexpr (Formula<V>::first_order) drift = drift + difference_(o[k]);
     }
     double loss = vec<V>::total(sum + nothing);
-    if constexpr (Formula<V>::first_order) loss -= static_cast<double>(vec<V>::total(mean)) * vec<V>::total(drift);
+    if constexpr (Formula<V>::first_order) {
+      const double over = vec<V>::total(drift);
+      // Beside a larger loss the ties' part does not show.
+      if (loss < 0.01) {
+        V change = splat<V>(0);
+        for (int k = 0; k < N; ++k) change = change + Formula<V>::tie_loss(o[k], splat<V>(over));
+        loss += vec<V>::total(change);
+      }
+      loss -= vec<V>::total(mean) * over;
+    }
     if (!g) return loss;
     const V factor = splat<V>(coefficient);
     if constexpr (Formula<V>::needs_mean) mean = splat<V>(vec<V>::total(mean));
@@ -550,12 +595,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const S x_max = static_cast<S>(row.student.max), t_max = static_cast<S>(row.teacher.max);
       if (kExactWhenConfident && row.student.sum < 1.5) row.student.sum = exact_scaled_sum(x, row.student.max, 1 / temperature, call.cols);
       const bool plain = !hard.used && row.finite;
+      bool steep = F::centred_gradient;  // until the sums say otherwise
       if constexpr (far_needs<F> != 0)
         if (plain && row.is_narrow(exponential)) {
           FarRow far = far_row(row, temperature);
           if constexpr ((far_needs<F> & kFromOutcomes) != 0) outcomes<F>(to, row, far);
           const FarLoss loss = F::far_loss(far, parameter_a, call.parameter_b);
-          if (loss.holds(call.cols)) {
+          const bool few = call.cols < 256 || ((far_needs<F> & kFromOutcomes) && row.student.sum < 32);
+          if constexpr (F::centred_gradient) steep = !(far.q_size < kSteep);
+          if (loss.holds(few) && !steep) {
             if (g) far_gradient<F>(to, g, row, far, coefficient, temperature);
             return loss.loss;
           }
@@ -563,7 +611,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         }
       if (kExactWhenConfident && row.teacher.sum < 1.5) row.teacher.sum = exact_scaled_sum(t, row.teacher.max, 1 / temperature, call.cols);
       const Side<S> student{x, e, x_max, row.student.sum, log(row.student.sum), 1, row.finite, memory.blocks};
-      const Side<S> teacher{t, to.teacher, t_max, row.teacher.sum, log(row.teacher.sum), 1, row.finite, memory.blocks};
+      Side<S> teacher{t, to.teacher, t_max, row.teacher.sum, log(row.teacher.sum), 1, row.finite, memory.blocks};
+      if (steep) teacher = centred(teacher, x, x_max);
       hard_beside(x, x_max, row.student.sum, temperature, hard);
       double loss;
       if (!g) loss = plain ? pass<true, false>(student, teacher, g, coefficient, hard) : pass<false, false>(student, teacher, g, coefficient, hard);
@@ -632,6 +681,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const V excess = splat<V>(Formula<V>::any_mass ? coefficient * (teacher.mass - 1) : 0);
     const V hard_factor = splat<V>(hard.coefficient), hard_log = splat<V>(hard.log_sum), hard_offset = splat<V>(-hard.coefficient * hard.uniform);
     const bool has_hard = hard.used;
+    [[maybe_unused]] const bool steep = teacher.steep;
+    [[maybe_unused]] const V at_peak = splat<V>(teacher.at_peak);
     const auto outcome = [&](Int i, auto span) LIMBECK_INLINE {
       // What lies behind the row's end counts as impossible, and where nothing is, as equal on both sides with no mass.
       const V x = span.load(student.x + i, plain ? static_cast<double>(student.max) : -INFINITY);
@@ -640,8 +691,14 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       V gap = zs - zt;
       if constexpr (Formula<V>::first_order) gap = gap + (lost_(x, student_max, zs) - lost_(t, teacher_max, zt));
       const V q = span.load(student.e + i, 0) * student_scale, p = span.load(teacher.e + i, 0) * teacher_scale, d = fma_(gap, scale, log_ratio);
-      if constexpr (Formula<V>::needs_logs) return Outcome<V>{q, p, fma_(zs, scale, student_log), fma_(zt, scale, teacher_log), d, plain};
-      else return Outcome<V>{q, p, zs, zt, d, plain};
+      Outcome<V> o{q, p, zs, zt, d, plain};
+      if constexpr (Formula<V>::needs_logs) {
+        o.log_q = fma_(zs, scale, student_log);
+        o.log_p = fma_(zt, scale, teacher_log);
+      }
+      if constexpr (Formula<V>::centred_gradient)
+        if (steep) o.centred = (zs - (t - at_peak)) * scale;
+      return o;
     };
     const auto beside = [&](Int i, auto span, V q, V value) LIMBECK_INLINE {
       if constexpr (plain) return value;
@@ -666,14 +723,27 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       return in_sums<1>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::loss(outcome(i, span), a, b); }).sum[0];
     } else {
       // What the mean is taken of stays, in place of the teacher's exponentials, for the second loop.
-      const auto sums = in_sums<first_order ? 3 : 2>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE {
+      const auto sums = in_sums<first_order ? 4 : 2>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE {
         const Outcome<V> o = outcome(i, span);
         const V slope = Formula<V>::gradient(o, a, b);
         part[0] = part[0] + Formula<V>::loss(o, a, b);
         part[1] = part[1] + slope;
-        if constexpr (first_order) part[2] = part[2] + difference_(o);
+        if constexpr (first_order) {
+          part[2] = part[2] + difference_(o);
+          part[3] = part[3] + abs_(slope);
+        }
         if constexpr (with_gradient) span.store(memory.teacher_exp + i, slope);
       });
+      double loss = sums.sum[0];
+      if constexpr (first_order) {
+        const double drift = sums.sum[2] - (1 - teacher.mass);
+        loss -= sums.sum[1] * drift;
+        // The ties' mass is what the slopes lack of ½.
+        if (fabs(drift) * (0.5 - sums.sum[3]) > 1e-9) {
+          const V over = splat<V>(drift);
+          loss += in_sums<1>(enter, [&](Int i, auto span, V* part) LIMBECK_INLINE { part[0] = part[0] + Formula<V>::tie_loss(outcome(i, span), over); }).sum[0];
+        }
+      }
       if constexpr (with_gradient) {
         const V mean = splat<V>(sums.sum[1]);
         put_row(g, enter, [&](Int i, auto span) LIMBECK_INLINE {
@@ -681,8 +751,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           return beside(i, span, q, (span.load(memory.teacher_exp + i, 0) - q * mean) * factor);
         });
       }
-      if constexpr (first_order) return sums.sum[0] - sums.sum[1] * (sums.sum[2] - (1 - teacher.mass));
-      else return sums.sum[0];
+      return loss;
     }
   }
 
@@ -737,7 +806,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         span.store(g + i, value);
       });
     }
-    return corrected_(sums.sum[0], sums.sum[1], sums.sum[2] - (1 - teacher.mass));
+    return corrected_(sums.sum[0], loss_slope_(call.divergence, sums.sum[1]), sums.sum[2] - (1 - teacher.mass));
   }
 
   // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.

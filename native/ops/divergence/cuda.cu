@@ -32,7 +32,8 @@ struct Rows {
   double log_prob_scale, temperature, hard_weight, label_smoothing;
   int64_t ignore_index, unlabelled_index;
   const double* scale;  // 1/denominator; absent: 1
-  int64_t segment;      // columns of a block's run
+  int64_t segment;      // columns of a run
+  int parts;            // blocks that share it
   int student_floats;   // shared memory of a staged run, as floats; 0: rows are read from global memory each time
   int teacher_floats;
   int list_floats;      // shared memory of a row's ids, and of its values; 0: they are read from global memory each time
@@ -54,6 +55,7 @@ template <template <class> class F> struct Formula {
   static constexpr bool assisted = is_assisted<F>;
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
+  static constexpr bool centred_gradient = F<float>::centred_gradient;
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Parameters& of) {
     if constexpr (assisted) return loss_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
     else return F<V>::loss(o, splat<V>(of.a), splat<V>(of.b));
@@ -62,6 +64,7 @@ template <template <class> class F> struct Formula {
     if constexpr (assisted) return slope_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
     else return F<V>::gradient(o, splat<V>(of.a), splat<V>(of.b));
   }
+  LIMBECK_DEVICE static float tie_loss(const Outcome<float>& o, float drift) { return F<float>::tie_loss(o, drift); }
 };
 
 // What the labels, weights and temperatures say about one row; the same in all threads of the group.
@@ -161,10 +164,11 @@ struct Teacher {
   float max = 0, inverse_sum = 0, log_sum = 0;
   float most = 1;               // the largest probability, where they are raised to a power
   float log_ratio = 0;          // ln(student's sum / teacher's sum)
+  float at_peak = 0;            // the logit where the student is largest
 };
 
 template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
-  Outcome<float> o;
+  Outcome<float> o{};
   const float a = x - s.max;
   o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
   const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
@@ -177,10 +181,12 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
     if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
+    if constexpr (D::centred_gradient) o.centred = (a - (t - p.at_peak)) * inverse.hi;
   } else {
     o.p = p.kind == TeacherKind::probs ? t : exp_(t);
     o.log_p = p.kind == TeacherKind::probs ? log_(t) : t;
     o.d = o.log_q - o.log_p;
+    if constexpr (D::centred_gradient) o.centred = o.d;
   }
   return o;
 }
@@ -188,7 +194,7 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
 template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_dense(Rows a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
-  Group group(scratch);
+  Group group(scratch, a.parts);
   const bool staged = a.student_floats > 0;
   const Run run = group.run(a.cols, a.segment);
   const int own_cols = int(run.end - run.begin);
@@ -288,6 +294,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     // First pass: both normalisers, the one of the label's term, and the mass of a target that is used as given.
     RowSum sums[2], hard_sum;
     double mass = 0;
+    [[maybe_unused]] float peak = -INFINITY, at_peak = 0;  // this thread's largest logit of the student, and the teacher's there
     for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
       float x[4], t[4];
       load_student(c, x);
@@ -295,6 +302,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       if (head.hard && tempered) hard_sum.push(x, Inverse{1.0f, 0.0f});
       if (!soft) continue;
       load_teacher(c, t);
+      if constexpr (D::centred_gradient)
+        for (int i = 0; i < 4; i++) {
+          at_peak = x[i] > peak ? t[i] : at_peak;
+          peak = max_(x[i], peak);
+        }
       if (!exact) {
         sums[1].push(t, inverse);
         continue;
@@ -334,6 +346,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         // Near 1 each logarithm keeps digits that the sums have rounded away; elsewhere the quotient loses less.
         const bool confident = sums[0].sum() < 1.5f && sums[1].sum() < 1.5f;
         p.log_ratio = confident ? sums[0].log_sum() - sums[1].log_sum() : log_(sums[0].sum() / sums[1].sum());
+        if constexpr (D::centred_gradient) {
+          p.at_peak = merge_one(group, peak == s.max ? at_peak : -INFINITY, Max{}, -INFINITY);
+          // Where the teacher rules that column out, nothing is centred.
+          if (p.at_peak == -INFINITY) p.at_peak = p.max;
+        }
       }
     }
     const float excess_share = float(excess);
@@ -372,10 +389,11 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     float mean = 0;
     double soft_loss = 0;
+    constexpr bool ties = D::first_order && !D::assisted;
     const bool summed = D::needs_mean && soft && (gradient || D::first_order);
     if constexpr (D::needs_mean) {
       if (summed) {
-        float part = 0, part_loss = 0, drift = 0;
+        float part = 0, part_loss = 0, drift = 0, decided = 0;
         for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
           float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
@@ -383,17 +401,27 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
           for (int i = 0; i < 4; i++) {
             if (c + i >= a.cols) continue;
             const Outcome<float> o = compared(outcome<D>(x[i], t[i], s, p, inverse));
-            part += D::gradient(o, formula);
+            const float slope = D::gradient(o, formula);
+            part += slope;
             losses[i] = D::loss(o, formula);
-            if (D::first_order) drift += difference_(o);
+            if constexpr (D::first_order) drift += difference_(o);
+            if constexpr (ties) decided += abs_(slope);
           }
           part_loss += (losses[0] + losses[1]) + (losses[2] + losses[3]);
         }
-        double sums_of_row[3] = {part, part_loss, drift};
+        double sums_of_row[ties ? 4 : 3] = {part, part_loss, drift};
+        if constexpr (ties) sums_of_row[3] = decided;
         group.merge(sums_of_row, Add{}, 0.0);
         // An infinite loss has no gradient.
         mean = sums_of_row[1] < INFINITY ? float(sums_of_row[0]) : NAN;
-        soft_loss = D::first_order ? corrected_(sums_of_row[1], sums_of_row[0], sums_of_row[2]) : sums_of_row[1];
+        soft_loss = sums_of_row[1];
+        if constexpr (D::first_order) soft_loss = corrected_(soft_loss, D::assisted ? loss_slope_(formula.divergence, sums_of_row[0]) : sums_of_row[0], sums_of_row[2]);
+        if constexpr (ties) {
+          // The ties' mass is what the slopes lack of ½.
+          const double over = sums_of_row[2];
+          if (abs_(over) * (0.5 - sums_of_row[3]) > 1e-9)
+            soft_loss += over_row([&](const Outcome<float>& o) { return D::tie_loss(o, float(over)); }, Add{}, 0.0f);
+        }
       }
     }
 
@@ -447,7 +475,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient && staged && !gradient_aligned) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
@@ -459,11 +487,12 @@ struct Support {
   double inverse_temperature = 1, log_sum = 0;
   double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
   bool weights = false;             // or p = value
+  double shift = 0;                 // ln(q/p) of the columns off the list where each is an outcome: what theirs is centred at
   int64_t label = -1;               // gets the mass off the list, e^log_label, on top of its own
   double log_label = -INFINITY;
 
   LIMBECK_DEVICE Outcome<double> outcome(int64_t id, float x, float value) const {
-    Outcome<double> o;
+    Outcome<double> o{};
     o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
     o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
     if (id == label && log_label > -INFINITY) {
@@ -473,6 +502,7 @@ struct Support {
     o.q = exp_(o.log_q);
     o.p = weights ? double(value) : exp_(o.log_p);
     o.d = o.log_q - o.log_p;
+    o.centred = o.d - shift;
     return o;
   }
 };
@@ -489,7 +519,7 @@ struct OffOutcome {
     return {none ? 0.0f : max, float(known), float(exp_(known)), float(log_p), float(exp_(log_p)), float(known - log_p), inverse};
   }
   template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x) const {
-    Outcome<float> o;
+    Outcome<float> o{};
     const float centred = x - max;
     float exact = centred;
     if constexpr (D::first_order) exact += lost_(x, max, centred);
@@ -498,6 +528,7 @@ struct OffOutcome {
     o.p = p;
     o.log_p = log_p;
     o.d = fma_(exact, inverse.hi, fma_(clamp_finite(exact), inverse.lo, log_ratio));
+    o.centred = exact * inverse.hi;
     return o;
   }
 };
@@ -706,7 +737,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
         support.log_label = log_p_tail;
         log_p_tail = -INFINITY;
       }
-      if (apart) single = OffOutcome::of(off.max, inverse, log_q_off - log_(off_sum), log_p_tail - log_(double(a.cols) - on[2]));
+      if constexpr (apart) {
+        const double log_q = log_q_off - log_(off_sum), log_p = log_p_tail - log_(double(a.cols) - on[2]);
+        single = OffOutcome::of(off.max, inverse, log_q, log_p);
+        // Without a student or a teacher there, nothing is left to centre.
+        if (D::centred_gradient && abs_(log_q - log_p) < INFINITY) support.shift = log_q - log_p;
+      }
       // The columns off the support are one outcome; where the target is renormalized its probability is 0.
       if (bucketed) {
         bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
@@ -917,12 +953,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
       const double sum = totals[0] + aside[kBucketLoss] + (D::adds_mass ? aside[kTargetMass] - outcomes_mass : 0);
-      const double soft = D::first_order ? corrected_(sum, mean, aside[kDrift]) : sum;
+      const double soft = D::first_order ? corrected_(sum, D::assisted ? loss_slope_(formula.divergence, mean) : mean, aside[kDrift]) : sum;
       st(a.row_loss, row, float(row_loss_of(a, known, soft, term.on ? term.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient && through) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
@@ -1001,8 +1037,11 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   const int64_t student_bytes = kDTypeBytes[int(student.dtype)], teacher_bytes = sparse || Target(target) == Target::none ? 0 : kDTypeBytes[int(teacher.dtype)];
   a.list_floats = sparse && k <= kMostListed ? int((k + 3) / 4 * 4) : 0;
   const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < kWindow ? segment : kWindow) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
-  const ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
+  ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
+  // Sparse targets keep one block to a run: their kernels have no registers left for the other launch.
+  if (!sparse) share_runs(ctx, rows, plan);
   a.segment = plan.segment;
+  a.parts = plan.parts;
   a.student_floats = plan.staged ? int(plan.segment * student_bytes / 4) : 0;
   a.teacher_floats = plan.staged ? int(plan.segment * teacher_bytes / 4) : 0;
   a.group_bytes = (a.student_floats + a.teacher_floats) * 4 + int(sparse_bytes(plan.segment));

@@ -20,9 +20,12 @@ struct FarRow {
 // A loss, and the size of the terms it is what is left of.
 struct FarLoss {
   double loss, size;
-  // Terms are good to about 1.5e-7 of their size, and in a row of few columns their errors do not cancel: this keeps the loss within half of its 1e-5.
-  bool holds(Int cols) const { return loss >= (cols < 256 ? 0.06 : 0.03) * size; }
+  // Terms are good to about 1.5e-7 of their size, and where few columns count their errors do not cancel: this keeps the loss within its 1e-5.
+  bool holds(bool few) const { return loss >= (few ? 0.07 : 0.03) * size; }
 };
+
+// Σ q·|d| from which on a gradient q·(d − Σ q·d) wants its d centred.
+inline constexpr double kSteep = 10;
 
 // ∂D/∂(z/T) of an outcome: q·(q) + p·(p) + q·d·(qd) + √(pq)·(root), or slope + q·(q) after far_outcome.
 struct FarGradient {

@@ -10,6 +10,8 @@ template <class V> struct Outcome {
   V q, p, log_q, log_p, d;
   // A schedule that tries a row without regard for -inf says so here, and does the row again where the sums show that there was one.
   bool finite = false;
+  // d less what it is in the student's likeliest column, where the schedule knows that (centred_gradient); else d.
+  V centred = d;
 };
 
 // φ(d)/d² for φ(d) = e^d − 1 − d ≥ 0, where the subtraction would cancel. |d| <= 0.5: relative error below 6e-8, or 1e-9 in double.
@@ -59,6 +61,8 @@ struct WithMean {
   // true: the loss moves with an error of ln Σ to first order. That error is Σ(q − p), which is known, times Σ g:
   // the schedule takes it off, and keeps in d what the subtraction of the maxima loses.
   static constexpr bool first_order = false;
+  // true: g holds q·d, which may be q·centred: where d is in the hundreds, q·(d − Σ q·d) would lose what is left of it.
+  static constexpr bool centred_gradient = false;
 };
 
 // Teacher and student in each other's place.

@@ -6,11 +6,13 @@
 namespace limbeck {
 
 template <class V> struct adaptive_kl : WithMean {
+  static constexpr bool centred_gradient = true;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V a, V) {
     return mul0_(a, p_phi_(o)) + mul0_(splat<V>(1) - a, p_phi_(swapped_(o)));
   }
   LIMBECK_FN static V gradient(const Outcome<V>& o, V a, V) {
-    return a * difference_(o) + (splat<V>(1) - a) * mul0_(o.q, o.d);
+    return a * difference_(o) + mul0_(splat<V>(1) - a, mul0_(o.q, o.centred));
   }
 
   static constexpr unsigned far_needs = kSumPD | kSumQD;

@@ -11,6 +11,7 @@ template <class V> struct forward_kl {
   // A teacher of mass a ≠ 1 gives the gradient a·q − p, and adds a − 1 to the loss; the schedule does both.
   static constexpr bool any_mass = true;
   static constexpr bool first_order = false;
+  static constexpr bool centred_gradient = false;
   static constexpr bool adds_mass = true;
   // false: of log_q and log_p only whether they are -inf is asked, so a schedule may pass the centred logits.
   static constexpr bool needs_logs = false;

@@ -6,8 +6,10 @@
 namespace limbeck {
 
 template <class V> struct reverse_kl : WithMean {
+  static constexpr bool centred_gradient = true;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return p_phi_(swapped_(o)); }
-  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return weigh_(o, o.q, o.d); }
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return weigh_(o, o.q, o.centred); }
 
   static constexpr unsigned far_needs = kSumQD;
   static FarLoss far_loss(const FarRow& r, double, double) { return {r.q_d, r.q_size + 2}; }

@@ -9,6 +9,7 @@ template <class V> struct soft_cross_entropy {
   static constexpr bool needs_mean = false;
   static constexpr bool any_mass = true;
   static constexpr bool first_order = false;
+  static constexpr bool centred_gradient = false;
   static constexpr bool adds_mass = false;
   static constexpr bool needs_logs = true;
 

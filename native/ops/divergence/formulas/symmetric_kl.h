@@ -6,8 +6,10 @@
 namespace limbeck {
 
 template <class V> struct symmetric_kl : WithMean {
+  static constexpr bool centred_gradient = true;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return splat<V>(0.5) * weigh_(o, difference_(o), o.d); }
-  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (difference_(o) + weigh_(o, o.q, o.d)); }
+  LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (difference_(o) + weigh_(o, o.q, o.centred)); }
 
   static constexpr unsigned far_needs = kSumPD | kSumQD;
   static FarLoss far_loss(const FarRow& r, double, double) { return {0.5 * (r.q_d - r.p_d), 0.5 * (r.q_size + r.p_size) + 2}; }
