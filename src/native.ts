@@ -134,6 +134,7 @@ export interface NativeEmulator {
     failLaunch?: number;
     asyncLate?: boolean;
     lazy?: boolean;
+    multiprocessors?: number;
   }): void;
   audit(): {
     kernel: string;

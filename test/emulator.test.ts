@@ -24,6 +24,7 @@ type Options = {
   failAllocation?: number;
   failLaunch?: number;
   memoryBytes?: number;
+  multiprocessors?: number;
   skipSync?: string;
 };
 type Addon = {
@@ -48,7 +49,7 @@ type Addon = {
 
 const isBuilt = existsSync(addonPath);
 const addon = (isBuilt ? createRequire(import.meta.url)(addonPath) : null) as Addon;
-const defaults: Options = { seed: 0, races: true, sectors: true, asyncLate: true, lazy: false, memoryBytes: 2 ** 32 };
+const defaults: Options = { seed: 0, races: true, sectors: true, asyncLate: true, lazy: false, memoryBytes: 2 ** 32, multiprocessors: 1 };
 
 function dtypeOf(data: Data): string {
   if (data instanceof Float32Array) return 'float32';
@@ -88,7 +89,8 @@ const code = (list: string, name: string) => {
   return index;
 };
 
-type Case = { name: string; run: () => Data[] };
+/** `multiprocessors`: of the device it runs on. */
+type Case = { name: string; run: () => Data[]; multiprocessors?: number };
 
 function divergenceCase(rows: number, cols: number, target: string, more: Record<string, Data | number | null> = {}): Case {
   const k = target === 'sparse_log_probs' ? Math.min(5, cols) : 0;
@@ -139,6 +141,13 @@ function divergenceCase(rows: number, cols: number, target: string, more: Record
     },
   };
 }
+
+/** On a device with room for eight blocks to a row. */
+function shared(one: Case): Case {
+  return { ...one, name: `${one.name}, blocks that share a run`, multiprocessors: 32 };
+}
+
+const settings = (one: Case, more: Options = {}): Options => ({ ...defaults, multiprocessors: one.multiprocessors ?? 1, ...more });
 
 /** Student of float16 or bfloat16, a dense teacher of the other one, gradient of the student's type. */
 function halfCase(rows: number, cols: number, target: string, type: HalfType, more: Record<string, Data | number | null> = {}): Case {
@@ -330,6 +339,9 @@ const cases: Case[] = !isBuilt
       // The gradient waits in shared memory, in each block of a cluster.
       divergenceCase(2, 32_003, 'logits', { gradient_stride: 32_005 }),
       divergenceCase(2, 70_003, 'sparse_log_probs', { gradient_stride: 70_005 }),
+      shared(divergenceCase(2, 2500, 'logits')),
+      shared(divergenceCase(2, 32_003, 'logits', { gradient_stride: 32_005 })),
+      shared(softmaxCase(2, 5003, 0)),
       divergenceCase(300, 20, 'logits'),
       divergenceCase(700, 3, 'sparse_log_probs'),
       divergenceCase(70, 1027, 'logits'),
@@ -429,9 +441,10 @@ describe.skipIf(!isBuilt)('emulated device', () => {
   describe('the kernels of limbeck', () => {
     for (const one of cases) {
       test(`${one.name}: the same bits in every order, no report`, () => {
+        // With one multiprocessor, where no blocks share a run.
         const expected = one.run();
         for (const seed of [1, 2, 3]) {
-          addon.emulator.configure({ ...defaults, seed });
+          addon.emulator.configure(settings(one, { seed }));
           expect(same(one.run(), expected), `seed ${seed}`).toBe(true);
         }
       });
@@ -442,6 +455,7 @@ describe.skipIf(!isBuilt)('emulated device', () => {
     // Quick cases are tried first.
     const cost: number[] = [];
     const expected = cases.map((one, index) => {
+      addon.emulator.configure(settings(one));
       const start = performance.now();
       const result = one.run();
       cost[index] = performance.now() - start;
@@ -450,6 +464,7 @@ describe.skipIf(!isBuilt)('emulated device', () => {
     const missing: string[] = [];
     const sites = new Map<string, Set<number>>();
     cases.forEach((one, index) => {
+      addon.emulator.configure(settings(one));
       addon.emulator.resetSyncSites();
       one.run();
       for (const { site } of addon.emulator.syncSites()) sites.set(site, (sites.get(site) ?? new Set()).add(index));
@@ -460,7 +475,7 @@ describe.skipIf(!isBuilt)('emulated device', () => {
         .sort((a, b) => cost[a]! - cost[b]!)
         .some((index) =>
           [0, 1, 2, 3].some((seed) => {
-            addon.emulator.configure({ ...defaults, seed, skipSync: site });
+            addon.emulator.configure(settings(cases[index]!, { seed, skipSync: site }));
             try {
               return !same(cases[index]!.run(), expected[index]!);
             } catch (error) {

@@ -13,6 +13,6 @@ struct Limits {
 };
 
 // Of a device that begin() has opened.
-const Limits& limits(const Context& ctx);
+Limits limits(const Context& ctx);
 
 }  // namespace limbeck::cuda

@@ -28,7 +28,7 @@ struct Run {
 
 // One warp per row.
 struct WarpGroup {
-  LIMBECK_DEVICE explicit WarpGroup(const Shared<double>&) {}
+  LIMBECK_DEVICE explicit WarpGroup(const Shared<double>&, int = 1) {}
   static constexpr bool whole_block = false;
   LIMBECK_DEVICE int rank() const { return lane(); }
   LIMBECK_DEVICE int size() const { return 32; }
@@ -42,6 +42,10 @@ struct WarpGroup {
   LIMBECK_DEVICE bool any(bool p) { return any_warp(p); }
   // The whole row is its own, and one of its threads speaks for it.
   LIMBECK_DEVICE Run run(int64_t cols, int64_t) const { return {0, cols}; }
+  LIMBECK_DEVICE int own_rank() const { return lane(); }
+  LIMBECK_DEVICE int own_size() const { return 32; }
+  LIMBECK_DEVICE int column(int i) const { return i; }
+  LIMBECK_DEVICE int before_column(int column) const { return column; }
   LIMBECK_DEVICE bool leader() const { return lane() == 0; }
   LIMBECK_DEVICE void finish() const {}
 };
@@ -82,25 +86,41 @@ struct BlockGroup {
 // Doubles of static shared memory a ClusterGroup needs: a BlockGroup's, and two mailboxes used in turn.
 inline constexpr int kClusterScratch = kScratch + 2 * 4;
 
-// A cluster of blocks per row, each with a run of columns of its own; rank and size are those within the block. A cluster of one block
-// is a BlockGroup, and all there is on devices without clusters.
+// A cluster of blocks per row, each with a run of columns of its own. A cluster of one block is a BlockGroup, and all there is on devices
+// without clusters. Where rows are few, `parts` blocks, a power of two, share a run: each has a part of the warps that one block would have, with the same
+// columns, and merges go over the same warps in the same order. rank and size are those within the run, own_rank and own_size within the block.
 struct ClusterGroup {
   BlockGroup block;
-  int turn = 0;
-  LIMBECK_DEVICE explicit ClusterGroup(const Shared<double>& scratch) : block(scratch) {}
+  int parts, turn = 0;
+  LIMBECK_DEVICE explicit ClusterGroup(const Shared<double>& scratch, int parts = 1) : block(scratch), parts(parts) {}
   static constexpr bool whole_block = true;
-  LIMBECK_DEVICE int rank() const { return thread_index(); }
-  LIMBECK_DEVICE int size() const { return block_size(); }
+  LIMBECK_DEVICE int part() const { return cluster_rank() & (parts - 1); }
+  LIMBECK_DEVICE int rank() const { return part() * block_size() + thread_index(); }
+  LIMBECK_DEVICE int size() const { return block_size() * parts; }
   LIMBECK_DEVICE int slot() const { return 0; }
   LIMBECK_DEVICE int64_t first_row() const { return block_index() / cluster_size(); }
   LIMBECK_DEVICE int64_t row_step() const { return grid_size() / cluster_size(); }
   LIMBECK_DEVICE void sync(LIMBECK_SITE) const { sync_block(LIMBECK_AT); }
   LIMBECK_DEVICE Run run(int64_t cols, int64_t segment) const {
-    const int64_t begin = segment * cluster_rank(), end = begin + segment;
+    const int64_t begin = segment * (cluster_rank() / parts), end = begin + segment;
     return {begin < cols ? begin : cols, end < cols ? end : cols};
+  }
+  LIMBECK_DEVICE int own_rank() const { return thread_index(); }
+  LIMBECK_DEVICE int own_size() const { return block_size(); }
+  // The i-th of this block's columns of the run: four neighbours for each of its threads out of the four for each thread of the run.
+  LIMBECK_DEVICE int column(int i) const {
+    const int span = 4 * block_size();
+    return parts == 1 ? i : (i / span * parts + part()) * span + i % span;
+  }
+  // How many of its columns stand before this one.
+  LIMBECK_DEVICE int before_column(int column) const {
+    if (parts == 1) return column;
+    const int span = 4 * block_size(), rest = column % (span * parts) - part() * span;
+    return column / (span * parts) * span + (rest < 0 ? 0 : rest < span ? rest : span);
   }
   LIMBECK_DEVICE bool leader() const { return thread_index() == 0 && cluster_rank() == 0; }
   template <class T, int n, class Op> LIMBECK_DEVICE void merge(T (&v)[n], Op op, T empty) {
+    if (parts > 1) return merge_parts(v, op, empty);
     block.merge(v, op, empty);
     if (cluster_size() == 1) return;
     const Shared<T> theirs = exchange(v);
@@ -108,6 +128,30 @@ struct ClusterGroup {
       T part = empty;
       if (lane() < cluster_size()) part = theirs[i];
       v[i] = merge_warp(part, op);
+    }
+  }
+  // Over the warps of each run, then over the runs: as merge() does where each run has one block. A half is filled again two merges later.
+  template <class T, int n, class Op> LIMBECK_DEVICE void merge_parts(T (&v)[n], Op op, T empty) {
+    static_assert(n <= 4 && sizeof(T) <= 8);
+    const Shared<T> half = block.scratch.template slice<T>(block.turn * 1024, int(1024 / sizeof(T)));
+    block.turn ^= 1;
+    for (int i = 0; i < n; i++) {
+      v[i] = merge_warp(v[i], op);
+      if (lane() == 0) half[i * 32 + warp()] = v[i];
+    }
+    sync_cluster();
+    const int warps = block_size() >> 5, runs = cluster_size() / parts;
+    const bool there = lane() < warps * parts;
+    for (int i = 0; i < n; i++) {
+      T whole = empty;
+      LIMBECK_ROLLED
+      for (int r = 0; r < runs; r++) {
+        T one = empty;
+        if (there) one = map_rank(half, r * parts + lane() / warps)[i * 32 + lane() % warps];
+        one = merge_warp(one, op);
+        if (lane() == r || runs == 1) whole = one;
+      }
+      v[i] = runs == 1 ? whole : merge_warp(whole, op);
     }
   }
   // The sum of a number that each block has one of, over the blocks before this one; `all` over all of them.

@@ -116,16 +116,25 @@ LIMBECK_DEVICE void stage_chunk(const StagedRow& row, int first, const float (&v
   with_type(row, [&](const auto& s) { st4_shared(s, first, Float4{v[0], v[1], v[2], v[3]}); });
 }
 
-// `cols` elements as they are, 16 bytes at a time behind the threads' backs where the addresses allow it. A sync of the group must follow.
+// f(column) for those of this block among a run's columns [from, to), neighbours by neighbours.
+template <class Group, class F> LIMBECK_DEVICE void own_columns(const Group& group, int from, int to, F f) {
+  for (int i = group.before_column(from) + group.own_rank();; i += group.own_size()) {
+    const int c = group.column(i);
+    if (c >= to) break;
+    f(c);
+  }
+}
+
+// This block's of `cols` elements as they are, 16 bytes at a time behind the threads' backs where the addresses allow it. A sync of the group must follow.
 template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& from, int cols, const StagedRow& to) {
   with_type(from, [&](auto* p) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(p)>>;
     constexpr int kPiece = int(16 / sizeof(T));
     const Shared<T> row = to.memory.slice<T>(0, to.memory.size * int(4 / sizeof(T)));
     const int whole = (reinterpret_cast<uintptr_t>(p) & 15) == 0 ? cols / kPiece * kPiece : 0;
-    for (int c = group.rank() * kPiece; c < whole; c += group.size() * kPiece) copy_async16(row, c, p, c);
+    for (int c = group.column(group.own_rank() * kPiece); c < whole; c += group.size() * kPiece) copy_async16(row, c, p, c);
     copy_async_commit();
-    for (int c = whole + group.rank(); c < ((cols + 3) & ~3); c += group.size()) st_shared(row, c, c < cols ? ld(p, c) : T{});
+    own_columns(group, whole, (cols + 3) & ~3, [&](int c) { st_shared(row, c, c < cols ? ld(p, c) : T{}); });
     copy_async_wait<0>();
   });
 }
@@ -163,12 +172,13 @@ struct ClusterPlan {
   bool cluster = false;  // a cluster of blocks per row, else a warp
   bool staged = false;
   int64_t segment = 0;  // columns of a block's run, a multiple of 8
+  int parts = 1;        // blocks that share a run
   Launch launch;
 };
 
 // `bytes_per_col`: staged bytes of a column. fixed(columns): shared memory of a run in any case. Rows up to `warp_cols` get a warp.
 template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t rows, int64_t cols, int64_t bytes_per_col, Fixed fixed, int64_t warp_cols = 1024) {
-  const Limits& device = limits(ctx);
+  const Limits device = limits(ctx);
   ClusterPlan plan;
   plan.cluster = cols > warp_cols;
   const int most_blocks = plan.cluster && device.clusters ? 8 : 1, rows_per_block = plan.cluster ? 1 : 4;
@@ -185,6 +195,18 @@ template <class Fixed> ClusterPlan plan_clusters(const Context& ctx, int64_t row
   const int64_t blocks = plan.cluster ? rows * size : (rows + 3) / 4, most = int64_t(device.multiprocessors) * 64;
   plan.launch.grid = blocks < most ? blocks : most / size * size;
   return plan;
+}
+
+// Fewer rows than the device has room for: several blocks to a run, each with a part of the warps. Every thread keeps its columns and every
+// merge its order, so the number of rows, which decides, does not show in a row's bits. A block asks for a whole run's memory and leaves the
+// others' columns of it empty: there is memory enough where there are fewer blocks than multiprocessors.
+inline void share_runs(const Context& ctx, int64_t rows, ClusterPlan& plan) {
+  const Limits device = limits(ctx);
+  if (!plan.cluster || !device.clusters) return;
+  while (plan.launch.cluster < 8 && plan.launch.block > 32 && rows * plan.launch.cluster * 2 <= device.multiprocessors) {
+    plan.parts *= 2, plan.launch.cluster *= 2, plan.launch.block /= 2;
+  }
+  if (plan.parts > 1) plan.launch.grid = rows * plan.launch.cluster;
 }
 
 // Element-wise launches: a grid that strides over any size.

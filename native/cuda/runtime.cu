@@ -305,7 +305,13 @@ void give_back(Device& device) {
 
 const Probe& probe() { return state().probe; }
 
-const Limits& limits(const Context& ctx) { return device_of(ctx.device)->limits; }
+Limits limits(const Context& ctx) {
+  Limits limits = device_of(ctx.device)->limits;
+#if !defined(__CUDACC__)
+  limits.multiprocessors = emulated::options().multiprocessors;  // may be another one for the next launch
+#endif
+  return limits;
+}
 
 bool begin(Context& ctx) {
   const Probe& p = probe();

@@ -25,6 +25,7 @@ namespace {
 Options first_options() {
   Options o;
   if (const char* seed = getenv("LIMBECK_EMULATE_SEED")) o.seed = strtoull(seed, nullptr, 10);
+  if (const char* count = getenv("LIMBECK_EMULATE_MULTIPROCESSORS")) o.multiprocessors = atoi(count) > 0 ? atoi(count) : 1;
   return o;
 }
 

@@ -195,7 +195,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->maxThreadsPerBlock = 1024;
   p->major = 9;
   p->minor = 0;
-  p->multiProcessorCount = 1;  // so that few rows already go round a grid
+  p->multiProcessorCount = state.options.multiprocessors;
   p->l2CacheSize = 1 << 20;
   p->maxThreadsPerMultiProcessor = 2048;
   return cudaSuccess;

@@ -32,7 +32,8 @@ struct Rows {
   double log_prob_scale, temperature, hard_weight, label_smoothing;
   int64_t ignore_index, unlabelled_index;
   const double* scale;  // 1/denominator; absent: 1
-  int64_t segment;      // columns of a block's run
+  int64_t segment;      // columns of a run
+  int parts;            // blocks that share it
   int student_floats;   // shared memory of a staged run, as floats; 0: rows are read from global memory each time
   int teacher_floats;
   int list_floats;      // shared memory of a row's ids, and of its values; 0: they are read from global memory each time
@@ -193,7 +194,7 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
 template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergence_dense(Rows a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
-  Group group(scratch);
+  Group group(scratch, a.parts);
   const bool staged = a.student_floats > 0;
   const Run run = group.run(a.cols, a.segment);
   const int own_cols = int(run.end - run.begin);
@@ -474,7 +475,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient && staged && !gradient_aligned) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
@@ -957,7 +958,7 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     }
     if (gradient && through) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(gradient, run.begin + c, staged_at(student_row, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
@@ -1036,8 +1037,11 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   const int64_t student_bytes = kDTypeBytes[int(student.dtype)], teacher_bytes = sparse || Target(target) == Target::none ? 0 : kDTypeBytes[int(teacher.dtype)];
   a.list_floats = sparse && k <= kMostListed ? int((k + 3) / 4 * 4) : 0;
   const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < kWindow ? segment : kWindow) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
-  const ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
+  ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
+  // Sparse targets keep one block to a run: their kernels have no registers left for the other launch.
+  if (!sparse) share_runs(ctx, rows, plan);
   a.segment = plan.segment;
+  a.parts = plan.parts;
   a.student_floats = plan.staged ? int(plan.segment * student_bytes / 4) : 0;
   a.teacher_floats = plan.staged ? int(plan.segment * teacher_bytes / 4) : 0;
   a.group_bytes = (a.student_floats + a.teacher_floats) * 4 + int(sparse_bytes(plan.segment));

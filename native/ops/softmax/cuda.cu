@@ -11,7 +11,8 @@ struct Rows {
   AnyOut y;
   int64_t rows, cols;
   double temperature;
-  int64_t segment;  // columns of a block's run
+  int64_t segment;  // columns of a run
+  int parts;        // blocks that share it
   int row_floats;   // shared memory of a staged run
   bool is_log;
 };
@@ -19,7 +20,7 @@ struct Rows {
 template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_rows(Rows a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
-  Group group(scratch);
+  Group group(scratch, a.parts);
   const bool staged = a.row_floats > 0;
   const Run run = group.run(a.cols, a.segment);
   const int own_cols = int(run.end - run.begin);
@@ -62,7 +63,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_rows(Rows
     }
     if (staged && !y_aligned) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(y_row, run.begin + c, staged_at(own, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(y_row, run.begin + c, staged_at(own, c)); });
     }
   }
   group.finish();
@@ -72,8 +73,9 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_rows(Rows
 
 void softmax(Context& ctx, In x, In row_temperature, Out y, Int rows, Int cols, Float temperature, Int is_log) {
   const Int width = kDTypeBytes[int(x.dtype)];
-  const ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [](int64_t) { return int64_t(0); });
-  const Rows a{x, row_temperature.as<float>(), y, rows, cols, temperature, plan.segment, plan.staged ? int(plan.segment * width / 4) : 0, is_log != 0};
+  ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [](int64_t) { return int64_t(0); });
+  share_runs(ctx, rows, plan);
+  const Rows a{x, row_temperature.as<float>(), y, rows, cols, temperature, plan.segment, plan.parts, plan.staged ? int(plan.segment * width / 4) : 0, is_log != 0};
   launch(ctx, "softmax", plan.cluster ? softmax_rows<ClusterGroup> : softmax_rows<WarpGroup>, plan.launch, a);
 }
 

@@ -13,7 +13,8 @@ struct Rows {
   AnyOut gradient_x;
   int64_t rows, cols;
   double temperature;
-  int64_t segment;  // columns of a block's run
+  int64_t segment;  // columns of a run
+  int parts;        // blocks that share it
   int row_floats;   // shared memory of a staged run of either
   bool is_log;
 };
@@ -21,7 +22,7 @@ struct Rows {
 template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_backward_rows(Rows a) {
   SHARED(double, scratch, kClusterScratch);
   SHARED_DYN(float, memory);
-  Group group(scratch);
+  Group group(scratch, a.parts);
   const bool staged = a.row_floats > 0;
   const Run run = group.run(a.cols, a.segment);
   const int own_cols = int(run.end - run.begin);
@@ -66,7 +67,7 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_backward_
     }
     if (staged && !out_aligned) {
       group.sync();
-      for (int c = group.rank(); c < own_cols; c += group.size()) st(out, run.begin + c, staged_at(own_g, c));
+      own_columns(group, 0, own_cols, [&](int c) { st(out, run.begin + c, staged_at(own_g, c)); });
     }
   }
   group.finish();
@@ -76,8 +77,9 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_backward_
 
 void softmax_backward(Context& ctx, In y, In gradient_y, In row_temperature, Out gradient_x, Int rows, Int cols, Float temperature, Int is_log) {
   const Int width = kDTypeBytes[int(y.dtype)];
-  const ClusterPlan plan = plan_clusters(ctx, rows, cols, 2 * width, [](int64_t) { return int64_t(0); });
-  const Rows a{y, gradient_y, row_temperature.as<float>(), gradient_x, rows, cols, temperature, plan.segment, plan.staged ? int(plan.segment * width / 4) : 0, is_log != 0};
+  ClusterPlan plan = plan_clusters(ctx, rows, cols, 2 * width, [](int64_t) { return int64_t(0); });
+  share_runs(ctx, rows, plan);
+  const Rows a{y, gradient_y, row_temperature.as<float>(), gradient_x, rows, cols, temperature, plan.segment, plan.parts, plan.staged ? int(plan.segment * width / 4) : 0, is_log != 0};
   launch(ctx, "softmax_backward", plan.cluster ? softmax_backward_rows<ClusterGroup> : softmax_backward_rows<WarpGroup>, plan.launch, a);
 }
 
