@@ -167,7 +167,11 @@ function checkTarget(target: KdTarget, student: Tensor, rows: number, cols: numb
     checkRowCount(teacher, student, rows);
     const width = teacher.shape[teacher.shape.length - 1]!;
     if (isPadded ? width < cols : width !== cols)
-      throw valueError(action, `the teacher must have ${cols} columns like the logits`, phrase(`it has shape ${shapeText(teacher.shape)}`));
+      throw valueError(
+        action,
+        `the teacher must have shape ${shapeText([rows, cols])} like student`,
+        phrase(`it has ${shapeText(teacher.shape)}`),
+      );
   }
 }
 
