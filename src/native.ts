@@ -17,7 +17,8 @@ export const schema = {
     'In logits, In row_temperature, Out indices, Out weights, Int rows, Int cols, Int draws, Int method, Float temperature, Int seed, Int row_offset',
   divergence:
     'In student, In teacher, In indices, In values, In tail_log_mass, In labels, In row_weights, In row_temperature, In anchor, In row_parameter, Out row_loss, Out loss, Out gradient, Int rows, Int cols, Int student_stride, Int teacher_stride, Int gradient_stride, Int k, Int target, Int divergence, Float parameter_a, Float parameter_b, Float interpolation, Int assisted, Float assistant_alpha, Float assistant_lambda, Int residual, Float log_prob_scale, Float temperature, Int temperature_squared, Float hard_weight, Float label_smoothing, Int ignore_index, Int unlabelled_index, Int reduction, Int denominator, Float denominator_value',
-  matmul: 'In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale',
+  matmul:
+    'In a, In b, Out c, Int m, Int n, Int k, Int a_stride, Int b_stride, Int c_stride, Int transpose_a, Int transpose_b, Int accumulate, Float scale',
   unary: 'In x, Out y, Int size, Int function, Float parameter',
   unary_backward: 'In x, In y, In gradient_y, Out gradient_x, Int size, Int function, Float parameter',
   binary: 'In a, In b, Out y, Int rows, Int cols, Int function, Int broadcast',
@@ -48,6 +49,8 @@ export const schema = {
   pool_backward: 'In gradient_y, In places, Out gradient_x, Int planes, Int height, Int width, Int window, Int stride, Int function',
   fill: 'Out y, Int size, Float value',
   square_sums: 'Ins tensors, Ints sizes, Out y',
+  scale_tensors: 'InOuts tensors, Ints sizes, Float factor',
+  ema: 'InOuts averages, Ins parameters, Ins masks, Ints sizes, Float share',
   sgd: 'InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float learning_rate, Float momentum, Float weight_decay, Int nesterov, Float gradient_scale',
   lion: 'InOuts parameters, Ins gradients, InOuts momentum_buffers, Ins masks, Ints sizes, Float learning_rate, Float beta1, Float beta2, Float weight_decay, Float gradient_scale',
   adamw:
@@ -140,6 +143,8 @@ export interface NativeEmulator {
     kernel: string;
     launches: number;
     bytesLoaded: number;
+    /** Of single threads. */
+    loads: number;
     bytesStored: number;
     sectorsLoaded: number;
     sectorsStored: number;

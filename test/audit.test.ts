@@ -78,4 +78,9 @@ describe.skipIf(!isBuilt)('traffic audit', async () => {
     const { counted, least } = audit.auditLoss('forward_kl', 262_144, 'float32');
     expect(counted / least).toBeGreaterThan(1.5);
   });
+
+  test('linearKdLoss reads the logits of an odd vocabulary 16 bytes at a time, like those of an even one', () => {
+    const loads = (cols: number, dtype: 'bfloat16' | 'float32'): number => audit.linearLoads(cols, dtype);
+    for (const dtype of ['bfloat16', 'float32'] as const) expect(loads(519, dtype)).toBeLessThan(1.1 * loads(520, dtype));
+  });
 });

@@ -3,6 +3,7 @@ import { native } from '../src/native.js';
 import {
   captureTopK,
   kdLoss,
+  linearKdLoss,
   sampleTarget,
   softmax,
   sparseTarget,
@@ -77,6 +78,22 @@ function logits(rows: number, cols: number, dtype: DType, seed: number, requires
   const x = tensor(normals(seed, rows * cols, 2), { shape: [rows, cols], device: 'cuda' }).cast(dtype);
   x.requiresGrad = requiresGrad;
   return x;
+}
+
+/** Loads of single threads in the large products of linearKdLoss: how wide they are shows in how many there are. */
+export function linearLoads(cols: number, dtype: DType): number {
+  const [rows, inputs] = [264, 136];
+  const { emulator } = native();
+  if (emulator === undefined) throw new Error('the audit needs the emulated device: LIMBECK_EMULATE_CUDA=1');
+  emulator.resetAudit();
+  tidy(() => {
+    const [hidden, weight] = [logits(rows, inputs, dtype, 1, true), logits(cols, inputs, dtype, 2, true)];
+    linearKdLoss(hidden, weight, logits(rows, cols, dtype, 3)).backward();
+  });
+  const found = emulator.audit().filter(({ kernel }) => /^matmul_(halves|floats)/.test(kernel));
+  const loads = found.reduce((total, one) => total + one.loads, 0);
+  if (loads === 0) throw new Error('no large product ran');
+  return loads;
 }
 
 /** A loss with or without its gradient. `k` > 0: against a sparse target. */

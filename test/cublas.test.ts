@@ -102,18 +102,18 @@ const addon = require(process.env.ADDON);
 const arrays = { float32: Float32Array, float16: Uint16Array, bfloat16: Int16Array };
 const { calls, lazy } = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));
 addon.emulator.configure({ lazy, seed: 1 });
-const results = calls.map(({ types, operands, sizes, flags, scale }) => {
+const results = calls.map(({ types, operands, sizes, strides, flags, scale }) => {
   const buffers = operands.map((values, i) => {
     const buffer = addon.allocate(0, types[i], values.length);
     addon.upload(buffer, arrays[types[i]].from(values));
     return buffer;
   });
   try {
-    addon.kernels.matmul(...buffers, ...sizes, ...flags, scale);
+    addon.kernels.matmul(...buffers, ...sizes, ...strides, ...flags, scale);
   } catch (error) {
     return String(error.code) + ': ' + error.message;
   }
-  const out = new arrays[types[2]](sizes[0] * sizes[1]);
+  const out = new arrays[types[2]](operands[2].length);
   addon.download(buffers[2], out);
   return Array.from(out);
 });
@@ -126,6 +126,7 @@ interface Call {
   types: [Type, Type, Type];
   operands: number[][];
   sizes: [number, number, number];
+  strides: [number, number, number];
   flags: number[];
   scale: number;
 }
@@ -136,7 +137,14 @@ const stored = (x: Float32Array, type: Type): number[] => Array.from(type === 'f
 function callOf(types: Call['types'], sizes: Call['sizes'], flags: number[], scale: number): Call {
   const [m, n, k] = sizes;
   const values = [normals(1, m * k), normals(2, k * n), normals(3, m * n)];
-  return { types, operands: values.map((each, i) => stored(each, types[i] as Type)), sizes, flags, scale };
+  return {
+    types,
+    operands: values.map((each, i) => stored(each, types[i] as Type)),
+    sizes,
+    strides: [flags[0] === 1 ? m : k, flags[1] === 1 ? k : n, n],
+    flags,
+    scale,
+  };
 }
 
 function check({ types, sizes, flags, scale }: Call, result: unknown): void {
@@ -201,6 +209,20 @@ describe.skipIf(!canCompile || !existsSync(addon))('cuBLAS', () => {
       expect(products.filter((line) => !line.endsWith('compute 68 algorithm -1 mode 16'))).toEqual([]);
       calls.forEach((call, i) => check(call, results[i]));
     }
+  });
+
+  test('lines with space between them: the strides are its leading dimensions', () => {
+    const call = callOf(['bfloat16', 'bfloat16', 'float32'], [3, 5, 4], [1, 1, 0], 1);
+    const [a, b, c] = call.operands as [number[], number[], number[]];
+    const apart = (x: number[], run: number, stride: number): number[] =>
+      Array.from({ length: (x.length / run) * stride }, (_, i) =>
+        i % stride < run ? (x[Math.floor(i / stride) * run + (i % stride)] as number) : 0x7fc0,
+      );
+    const wide: Call = { ...call, operands: [apart(a, 3, 8), apart(b, 4, 9), apart(c, 5, 7)], strides: [8, 9, 7] };
+    const { results, log } = run([wide], { LIMBECK_CUBLAS: library });
+    expect(log.filter((line) => line.startsWith('gemm'))).toHaveLength(1);
+    const whole = run([call], { LIMBECK_CUBLAS: library }).results[0] as number[];
+    expect(results[0]).toEqual(Array.from({ length: 21 }, (_, i) => (i % 7 < 5 ? whole[Math.floor(i / 7) * 5 + (i % 7)] : 0x7fc0)));
   });
 
   test('what it does not take goes to the kernels of limbeck, without a word', () => {

@@ -47,7 +47,7 @@ const kernels = reports.flatMap((file) => kernelsOf(readFileSync(file, 'utf8')))
 
 // Those a training step or a capture spends its time in.
 const hot =
-  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|bias_activation|unary|binary|matmul/;
+  /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|scale_all|ema_tensors|bias_activation|unary|binary|matmul/;
 
 const rarer = /divergence_sparse|assisted/;
 const told = ({ name, architecture, registers, stack, spills }: Kernel): string =>

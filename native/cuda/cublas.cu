@@ -129,7 +129,8 @@ int type_of(DType dtype) { return dtype == DType::float32 ? kFloat : dtype == DT
 }  // namespace
 
 bool multiplied_by_cublas(Context& ctx, const Product& p) {
-  const bool is_taken = p.a.dtype == p.b.dtype && (p.c.dtype == p.a.dtype || p.c.dtype == DType::float32) && p.k > 0 && p.m <= INT32_MAX && p.n <= INT32_MAX && p.k <= INT32_MAX;
+  const bool is_taken = p.a.dtype == p.b.dtype && (p.c.dtype == p.a.dtype || p.c.dtype == DType::float32) && p.k > 0 && p.m <= INT32_MAX && p.n <= INT32_MAX && p.k <= INT32_MAX && p.a_stride <= INT32_MAX &&
+                        p.b_stride <= INT32_MAX && p.c_stride <= INT32_MAX;
   if (!is_taken || !library().usable) return false;
   std::lock_guard<std::mutex> lock(mutex);
   void* handle = handle_of(ctx);
@@ -139,7 +140,7 @@ bool multiplied_by_cublas(Context& ctx, const Product& p) {
   // cuBLAS counts down columns: what it calls cᵀ = op(b)ᵀ·op(a)ᵀ is our c by rows.
   const auto multiply = [=, q = p](const void* a, const void* b, void* c) {
     return library().multiply(handle, q.transpose_b ? kTransposed : kPlain, q.transpose_a ? kTransposed : kPlain, int(q.n), int(q.m), int(q.k), &q.scale, b, type,
-                              int(q.transpose_b ? q.k : q.n), a, type, int(q.transpose_a ? q.m : q.k), &beta, c, type_c, int(q.n), kComputeFloat, kAnyAlgorithm);
+                              int(q.b_stride), a, type, int(q.a_stride), &beta, c, type_c, int(q.c_stride), kComputeFloat, kAnyAlgorithm);
   };
 #if defined(__CUDACC__)
   const int status = multiply(p.a.data, p.b.data, p.c.data);
@@ -148,7 +149,10 @@ bool multiplied_by_cublas(Context& ctx, const Product& p) {
   int status = kOk;
   const auto work = [=, q = p] {
     const auto host = [](const void* data, Int size, DType dtype) { return emulated::host_address(data, size_t(size) * kDTypeBytes[int(dtype)]); };
-    return multiply(host(q.a.data, q.m * q.k, q.a.dtype), host(q.b.data, q.k * q.n, q.b.dtype), host(q.c.data, q.m * q.n, q.c.dtype));
+    const auto extent = [](Int lines, Int run, Int stride) { return (lines - 1) * stride + run; };
+    return multiply(host(q.a.data, q.transpose_a ? extent(q.k, q.m, q.a_stride) : extent(q.m, q.k, q.a_stride), q.a.dtype),
+                    host(q.b.data, q.transpose_b ? extent(q.n, q.k, q.b_stride) : extent(q.k, q.n, q.b_stride), q.b.dtype),
+                    host(q.c.data, extent(q.m, q.n, q.c_stride), q.c.dtype));
   };
   std::lock_guard<std::recursive_mutex> device(emulated::state.lock);
   if (emulated::state.options.lazy) emulated::enqueue(ctx.stream, [work] { work(); });

@@ -6,10 +6,11 @@
 namespace limbeck::cuda {
 
 // c [m, n] = scale·op(a)·op(b), added to what is there with accumulate; a is [m, k], or [k, m] transposed, b [k, n], or [n, k].
+// Strides are those of lines in memory.
 struct Product {
   In a, b;
   Out c;
-  Int m, n, k;
+  Int m, n, k, a_stride, b_stride, c_stride;
   bool transpose_a, transpose_b, accumulate;
   float scale;
 };

@@ -26,11 +26,11 @@ Options options();
 void configure(const Options& options);
 std::string fault();
 
-// One kernel name, all launches since the last reset. Sectors are counted per warp access, as the memory system does; barriers per block
-// and per cluster; exponentials are those of float, with expm1 and the logarithms.
+// One kernel name, all launches since the last reset. Loads are those of single threads, sectors are counted per warp access, as the memory
+// system does; barriers per block and per cluster; exponentials are those of float, with expm1 and the logarithms.
 struct Audit {
   std::string kernel;
-  uint64_t launches = 0, bytes_loaded = 0, bytes_stored = 0, sectors_loaded = 0, sectors_stored = 0;
+  uint64_t launches = 0, bytes_loaded = 0, bytes_stored = 0, loads = 0, sectors_loaded = 0, sectors_stored = 0;
   uint64_t block_barriers = 0, cluster_barriers = 0, exponentials = 0;
   int block = 0, cluster = 0;  // of the last launch
   uint64_t shared_bytes = 0;   // of a block, static and dynamic

@@ -365,6 +365,7 @@ void execute(const char* name, const cuda::Launch& launch, void (*invoke)(void*)
   Audit& total = state.audit[name];
   ++total.launches;
   total.bytes_loaded += state.counters.bytes_loaded;
+  total.loads += state.counters.loads;
   total.bytes_stored += state.counters.bytes_stored;
   total.sectors_loaded += state.counters.sectors_loaded;
   total.sectors_stored += state.counters.sectors_stored;

@@ -243,7 +243,7 @@ void* global_access(const void* data, unsigned bytes, Access access, const char*
   Allocation& a = arena.allocations[arena.pages[offset / kPage]];
   if (address < a.begin || address + bytes > a.end || (address & (bytes - 1)) != 0) refuse_access(address, bytes, access, file, line);
   if (access == Access::store) state.counters.bytes_stored += bytes;
-  else state.counters.bytes_loaded += bytes;
+  else state.counters.bytes_loaded += bytes, state.counters.loads++;
   if (access == Access::atomic) state.counters.bytes_stored += bytes;
   if (state.options.sectors) note_sectors(offset, bytes, access, file, line);
   if (state.options.races) {

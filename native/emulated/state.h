@@ -24,7 +24,7 @@ struct Cell {
 };
 
 struct Counters {
-  uint64_t bytes_loaded = 0, bytes_stored = 0, sectors_loaded = 0, sectors_stored = 0;
+  uint64_t bytes_loaded = 0, bytes_stored = 0, loads = 0, sectors_loaded = 0, sectors_stored = 0;
   uint64_t block_barriers = 0, cluster_barriers = 0;
 };
 

@@ -65,6 +65,15 @@ export function logitsDType({ hidden, weight }: Layer): DType {
   return hidden.dtype === weight.dtype ? hidden.dtype : 'float32';
 }
 
+/**
+ * Elements from one row of such logits to the next: on a device rows begin at multiples of 16 bytes, which products then read 16 bytes
+ * at a time whatever the vocabulary.
+ */
+export function logitsStride(layer: Layer, cols: number): number {
+  const wide = layer.hidden.device === 'cpu' ? 1 : 16 / bytesPerElement(logitsDType(layer));
+  return Math.ceil(cols / wide) * wide;
+}
+
 /** float64 goes with float64; other floating dtypes go with each other. */
 function checkPrecision(name: string, tensor: Tensor, otherName: string, other: Tensor): void {
   if (tensor.dtype === 'float64' || other.dtype === 'float64') checkSameDType(action, name, tensor, otherName, other);
@@ -87,6 +96,8 @@ export interface Call {
   count: number;
   /** Rows of a chunk. */
   chunk: number;
+  /** Elements from one row of the student's logits to the next. */
+  stride: number;
   /** What the sum of the rows is divided by. */
   denominator: number;
   /** What the products are multiplied by: a half type's gradients are divided there, not where they might vanish. */
@@ -141,7 +152,7 @@ function checkRowCount(teacher: Tensor, student: Tensor, rows: number): void {
 }
 
 /** What holds for all rows; the rest is checked with the first chunk. */
-function checkTarget(target: KdTarget, student: Tensor, rows: number): void {
+function checkTarget(target: KdTarget, student: Tensor, rows: number, cols: number, isPadded: boolean): void {
   if (target instanceof SparseTarget) {
     const { indices } = target;
     checkLive(action, 'the target', indices);
@@ -154,6 +165,13 @@ function checkTarget(target: KdTarget, student: Tensor, rows: number): void {
     checkFloating(action, 'the teacher', teacher);
     checkConstant(action, 'the teacher', teacher);
     checkRowCount(teacher, student, rows);
+    const width = teacher.shape[teacher.shape.length - 1]!;
+    if (isPadded ? width < cols : width !== cols)
+      throw valueError(
+        action,
+        `the teacher must have shape ${shapeText([rows, cols])} like student`,
+        phrase(`it has ${shapeText(teacher.shape)}`),
+      );
   }
 }
 
@@ -181,21 +199,28 @@ function counted(
 }
 
 /** Bytes that are made for each row of a chunk. */
-function bytesPerRow(student: Layer, target: KdTarget | Layer, cols: number, isGathered: boolean, { divergence }: SoftSettings): number {
+function bytesPerRow(
+  student: Layer,
+  target: KdTarget | Layer,
+  cols: number,
+  stride: number,
+  isGathered: boolean,
+  { divergence }: SoftSettings,
+): number {
   const size = bytesPerElement(logitsDType(student));
   // What is computed on: half types are widened.
   const wide = Math.max(size, 4);
   const rowOf = (x: Tensor): number => (x.size / x.shape.slice(0, -1).reduce((a, b) => a * b, 1)) * bytesPerElement(x.dtype);
   const gathered = (x: Tensor): number => (isGathered && x.size > 0 ? rowOf(x) : 0);
   // The logits, their hidden states where rows are picked out, labels and what else is a number for each row.
-  let bytes = cols * size + gathered(student.hidden) + 64;
+  let bytes = stride * size + gathered(student.hidden) + 64;
   if (divergenceEntry(divergence).byRow === true) bytes += adaptiveArrays * cols * wide;
   if (target instanceof SparseTarget) bytes += target.k * 12;
   else if (target instanceof InterpolatedTarget) bytes += gathered(target.student) + gathered(target.teacher);
   else if (target instanceof Tensor) bytes += gathered(target);
   // To look at the masses of probabilities they are widened and raised.
   else if (target instanceof DenseTarget) bytes += gathered(target.values) + (target.kind === 'logits' ? 0 : 2 * cols * wide);
-  else bytes += cols * bytesPerElement(logitsDType(target)) + gathered(target.hidden);
+  else bytes += logitsStride(target, cols) * bytesPerElement(logitsDType(target)) + gathered(target.hidden);
   return bytes;
 }
 
@@ -226,7 +251,7 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
   );
   checkLabelled(action, soft, options);
   rowLossSettings(action, options);
-  if (isDirect) checkTarget(target, own.hidden, rows);
+  if (isDirect) checkTarget(target, own.hidden, rows, cols, options.cols !== undefined);
   if (options.temperature !== undefined) checkTemperature(action, options.temperature, rows, leading, own.hidden);
   const weights =
     options.rowWeights === undefined ? null : hostCopy(checkRowWeights(action, options.rowWeights, own.hidden, rows, leading), action);
@@ -240,7 +265,9 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
         : labelArray(action, givenLabels, rows, leading).slice();
   const teacher = isDirect ? target : checkTeacherLayer(target, own.hidden, rows, cols, options.cols !== undefined);
   const { kept, count, divisor } = counted(labels, weights, rows, options);
-  const perRow = bytesPerRow(own, teacher, cols, kept !== null, soft);
+  // Where an interpolated target begins is read with the student's stride.
+  const stride = target instanceof InterpolatedTarget ? cols : logitsStride(own, cols);
+  const perRow = bytesPerRow(own, teacher, cols, stride, kept !== null, soft);
   // On the CPU longer chunks gain nothing and shorter ones read the weights too often.
   const ample = own.hidden.device === 'cpu' ? Math.min(stepRows * perRow, defaultScratch) : defaultScratch;
   const most = scratchBytes === undefined ? Math.max(ample, perRow) : checkWhole(action, 'scratchBytes', scratchBytes, 1);
@@ -256,6 +283,7 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
     kept,
     count,
     chunk: rowsOfChunk(perRow, count, most),
+    stride,
     denominator: divisor,
     scale: isHalf(logitsDType(own)) && isDivisor(divisor) ? 1 / divisor : 1,
   };

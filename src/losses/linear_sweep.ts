@@ -11,7 +11,7 @@ import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
 import { emptyLike, rowsView, Tensor, view } from '../tensor.js';
 import { isKdTarget, overwriteWithGradient, type KdLossOptions, type KdTarget } from './kd_loss.js';
-import { action, isDivisor, logitsDType, type Call, type Layer } from './linear_call.js';
+import { action, isDivisor, logitsDType, logitsStride, type Call, type Layer } from './linear_call.js';
 
 /** The columns that count of a layer's logits: hidden [rows, inputs] times weight [cols, inputs]. */
 interface ValidLayer extends Layer {
@@ -77,18 +77,35 @@ function targetOf(target: KdTarget, take: Take): KdTarget {
   });
 }
 
-/** hidden·weightᵀ + bias of a chunk's rows, into `out` [rows of the chunk, cols]. */
+/** hidden·weightᵀ + bias of a chunk's rows, into `out` [rows of the chunk, stride], of which columns there are none stay as they are. */
 function logitsInto(out: Tensor, hidden: Tensor, { weight, bias, inputs }: ValidLayer): Tensor {
-  const [rows, cols] = out.shape as [number, number];
-  productInto(action, hidden, weight, out, { m: rows, n: cols, k: inputs, transposeB: true });
+  const [rows, stride] = out.shape as [number, number];
+  const cols = weight.shape[0]!;
+  productInto(action, hidden, weight, out, { m: rows, n: cols, k: inputs, strideOut: stride, transposeB: true });
   if (bias === null) return out;
   const added = bias.dtype === out.dtype || bias.dtype === 'float32' ? bias : bias.cast('float32');
-  return applyBinary(action, 'add', out, added, { rows, cols, how: 'row' }, out);
+  return applyBinary(action, 'add', out, padded(added, stride), { rows, cols: stride, how: 'row' }, out);
+}
+
+/** Numbers with zeros behind them. */
+function padded(x: Tensor, size: number): Tensor {
+  if (x.size === size) return x;
+  const out = emptyLike(x, action, [size]);
+  fill(out, 0, action);
+  applyUnary(action, 'copy', x, 0, rowsView(out, 0, x.size, action));
+  return out;
+}
+
+/** Room for logits of so many rows, zeros where rows are longer than `cols`. */
+function logitsOf(layer: Layer, rows: number, cols: number, stride: number): Tensor {
+  const out = emptyLike(layer.hidden, action, [rows, stride], logitsDType(layer));
+  if (stride > cols) fill(out, 0, action);
+  return out;
 }
 
 function teacherLogits(call: Call, take: Take, target: Layer, rows: number): Tensor {
   const layer = validLayer(target, call);
-  return logitsInto(emptyLike(layer.hidden, action, [rows, call.cols], logitsDType(target)), take.rows(layer.hidden), layer);
+  return logitsInto(logitsOf(target, rows, call.cols, logitsStride(target, call.cols)), take.rows(layer.hidden), layer);
 }
 
 /** A message about a row of a chunk names the row of the call. */
@@ -102,9 +119,9 @@ function renumbered(error: unknown, { kept }: Call, start: number): unknown {
 }
 
 function optionsOfChunk(call: Call, take: Take, start: number, count: number): KdLossOptions {
-  const { options, labels, kept, denominator } = call;
+  const { options, labels, kept, denominator, cols } = call;
   const { temperature, rowWeights, reduction = 'mean' } = options;
-  const own = { ...options };
+  const own = call.stride === cols ? { ...options } : { ...options, cols };
   if (temperature instanceof Tensor) own.temperature = take.numbers(temperature);
   if (rowWeights !== undefined) own.rowWeights = take.numbers(rowWeights);
   if (labels !== null)
@@ -120,7 +137,7 @@ function optionsOfChunk(call: Call, take: Take, start: number, count: number): K
 function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: number, upstream: Tensor | null): void {
   const { target, cols, scale } = call;
   const student = validLayer(call.student, call);
-  const [rows] = logits.shape as [number];
+  const [rows, stride] = logits.shape as [number, number];
   const take = takeOf(call, start, rows);
   const hidden = take.rows(student.hidden);
   logitsInto(logits, hidden, student);
@@ -135,18 +152,18 @@ function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: n
   }
   if (!wantsGradient || rows === 0) return;
   const { weight, inputs } = student;
-  if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols, how: 'column' }, logits);
+  if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols: stride, how: 'column' }, logits);
   // The padding behind the valid columns stays 0. A half type is written once, or there are float32 sums for it.
   const valid = (x: Tensor): Tensor => rowsView(x, 0, cols, action);
-  const ofCols = { m: cols, n: inputs, k: rows, transposeA: true, scale };
+  const ofCols = { m: cols, n: inputs, k: rows, strideA: stride, transposeA: true, scale };
   if (gradientWeight) productInto(action, logits, hidden, valid(gradientWeight), ofCols, !isHalf(gradientWeight.dtype));
   if (gradientBias) {
     const into = valid(gradientBias);
     if (isHalf(logits.dtype) || isHalf(into.dtype)) columnSums(action, logits, rows, cols, into, scale, !isHalf(into.dtype));
-    else addInto(into, into, applyReduce(action, 'sum', logits, rows, cols, 0, [cols]));
+    else addInto(into, into, rowsView(applyReduce(action, 'sum', logits, rows, stride, 0, [stride]), 0, cols, action));
   }
   // Last, as it may be the memory of hidden.
-  const ofRows = { m: rows, n: inputs, k: cols, scale };
+  const ofRows = { m: rows, n: inputs, k: cols, strideA: stride, scale };
   if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), ofRows);
 }
 
@@ -180,7 +197,7 @@ export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | 
           fill(sum, 0, action);
           return sum;
         });
-        const logits = emptyLike(student.hidden, action, [chunk, cols], dtype);
+        const logits = logitsOf(student, chunk, cols, call.stride);
         let start = 0;
         do {
           const rows = Math.min(chunk, count - start);

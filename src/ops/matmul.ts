@@ -23,6 +23,10 @@ interface Product {
   k: number;
   transposeA?: boolean;
   transposeB?: boolean;
+  /** Elements from one line in memory of a, b and the result to the next. Default: no space between. */
+  strideA?: number;
+  strideB?: number;
+  strideOut?: number;
   /** Multiplies the product. Default 1; another one for float32 and half types alone. */
   scale?: number;
 }
@@ -33,6 +37,7 @@ interface Product {
  */
 export function productInto(action: string, a: Tensor, b: Tensor, out: Tensor, product: Product, accumulate = false): Tensor {
   const { m, n, k, transposeA = false, transposeB = false, scale = 1 } = product;
+  const { strideA = transposeA ? m : k, strideB = transposeB ? k : n, strideOut = n } = product;
   if (out.size > 0) {
     kernel('matmul', action)(
       handleOf(a, action),
@@ -41,6 +46,9 @@ export function productInto(action: string, a: Tensor, b: Tensor, out: Tensor, p
       m,
       n,
       k,
+      strideA,
+      strideB,
+      strideOut,
       Number(transposeA),
       Number(transposeB),
       Number(accumulate),
@@ -71,10 +79,11 @@ export function checkMatrix(action: string, name: string, value: unknown): Tenso
   return x;
 }
 
-/** The sums of the columns of [rows, cols], added up in float32 whatever the dtype. */
+/** The sums of the first `cols` columns of rows, added up in float32 whatever the dtype. */
 export function columnSums(action: string, x: Tensor, rows: number, cols: number, out: Tensor, scale = 1, accumulate = false): Tensor {
   const ones = uniformLike(x, 1, action, [rows]);
-  productInto(action, x, ones, out, { m: cols, n: 1, k: rows, transposeA: true, scale }, accumulate);
+  const strideA = x.shape[x.shape.length - 1]!;
+  productInto(action, x, ones, out, { m: cols, n: 1, k: rows, strideA, transposeA: true, scale }, accumulate);
   ones.dispose();
   return out;
 }

@@ -1,25 +1,30 @@
 // Clipping by the norm of all gradients together.
 import { checkOptions, checkPositive, checkTensors } from '../check.js';
 import { kindError, valueError } from '../errors.js';
-import { findCode, kernel } from '../native.js';
+import { kernel } from '../native.js';
 import { emptyLike, gradientOf, handleOf, hostCopy, type Tensor } from '../tensor.js';
 
 const action = 'clip gradients';
 const squareSumsKernel = kernel('square_sums', action);
-const unaryKernel = kernel('unary', action);
+const scaleKernel = kernel('scale_tensors', action);
 
-/** The Euclidean norm of all gradients together; waits for the device, once for each there is. */
-export function gradNorm(parameters: Iterable<Tensor>): number {
+/** The gradients there are, a list for each device. */
+function gradientsOf(parameters: Iterable<Tensor>): Iterable<Tensor[]> {
   const byDevice = new Map<string, Tensor[]>();
-  for (const parameter of checkTensors(action, 'parameters', parameters)) {
+  for (const parameter of parameters) {
     const gradient = gradientOf(parameter);
     if (gradient === null) continue;
     const others = byDevice.get(parameter.device);
     if (others === undefined) byDevice.set(parameter.device, [gradient]);
     else others.push(gradient);
   }
+  return byDevice.values();
+}
+
+/** The Euclidean norm of all gradients together; waits for the device, once for each there is. */
+export function gradNorm(parameters: Iterable<Tensor>): number {
   let squares = 0;
-  for (const gradients of byDevice.values()) {
+  for (const gradients of gradientsOf(checkTensors(action, 'parameters', parameters))) {
     const sums = emptyLike(gradients[0]!, action, [gradients.length], 'float64');
     squareSumsKernel(
       gradients.map((each) => handleOf(each, action)),
@@ -40,6 +45,7 @@ export interface ClipOptions {
 
 /**
  * Scales all gradients down so that their norm together, times `gradientScale`, is at most `maxNorm`. A norm that is not finite changes nothing.
+ * One native call for all gradients of a device; a parameter that is listed twice counts twice in the norm and is scaled once.
  *
  * @returns the norm before clipping, times `gradientScale`
  */
@@ -51,10 +57,11 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number, opti
   const list = checkTensors(action, 'parameters', parameters);
   const norm = gradientScale * gradNorm(list);
   if (!(norm > maxNorm) || norm === Infinity) return norm;
-  for (const parameter of list) {
-    const gradient = gradientOf(parameter);
-    if (gradient === null) continue;
-    unaryKernel(handleOf(gradient, action), handleOf(gradient, action), gradient.size, findCode('unary', 'scale'), maxNorm / norm);
-  }
+  for (const gradients of gradientsOf(new Set(list)))
+    scaleKernel(
+      gradients.map((each) => handleOf(each, action)),
+      gradients.map(({ size }) => size),
+      maxNorm / norm,
+    );
   return norm;
 }

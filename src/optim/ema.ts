@@ -1,14 +1,15 @@
 // A moving average of a model's weights: what is evaluated, kept, or taught from instead of the last step's.
-import { addInto, copyInto } from '../arithmetic.js';
+import { copyInto } from '../arithmetic.js';
 import { keep, tidy } from '../autograd.js';
 import { checkBoolean, checkOptions, checkTensors, sameShape } from '../check.js';
 import { kindError, phrase, shapeText, valueError } from '../errors.js';
 import { Module } from '../nn/module.js';
-import { applyBinary, type Plan } from '../ops/binary.js';
-import { applyUnary } from '../ops/unary.js';
+import { kernel } from '../native.js';
 import type { StoredTensor } from '../safetensors.js';
-import { cloned, hostCopy, stateOf, type Tensor } from '../tensor.js';
+import { cloned, handleOf, handleOrNull, hostCopy, stateOf, type Tensor } from '../tensor.js';
 import { assign, checkMask, checkShare } from './optimizer.js';
+
+const emaKernel = kernel('ema', 'update an EMA');
 
 export interface EMAOptions {
   /** Share of the average that stays at each update, in [0, 1). */
@@ -70,23 +71,21 @@ export class EMA {
     return this.warmup ? Math.min(this.decay, (1 + this.updates) / (10 + this.updates)) : this.decay;
   }
 
-  /** Takes the weights as they are now into the averages; to be called after each step of the optimiser. */
+  /** Takes the weights as they are now into the averages, all in one native call; to be called after each step of the optimiser. */
   update(): void {
     const action = 'update an EMA';
     this.#checkOwn(action);
     const share = 1 - this.nextDecay;
     this.updates++;
-    for (const { parameter, average, mask } of this.#slots) {
-      if (parameter.size === 0) continue;
-      tidy(() => {
-        const plan: Plan = { rows: 1, cols: parameter.size, how: 'same' };
-        if (share === 1) copyInto(average, parameter, action);
-        else {
-          const difference = applyBinary(action, 'sub', parameter, average, plan);
-          addInto(average, average, applyUnary(action, 'scale', difference, share, difference));
-        }
-        if (mask !== null) applyBinary(action, 'mul0', average, mask, plan, average);
-      });
+    for (const device of new Set(this.#slots.map(({ average }) => average.device))) {
+      const slots = this.#slots.filter(({ average }) => average.device === device);
+      emaKernel(
+        slots.map(({ average }) => handleOf(average, action)),
+        slots.map(({ parameter }) => handleOf(parameter, action)),
+        slots.map(({ mask }) => handleOrNull(mask, action)),
+        slots.map(({ average }) => average.size),
+        share,
+      );
     }
   }
 

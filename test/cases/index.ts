@@ -32,6 +32,7 @@ import { reduce } from './reduce.js';
 import { reverse_kl } from './reverse_kl.js';
 import { sample_target } from './sample_target.js';
 import { scan } from './scan.js';
+import { scale_and_average } from './scale_and_average.js';
 import { selection } from './selection.js';
 import { sgd } from './sgd.js';
 import { skew_forward_kl } from './skew_forward_kl.js';
@@ -77,6 +78,7 @@ export const cases: CaseFile[] = [
   adamw,
   lion,
   square_sums,
+  scale_and_average,
   bias_activation,
   sample_target,
   mix_targets,

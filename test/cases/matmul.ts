@@ -41,7 +41,23 @@ function run(
 ): Float32Array {
   return withMemory(subject, (memory) => {
     const c = start === undefined ? memory.output(Float32Array, m * n) : memory.input(start);
-    kernel(subject, 'matmul', memory.input(a), memory.input(b), c, m, n, k, transposeA, transposeB, start !== undefined, 1);
+    kernel(
+      subject,
+      'matmul',
+      memory.input(a),
+      memory.input(b),
+      c,
+      m,
+      n,
+      k,
+      transposeA ? m : k,
+      transposeB ? k : n,
+      n,
+      transposeA,
+      transposeB,
+      start !== undefined,
+      1,
+    );
     return memory.read(c);
   });
 }
@@ -61,11 +77,29 @@ function runTyped(
   return withMemory(subject, (memory) => {
     const c = memory.input(stored(start ?? new Float32Array(m * n).fill(NaN), typeC) as Float32Array);
     const [left, right] = [memory.input(stored(a, typeA) as Float32Array), memory.input(stored(b, typeB) as Float32Array)];
-    kernel(subject, 'matmul', left, right, c, m, n, k, transposeA, transposeB, start !== null, scale);
+    kernel(
+      subject,
+      'matmul',
+      left,
+      right,
+      c,
+      m,
+      n,
+      k,
+      transposeA ? m : k,
+      transposeB ? k : n,
+      n,
+      transposeA,
+      transposeB,
+      start !== null,
+      scale,
+    );
     const out = memory.read(c);
     return typeC === 'float32' ? out : fromBits(out, typeC);
   });
 }
+
+const held = (x: Float32Array, type: Type): Float32Array => (type === 'float32' ? x : rounded(x, type));
 
 function checkTyped(
   subject: Subject,
@@ -76,7 +110,6 @@ function checkTyped(
   scale = 1,
 ): void {
   const [m, n, k] = shape;
-  const held = (x: Float32Array, type: Type): Float32Array => (type === 'float32' ? x : rounded(x, type));
   const [a, b] = [held(normals(m + k, m * k), types[0]), held(normals(n + 2 * k, k * n), types[1])];
   const start = isAdded ? held(normals(3, m * n), types[2]) : null;
   const { c, size } = reference(a, b, m, n, k, ...transposed);
@@ -130,6 +163,47 @@ export const matmul: CaseFile = {
           }
         // Many rows of tiles: those of a group and the cut one behind them.
         checkTyped(subject, ['bfloat16', 'bfloat16', 'float32'], [1100, 130, 8], [false, true]);
+      },
+    },
+    {
+      name: 'lines with space between them: the bits of lines without, nothing read or written between',
+      run(subject) {
+        const kinds: [Type, Type, Type, number][] = [
+          ['float32', 'float32', 'float32', 3],
+          ['bfloat16', 'bfloat16', 'bfloat16', 8],
+          ['float16', 'float16', 'float32', 1],
+          ['bfloat16', 'float32', 'float16', 4],
+        ];
+        // Strides of whole 16 bytes and others; tiles full and cut, large ones of float32 too.
+        for (const [at, [typeA, typeB, typeC, extra]] of kinds.entries())
+          for (const [m, n, k] of [[13, 21, 37], ...(at < 2 ? [[150, 133, 41]] : [])] as [number, number, number][])
+            for (const [transposeA, transposeB] of [
+              [false, true],
+              [true, false],
+            ] as [boolean, boolean][]) {
+              // prettier-ignore
+              const types = [typeA, typeB, typeC] as const;
+              const runs = [transposeA ? m : k, transposeB ? k : n, n] as const;
+              const strides = runs.map((each) => (extra === 8 ? Math.ceil((each + 1) / 8) * 8 : each + extra));
+              const values = [normals(1, m * k), normals(2, k * n), normals(3, m * n)].map((x, i) => held(x, types[i] as Type));
+              const apart = (x: Float32Array, i: number): Float32Array => {
+                const [run, stride] = [runs[i] as number, strides[i] as number];
+                return Float32Array.from({ length: (x.length / run) * stride }, (_, j) =>
+                  j % stride < run ? (x[Math.floor(j / stride) * run + (j % stride)] as number) : NaN,
+                );
+              };
+              const stored = (x: Float32Array, type: Type): Float32Array =>
+                type === 'float32' ? x : (toBits(x, type) as unknown as Float32Array);
+              const multiply = (operands: Float32Array[], lines: readonly number[]): Float32Array =>
+                withMemory(subject, (memory) => {
+                  const [a, b, c] = operands.map((x, i) => memory.input(stored(x, types[i] as Type)));
+                  kernel(subject, 'matmul', a, b, c, m, n, k, ...lines, transposeA, transposeB, true, 1);
+                  const out = memory.read(c);
+                  return typeC === 'float32' ? out : fromBits(out, typeC);
+                });
+              const [got, whole] = [multiply(values.map(apart), strides), multiply(values, runs)];
+              expectSameBits(`${types.join(' ')} ${m}×${n}×${k} ${transposeA} ${transposeB}`, got, apart(whole, 2));
+            }
       },
     },
     {

@@ -199,7 +199,7 @@ template <class V> Stored<float> widened_block(In x, Int x_row, bool transposed,
 }
 
 // Blocks of c as floats, each summed over blocks of k in order. Sizes are multiples of kDepth, so that sums are those of floats as they lie.
-template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m, Int n, Int k, bool ta, bool tb, bool accumulate, float scale) {
+template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m, Int n, Int k, Int a_row, Int b_row, Int c_row, bool ta, bool tb, bool accumulate, float scale) {
   constexpr Int kRows = 512, kCols = 1024, kBlock = 2 * kDepth;
   const Int rows_most = std::min(m, kRows), cols_most = std::min(n, kCols), depth_most = std::min(k, kBlock);
   const size_t floats = static_cast<size_t>(rows_most * depth_most + depth_most * cols_most + rows_most * cols_most);
@@ -212,17 +212,17 @@ template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m,
   for (Int col = 0; col < n; col += kCols)
     for (Int row = 0; row < m; row += kRows) {
       const Int rows = std::min(kRows, m - row), cols = std::min(kCols, n - col);
-      float* block = direct ? c.as<float>() + row * n + col : c_room;
-      const Int block_row = direct ? n : cols;
+      float* block = direct ? c.as<float>() + row * c_row + col : c_room;
+      const Int block_row = direct ? c_row : cols;
       Int depth = 0;
       do {
         const Int part = std::min(kBlock, k - depth);
-        const Stored<float> left = ta ? widened_block<V>(a, m, true, depth, part, row, rows, room) : widened_block<V>(a, k, false, row, rows, depth, part, room);
+        const Stored<float> left = ta ? widened_block<V>(a, a_row, true, depth, part, row, rows, room) : widened_block<V>(a, a_row, false, row, rows, depth, part, room);
         // With one block along k, b's serves all rows.
         const bool is_there = row > 0 && k <= kBlock && b.dtype != DType::float32;
         const Stored<float> right = is_there ? Stored<float>{b_room, tb ? part : cols, tb}
-                                    : tb     ? widened_block<V>(b, k, true, col, cols, depth, part, b_room)
-                                             : widened_block<V>(b, n, false, depth, part, col, cols, b_room);
+                                    : tb     ? widened_block<V>(b, b_row, true, col, cols, depth, part, b_room)
+                                             : widened_block<V>(b, b_row, false, depth, part, col, cols, b_room);
         multiply<V, float>(faults, left, right, block, block_row, rows, cols, part, depth > 0 || (direct && accumulate));
         depth += kBlock;
       } while (depth < k);
@@ -231,7 +231,7 @@ template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m,
         float there[kCols];
         for (Int i = begin; i < end; ++i) {
           float* sums = block + i * cols;
-          const Int at = (row + i) * n + col;
+          const Int at = (row + i) * c_row + col;
           const float* old = accumulate ? widened<V>(In{c.data, c.size, c.dtype}, at, cols, there) : nullptr;
           for (Int j = 0; j < cols; ++j) sums[j] = scale * sums[j] + (old ? old[j] : 0.0f);
           if (c.dtype == DType::float32) memcpy(c.as<float>() + at, sums, static_cast<size_t>(cols) * sizeof(float));
@@ -244,16 +244,15 @@ template <class V> void multiply_mixed(Faults& faults, In a, In b, Out c, Int m,
 
 }  // namespace
 
-void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
+void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int a_stride, Int b_stride, Int c_stride, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
   Faults faults;
   const bool ta = transpose_a != 0, tb = transpose_b != 0, add = accumulate != 0;
-  const Int a_row = ta ? m : k, b_row = tb ? k : n;
   const auto is_float = [](DType dtype) { return dtype == DType::float32; };
   if (a.dtype == DType::float64)
-    multiply<double, double>(faults, {a.as<double>(), a_row, ta}, {b.as<double>(), b_row, tb}, c.as<double>(), n, m, n, k, add);
+    multiply<double, double>(faults, {a.as<double>(), a_stride, ta}, {b.as<double>(), b_stride, tb}, c.as<double>(), c_stride, m, n, k, add);
   else if (is_float(a.dtype) && is_float(b.dtype) && is_float(c.dtype) && scale == 1)
-    multiply<F32, float>(faults, {a.as<float>(), a_row, ta}, {b.as<float>(), b_row, tb}, c.as<float>(), n, m, n, k, add);
-  else multiply_mixed<F32>(faults, a, b, c, m, n, k, ta, tb, add, static_cast<float>(scale));
+    multiply<F32, float>(faults, {a.as<float>(), a_stride, ta}, {b.as<float>(), b_stride, tb}, c.as<float>(), c_stride, m, n, k, add);
+  else multiply_mixed<F32>(faults, a, b, c, m, n, k, a_stride, b_stride, c_stride, ta, tb, add, static_cast<float>(scale));
   faults.report(ctx);
 }
 

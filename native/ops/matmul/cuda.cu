@@ -23,8 +23,8 @@ LIMBECK_DEVICE float element(const float* x, int64_t i) { return ld(x, i); }
 LIMBECK_DEVICE float element(const AnyIn& x, int64_t i) { return ld(x, i); }
 
 // Four neighbours of a row of c: what was summed times scale, and what is there already.
-LIMBECK_DEVICE void finish_chunk(const AnyOut& c, int64_t row, int64_t col, int64_t n, bool accumulate, float scale, float (&v)[4]) {
-  const AnyOut c_row = offset(c, row * n);
+LIMBECK_DEVICE void finish_chunk(const AnyOut& c, int64_t row, int64_t col, int64_t n, int64_t stride, bool accumulate, float scale, float (&v)[4]) {
+  const AnyOut c_row = offset(c, row * stride);
   const bool aligned = aligned4(c_row);
   float there[4] = {0, 0, 0, 0};
   if (accumulate) load_chunk(AnyIn(c_row.data, c_row.dtype), col, n, aligned, 0.0f, there);
@@ -33,7 +33,7 @@ LIMBECK_DEVICE void finish_chunk(const AnyOut& c, int64_t row, int64_t col, int6
 }
 
 template <class Data>
-LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 3) matmul_tiles(Matrix<Data> a, Matrix<Data> b, AnyOut c, int64_t m, int64_t n, int64_t k, int64_t tiles_n, int64_t tiles,
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 3) matmul_tiles(Matrix<Data> a, Matrix<Data> b, AnyOut c, int64_t m, int64_t n, int64_t k, int64_t c_stride, int64_t tiles_n, int64_t tiles,
                                                      bool accumulate, float scale) {
   SHARED(float, a_tile, kDepth * kTile);
   SHARED(float, b_tile, kDepth * kTile);
@@ -63,7 +63,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 3) matmul_tiles(Matrix<Data> a, Matri
     }
     for (int i = 0; i < 4; i++) {
       const int64_t row = row0 + ty * 4 + i, col = col0 + tx * 4;
-      if (row < m && col < n) finish_chunk(c, row, col, n, accumulate, scale, total[i]);
+      if (row < m && col < n) finish_chunk(c, row, col, n, c_stride, accumulate, scale, total[i]);
     }
   }
 }
@@ -82,34 +82,43 @@ LIMBECK_DEVICE Origin origin_of_block(int64_t m, int64_t n) {
   return {(group0 + block_index() % in_group % group) * kSide, block_index() % in_group / group * kSide};
 }
 
+// A step of an operand from (side0, depth0) on into shared memory, zeros beyond the matrix: 16 bytes at a time behind the threads' backs where its
+// lines begin at multiples of them; only where a line ends, elements one by one.
+template <class Part, class T>
+LIMBECK_DEVICE void stage_step(const Shared<T>& to, const T* from, int64_t side0, int64_t depth0, int64_t sides, int64_t depths, int64_t stride, bool aligned) {
+  constexpr int kWide = 16 / int(sizeof(T)), kLines = Part::kDeep ? kSide : Part::kDepth, kRun = Part::kDeep ? Part::kDepth : kSide;
+  const int64_t line0 = Part::kDeep ? side0 : depth0, first = Part::kDeep ? depth0 : side0, lines = Part::kDeep ? sides : depths, run = Part::kDeep ? depths : sides;
+  const auto place = [](int line, int at) { return Part::kDeep ? Part::at(line, at) : Part::at(at, line); };
+  if (aligned) {
+    LIMBECK_ROLLED
+    for (int i = thread_index(); i < kLines * kRun / kWide; i += 256) {
+      const int line = i / (kRun / kWide), at = i % (kRun / kWide) * kWide, to_at = place(line, at);
+      const int64_t from_at = (line0 + line) * stride + first + at, left = line0 + line < lines ? run - first - at : 0;
+      if (left >= kWide) {
+        copy_async16(to, to_at, from, from_at);
+      } else {
+        LIMBECK_ROLLED
+        for (int j = 0; j < kWide; j++) st_shared(to, to_at + j, j < left ? ld_readonly(from, from_at + j) : T{});
+      }
+    }
+  } else {
+    LIMBECK_ROLLED
+    for (int i = thread_index(); i < kLines * kRun; i += 256) {
+      const int line = i / kRun, at = i % kRun;
+      st_shared(to, place(line, at), line0 + line < lines && first + at < run ? ld_readonly(from, (line0 + line) * stride + first + at) : T{});
+    }
+  }
+}
+
 // ---- float32, where there are many tiles: 8×8 sums of a thread, and steps that arrive while others are multiplied
 
 // A step of an operand in shared memory, of 10,240 bytes at most. Lines along the depth lie so that neighbouring threads' ones follow each other,
 // 20 elements apart: their reads of 16 bytes meet in no bank.
 template <bool deep> struct FloatStep {
-  static constexpr int kLines = deep ? kSide : kDepth, kRun = deep ? kDepth : kSide, kElements = deep ? kSide * (kDepth + 4) : kDepth * kSide;
+  static constexpr bool kDeep = deep;
+  static constexpr int kDepth = cuda::kDepth, kElements = deep ? kSide * (kDepth + 4) : kDepth * kSide;
   LIMBECK_DEVICE static int at(int side, int depth) { return deep ? (side % 4 * (kSide / 4) + side / 4) * (kDepth + 4) + depth : depth * kSide + side; }
 };
-
-// Elements from (side0, depth0) on, zeros beyond the matrix.
-template <bool deep>
-LIMBECK_DEVICE void stage_floats(const Shared<float>& to, const float* from, int64_t side0, int64_t depth0, int64_t sides, int64_t depths, bool aligned) {
-  using Part = FloatStep<deep>;
-  const int64_t line0 = deep ? side0 : depth0, first = deep ? depth0 : side0, lines = deep ? sides : depths, run = deep ? depths : sides;
-  if (aligned) {
-    for (int i = thread_index(); i < Part::kLines * Part::kRun / 4; i += 256) {
-      const int line = i / (Part::kRun / 4), at = i % (Part::kRun / 4) * 4, place = deep ? Part::at(line, at) : Part::at(at, line);
-      if (line0 + line < lines && first + at < run) copy_async16(to, place, from, (line0 + line) * run + first + at);
-      else st4_shared(to, place, Float4{0, 0, 0, 0});
-    }
-  } else {
-    LIMBECK_ROLLED
-    for (int i = thread_index(); i < Part::kLines * Part::kRun; i += 256) {
-      const int line = i / Part::kRun, at = i % Part::kRun;
-      st_shared(to, deep ? Part::at(line, at) : Part::at(at, line), line0 + line < lines && first + at < run ? ld_readonly(from, (line0 + line) * run + first + at) : 0.0f);
-    }
-  }
-}
 
 // Four neighbours of a side by four of the depth.
 template <bool deep> LIMBECK_DEVICE void load_floats(const Shared<float>& from, int side, int depth, float (&v)[4][4]) {
@@ -124,7 +133,7 @@ template <bool deep> LIMBECK_DEVICE void load_floats(const Shared<float>& from, 
 
 // left_deep: a is [m, k], else [k, m]. right_deep: b is [n, k], else [k, n]. Sums are taken in the order of matmul_tiles: the same bits.
 template <bool left_deep, bool right_deep>
-LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 1) matmul_floats(const float* a, const float* b, AnyOut c, int64_t m, int64_t n, int64_t k, bool accumulate, float scale) {
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 1) matmul_floats(const float* a, const float* b, AnyOut c, int64_t m, int64_t n, int64_t k, int64_t a_stride, int64_t b_stride, int64_t c_stride, bool accumulate, float scale) {
   constexpr int kLeft = FloatStep<left_deep>::kElements, kBoth = kLeft + FloatStep<right_deep>::kElements;
   SHARED_DYN(float, memory);
   const auto left_of = [&](int64_t step) { return memory.template slice<float>(int(step % kStages) * kBoth * 4, kLeft); };
@@ -133,12 +142,12 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 1) matmul_floats(const float* a, cons
   // A thread's rows and columns are four from here on, and four half a tile further.
   const int row = thread_index() / 16 * 4, col = thread_index() % 16 * 4;
   const bool is_busy = row0 + row < m && col0 + col < n;
-  const int64_t left_run = left_deep ? k : m, right_run = right_deep ? k : n, steps = (k + kDepth - 1) / kDepth;
-  const bool left_aligned = left_run % 4 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = right_run % 4 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
+  const int64_t steps = (k + kDepth - 1) / kDepth;
+  const bool left_aligned = a_stride % 4 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = b_stride % 4 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
   const auto stage = [&](int64_t step) {
     if (step < steps) {
-      stage_floats<left_deep>(left_of(step), a, row0, step * kDepth, m, k, left_aligned);
-      stage_floats<right_deep>(right_of(step), b, col0, step * kDepth, n, k, right_aligned);
+      stage_step<FloatStep<left_deep>>(left_of(step), a, row0, step * kDepth, m, k, a_stride, left_aligned);
+      stage_step<FloatStep<right_deep>>(right_of(step), b, col0, step * kDepth, n, k, b_stride, right_aligned);
     }
     copy_async_commit();
   };
@@ -183,7 +192,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 1) matmul_floats(const float* a, cons
     for (int half = 0; half < 2; half++) {
       const int64_t first = col0 + col + half * (kSide / 2);
       float v[4] = {total[i][half * 4], total[i][half * 4 + 1], total[i][half * 4 + 2], total[i][half * 4 + 3]};
-      if (line < m && first < n) finish_chunk(c, line, first, n, accumulate, scale, v);
+      if (line < m && first < n) finish_chunk(c, line, first, n, c_stride, accumulate, scale, v);
     }
   }
 }
@@ -197,38 +206,15 @@ constexpr int kOutStride = 36;               // of a row of tiles on its way out
 
 // A step of an operand in shared memory, lines as they are in global memory. Eight elements of padding: lines begin in different banks.
 template <bool deep> struct Step {
-  static constexpr int kLines = deep ? kSide : kStep, kRun = deep ? kStep : kSide, kStride = kRun + 8, kElements = kLines * kStride;
-  // Where the tile begins that is `side` rows (columns, for the right operand) and `depth` into the step.
+  static constexpr bool kDeep = deep;
+  static constexpr int kDepth = kStep, kStride = (deep ? kStep : kSide) + 8, kElements = (deep ? kSide : kStep) * kStride;
+  // Where the element lies that is `side` rows (columns, for the right operand) and `depth` into the step.
   LIMBECK_DEVICE static int at(int side, int depth) { return deep ? side * kStride + depth : depth * kStride + side; }
 };
 
-// Elements from (side0, depth0) on, zeros beyond the matrix: 16 bytes at a time behind the threads' backs where lines allow it.
-template <class T, bool deep>
-LIMBECK_DEVICE void stage_step(const Shared<T>& to, const T* from, int64_t side0, int64_t depth0, int64_t sides, int64_t depths, bool aligned) {
-  using Part = Step<deep>;
-  const int64_t line0 = deep ? side0 : depth0, first = deep ? depth0 : side0, lines = deep ? sides : depths, run = deep ? depths : sides;
-  if (aligned) {
-    for (int i = thread_index(); i < Part::kLines * Part::kRun / 8; i += 256) {
-      const int line = i / (Part::kRun / 8), at = i % (Part::kRun / 8) * 8, place = line * Part::kStride + at;
-      if (line0 + line < lines && first + at < run) {
-        copy_async16(to, place, from, (line0 + line) * run + first + at);
-      } else {
-        st4_shared(to, place, Float4{0, 0, 0, 0});
-        st4_shared(to, place + 4, Float4{0, 0, 0, 0});
-      }
-    }
-  } else {
-    LIMBECK_ROLLED
-    for (int i = thread_index(); i < Part::kLines * Part::kRun; i += 256) {
-      const int line = i / Part::kRun, at = i % Part::kRun;
-      st_shared(to, line * Part::kStride + at, line0 + line < lines && first + at < run ? ld_readonly(from, (line0 + line) * run + first + at) : T{});
-    }
-  }
-}
-
 // left_deep: a is [m, k], else [k, m]. right_deep: b is [n, k], else [k, n].
 template <class T, bool left_deep, bool right_deep>
-LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T* b, AnyOut c, int64_t m, int64_t n, int64_t k, bool accumulate, float scale) {
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T* b, AnyOut c, int64_t m, int64_t n, int64_t k, int64_t a_stride, int64_t b_stride, int64_t c_stride, bool accumulate, float scale) {
   using Left = Step<left_deep>;
   using Right = Step<right_deep>;
   SHARED_DYN(T, memory);
@@ -239,12 +225,12 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T*
   const auto [row0, col0] = origin_of_block(m, n);
   const int warp_row = warp() / 4 * 16 * kWarpRows, warp_col = warp() % 4 * 16 * kWarpCols;
   const bool is_busy = row0 + warp_row < m && col0 + warp_col < n;
-  const int64_t left_run = left_deep ? k : m, right_run = right_deep ? k : n, steps = (k + kStep - 1) / kStep;
-  const bool left_aligned = left_run % 8 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = right_run % 8 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
+  const int64_t steps = (k + kStep - 1) / kStep;
+  const bool left_aligned = a_stride % 8 == 0 && (reinterpret_cast<uintptr_t>(a) & 15) == 0, right_aligned = b_stride % 8 == 0 && (reinterpret_cast<uintptr_t>(b) & 15) == 0;
   const auto stage = [&](int64_t step) {
     if (step < steps) {
-      stage_step<T, left_deep>(left_of(step), a, row0, step * kStep, m, k, left_aligned);
-      stage_step<T, right_deep>(right_of(step), b, col0, step * kStep, n, k, right_aligned);
+      stage_step<Left>(left_of(step), a, row0, step * kStep, m, k, a_stride, left_aligned);
+      stage_step<Right>(right_of(step), b, col0, step * kStep, n, k, b_stride, right_aligned);
     }
     copy_async_commit();
   };
@@ -292,7 +278,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T*
       if (row >= m || col >= n) continue;
       const Float4 u = ld4_shared(out, line * kOutStride + lane() % 8 * 4);
       float v[4] = {u.x, u.y, u.z, u.w};
-      finish_chunk(c, row, col, n, accumulate, scale, v);
+      finish_chunk(c, row, col, n, c_stride, accumulate, scale, v);
     }
   }
 }
@@ -300,7 +286,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, 2) matmul_halves(const T* a, const T*
 template <class T, bool left_deep, bool right_deep> void launch_halves(Context& ctx, const Product& p) {
   const int64_t tiles = ((p.m + kSide - 1) / kSide) * ((p.n + kSide - 1) / kSide);
   const size_t bytes = size_t(kStages) * (Step<left_deep>::kElements + Step<right_deep>::kElements) * sizeof(T);
-  launch(ctx, "matmul_halves", matmul_halves<T, left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<T>(), p.b.as<T>(), p.c, p.m, p.n, p.k, p.accumulate, p.scale);
+  launch(ctx, "matmul_halves", matmul_halves<T, left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<T>(), p.b.as<T>(), p.c, p.m, p.n, p.k, p.a_stride, p.b_stride, p.c_stride, p.accumulate, p.scale);
 }
 
 template <class T> void multiply_halves(Context& ctx, const Product& p) {
@@ -309,14 +295,14 @@ template <class T> void multiply_halves(Context& ctx, const Product& p) {
 }
 
 template <class Data> void multiply_floats(Context& ctx, const Product& p, Data a, Data b) {
-  const Matrix<Data> left{a, p.transpose_a ? 1 : p.k, p.transpose_a ? p.m : 1}, right{b, p.transpose_b ? 1 : p.n, p.transpose_b ? p.k : 1};
+  const Matrix<Data> left{a, p.transpose_a ? 1 : p.a_stride, p.transpose_a ? p.a_stride : 1}, right{b, p.transpose_b ? 1 : p.b_stride, p.transpose_b ? p.b_stride : 1};
   const int64_t tiles_n = (p.n + kTile - 1) / kTile, tiles = (p.m + kTile - 1) / kTile * tiles_n, most = int64_t(limits(ctx).multiprocessors) * 64;
-  launch(ctx, "matmul", matmul_tiles<Data>, Launch{tiles < most ? tiles : most, 256}, left, right, p.c, p.m, p.n, p.k, tiles_n, tiles, p.accumulate, p.scale);
+  launch(ctx, "matmul", matmul_tiles<Data>, Launch{tiles < most ? tiles : most, 256}, left, right, p.c, p.m, p.n, p.k, p.c_stride, tiles_n, tiles, p.accumulate, p.scale);
 }
 
 template <bool left_deep, bool right_deep> void launch_floats(Context& ctx, const Product& p, int64_t tiles) {
   constexpr size_t bytes = size_t(kStages) * (FloatStep<left_deep>::kElements + FloatStep<right_deep>::kElements) * sizeof(float);
-  launch(ctx, "matmul_floats", matmul_floats<left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<float>(), p.b.as<float>(), p.c, p.m, p.n, p.k, p.accumulate, p.scale);
+  launch(ctx, "matmul_floats", matmul_floats<left_deep, right_deep>, Launch{tiles, 256, 1, bytes}, p.a.as<float>(), p.b.as<float>(), p.c, p.m, p.n, p.k, p.a_stride, p.b_stride, p.c_stride, p.accumulate, p.scale);
 }
 
 // Fewer large tiles than multiprocessors leave some idle, and narrow products half of a tile: small ones then.
@@ -329,8 +315,8 @@ void multiply_float32(Context& ctx, const Product& p) {
 
 }  // namespace
 
-void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
-  const Product product{a, b, c, m, n, k, transpose_a != 0, transpose_b != 0, accumulate != 0, float(scale)};
+void matmul(Context& ctx, In a, In b, Out c, Int m, Int n, Int k, Int a_stride, Int b_stride, Int c_stride, Int transpose_a, Int transpose_b, Int accumulate, Float scale) {
+  const Product product{a, b, c, m, n, k, a_stride, b_stride, c_stride, transpose_a != 0, transpose_b != 0, accumulate != 0, float(scale)};
   if (m == 0 || n == 0 || multiplied_by_cublas(ctx, product) || !ctx.ok()) return;
   if (a.dtype == DType::bfloat16 && b.dtype == DType::bfloat16) multiply_halves<BFloat16>(ctx, product);
   else if (a.dtype == DType::float16 && b.dtype == DType::float16) multiply_halves<Float16>(ctx, product);
