@@ -1146,9 +1146,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     // Plain loops over arrays, which the compiler turns into vectors: the losses take the place of the logarithms, the gradients that of q.
     for (Int j = 0; j < count; ++j) {
       const Outcome<double> o = outcome(j);
-      const double part = loss_at(compared(o));
-      // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact goes.
-      memory.log_p[j] = truncated && D::adds_mass ? part - o.q + o.p : part;
+      // Without the other columns, p·ln(p/q) alone: what the formula adds to make the sum over all of them exact stays away.
+      memory.log_p[j] = truncated && D::adds_mass ? (o.p > 0 ? -o.p * o.d : 0) : loss_at(compared(o));
       memory.q[j] = coefficient * slope(o);
     }
     loss += exact_sum_row(memory.log_p, count);
