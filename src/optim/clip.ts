@@ -3,6 +3,7 @@ import { checkOptions, checkPositive, checkTensors } from '../check.js';
 import { kindError, valueError } from '../errors.js';
 import { kernel } from '../native.js';
 import { emptyLike, gradientOf, handleOf, hostCopy, type Tensor } from '../tensor.js';
+import { perDevice } from './optimizer.js';
 
 const action = 'clip gradients';
 const squareSumsKernel = kernel('square_sums', action);
@@ -10,15 +11,8 @@ const scaleKernel = kernel('scale_tensors', action);
 
 /** The gradients there are, a list for each device. */
 function gradientsOf(parameters: Iterable<Tensor>): Iterable<Tensor[]> {
-  const byDevice = new Map<string, Tensor[]>();
-  for (const parameter of parameters) {
-    const gradient = gradientOf(parameter);
-    if (gradient === null) continue;
-    const others = byDevice.get(parameter.device);
-    if (others === undefined) byDevice.set(parameter.device, [gradient]);
-    else others.push(gradient);
-  }
-  return byDevice.values();
+  const gradients = Array.from(parameters, gradientOf).filter((gradient) => gradient !== null);
+  return perDevice(gradients, (gradient) => gradient);
 }
 
 /** The Euclidean norm of all gradients together; waits for the device, once for each there is. */

@@ -7,7 +7,7 @@ import { Module } from '../nn/module.js';
 import { kernel } from '../native.js';
 import type { StoredTensor } from '../safetensors.js';
 import { cloned, handleOf, handleOrNull, hostCopy, stateOf, type Tensor } from '../tensor.js';
-import { assign, checkMask, checkShare } from './optimizer.js';
+import { assign, checkMask, checkShare, perDevice } from './optimizer.js';
 
 const emaKernel = kernel('ema', 'update an EMA');
 
@@ -77,8 +77,7 @@ export class EMA {
     this.#checkOwn(action);
     const share = 1 - this.nextDecay;
     this.updates++;
-    for (const device of new Set(this.#slots.map(({ average }) => average.device))) {
-      const slots = this.#slots.filter(({ average }) => average.device === device);
+    for (const slots of perDevice(this.#slots, ({ average }) => average)) {
       emaKernel(
         slots.map(({ average }) => handleOf(average, action)),
         slots.map(({ parameter }) => handleOf(parameter, action)),

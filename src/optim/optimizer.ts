@@ -166,6 +166,18 @@ export abstract class Optimizer {
   }
 }
 
+/** Items, a list for each device that their tensors are on, as native calls over many tensors take them. */
+export function perDevice<T>(items: Iterable<T>, tensorOf: (item: T) => Tensor): Iterable<T[]> {
+  const lists = new Map<string, T[]>();
+  for (const item of items) {
+    const { device } = tensorOf(item);
+    const others = lists.get(device);
+    if (others === undefined) lists.set(device, [item]);
+    else others.push(item);
+  }
+  return lists.values();
+}
+
 /** A mask of a parameter's size as a copy of its own, `masked` at zero where it is 0. @throws RangeError for another size or other numbers */
 export function checkMask(action: string, parameter: Tensor, mask: Tensor | null, masked: readonly Tensor[]): Tensor | null {
   if (mask === null) return null;
