@@ -605,6 +605,30 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (to, from, lines, bytes of a line, bytes from one line to the next in to, in from): lines of one matrix into another of the same device.
+Napi::Value copy_lines(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  DeviceBuffer &to = live_buffer(info, 0), &from = live_buffer(info, 1);
+  if (to.memory->device != from.memory->device) throw Napi::TypeError::New(env, "both buffers must be on one device");
+  size_t numbers[4];
+  for (size_t i = 0; i < 4; ++i) {
+    const double value = info.Length() > i + 2 && info[i + 2].IsNumber() ? info[i + 2].As<Napi::Number>().DoubleValue() : -1;
+    if (!(value >= 0 && value <= 9007199254740991.0) || value != std::floor(value)) throw Napi::RangeError::New(env, "lines, bytes and strides must be whole numbers of at least 0");
+    numbers[i] = size_t(value);
+  }
+  const size_t lines = numbers[0], bytes = numbers[1], to_stride = numbers[2], from_stride = numbers[3];
+  Context ctx = on_device(info, to.memory->device);
+  if (lines > 0 && bytes > 0) {
+    const auto fits = [&](const DeviceBuffer& buffer, size_t stride) {
+      return bytes <= stride && bytes <= bytes_of(buffer) && (lines - 1) <= (bytes_of(buffer) - bytes) / stride;
+    };
+    if (!fits(to, to_stride) || !fits(from, from_stride)) throw Napi::RangeError::New(env, "the lines must lie in the buffers, and not over each other");
+    cuda::copy_lines(ctx, to.memory->data, to_stride, from.memory->data, from_stride, bytes, lines);
+  }
+  require(env, ctx);
+  return env.Undefined();
+}
+
 int device_argument(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsNumber()) throw Napi::TypeError::New(info.Env(), "a device number is needed");
   return info[0].As<Napi::Number>().Int32Value();
@@ -769,6 +793,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("download", Napi::Function::New(env, download, "download"));
   exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));
   exports.Set("copy", Napi::Function::New(env, copy, "copy"));
+  exports.Set("copyLines", Napi::Function::New(env, copy_lines, "copyLines"));
   exports.Set("synchronize", Napi::Function::New(env, synchronize, "synchronize"));
   exports.Set("mark", Napi::Function::New(env, mark, "mark"));
   exports.Set("elapsed", Napi::Function::New(env, elapsed, "elapsed"));

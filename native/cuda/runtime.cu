@@ -441,6 +441,10 @@ bool copy(Context& ctx, void* to, const void* from, size_t bytes) {
   return !failed(ctx, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(ctx.stream)), "copying on the device");
 }
 
+bool copy_lines(Context& ctx, void* to, size_t to_stride, const void* from, size_t from_stride, size_t bytes, size_t lines) {
+  return !failed(ctx, cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, lines, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(ctx.stream)), "copying on the device");
+}
+
 bool synchronize(Context& ctx) { return !failed(ctx, cudaStreamSynchronize(static_cast<cudaStream_t>(ctx.stream)), "the device's work"); }
 
 bool mark(Context& ctx, int slot) {

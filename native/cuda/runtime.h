@@ -47,6 +47,8 @@ void release(int device, void* data);            // back to the pool, in stream 
 bool upload(Context& ctx, void* device_data, const void* host, size_t bytes);    // host may be reused on return
 bool download(Context& ctx, void* host, const void* device_data, size_t bytes);  // waits for the stream
 bool copy(Context& ctx, void* to, const void* from, size_t bytes);
+// Lines of `bytes` each, that begin `to_stride` and `from_stride` bytes apart.
+bool copy_lines(Context& ctx, void* to, size_t to_stride, const void* from, size_t from_stride, size_t bytes, size_t lines);
 bool synchronize(Context& ctx);
 inline constexpr int kMarks = 4096;              // slots of a device
 bool mark(Context& ctx, int slot);               // an event in the stream, in [0, kMarks)

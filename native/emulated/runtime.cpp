@@ -315,6 +315,21 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   });
   return cudaSuccess;
 }
+// Between places on the device alone.
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+  LIMBECK_ENTER;
+  if (kind != cudaMemcpyDeviceToDevice || width > to_pitch || width > from_pitch || (height > 0 && !(emulated::on_device(to) && emulated::on_device(from)))) return note(cudaErrorInvalidValue);
+  const auto work = [=] {
+    for (size_t line = 0; line < height; line++)
+      if (copy(static_cast<char*>(to) + line * to_pitch, static_cast<const char*>(from) + line * from_pitch, width, kind) != cudaSuccess) return cudaErrorInvalidValue;
+    return cudaSuccess;
+  };
+  if (!state.options.lazy) return note(work());
+  emulated::enqueue(stream, [=] {
+    if (!state.faulted && work() != cudaSuccess) fail_stream("an asynchronous copy must lie inside one live allocation");
+  });
+  return cudaSuccess;
+}
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
   LIMBECK_ENTER;
   count_wait("cudaMemset");
