@@ -29,6 +29,8 @@ LIMBECK_FN float min_(float a, float b) { return a < b ? a : b; }
 LIMBECK_FN double min_(double a, double b) { return a < b ? a : b; }
 LIMBECK_FN float abs_(float a) { return fabsf(a); }
 LIMBECK_FN double abs_(double a) { return fabs(a); }
+LIMBECK_FN float copysign_(float a, float b) { return copysignf(a, b); }
+LIMBECK_FN double copysign_(double a, double b) { return copysign(a, b); }
 LIMBECK_FN float sqrt_(float a) { return sqrtf(a); }
 LIMBECK_FN double sqrt_(double a) { return sqrt(a); }
 // exp_(-inf) = 0, exp_(NaN) = NaN, exp_(large) = inf; at most 2 ulp.

@@ -23,6 +23,11 @@ LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v
 LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
 LIMBECK_FN F32 abs_(F32 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+// The size of a with the sign of b.
+LIMBECK_FN F32 copysign_(F32 a, F32 b) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(sign, a.v), _mm256_and_ps(sign, b.v))};
+}
 LIMBECK_FN F32 sqrt_(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
 LIMBECK_FN M32 lt_(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }

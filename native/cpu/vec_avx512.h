@@ -29,6 +29,10 @@ LIMBECK_FN F32 fma_(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v
 LIMBECK_FN F32 max_(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 LIMBECK_FN F32 min_(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
 LIMBECK_FN F32 abs_(F32 a) { return {_mm512_abs_ps(a.v)}; }
+// The size of a with the sign of b.
+LIMBECK_FN F32 copysign_(F32 a, F32 b) {
+  return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32(0x7FFFFFFF), _mm512_castps_si512(a.v), _mm512_castps_si512(b.v), 0xCA))};
+}
 LIMBECK_FN F32 sqrt_(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
 LIMBECK_FN M32 lt_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 LIMBECK_FN M32 eq_(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }

@@ -27,6 +27,8 @@ LIMBECK_FN F32 select_(M32 m, F32 a, F32 b) { return {vbslq_f32(m.m, a.v, b.v)};
 LIMBECK_FN F32 max_(F32 a, F32 b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
 LIMBECK_FN F32 min_(F32 a, F32 b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
 LIMBECK_FN F32 abs_(F32 a) { return {vabsq_f32(a.v)}; }
+// The size of a with the sign of b.
+LIMBECK_FN F32 copysign_(F32 a, F32 b) { return {vbslq_f32(vdupq_n_u32(0x7FFFFFFF), a.v, b.v)}; }
 LIMBECK_FN F32 sqrt_(F32 a) { return {vsqrtq_f32(a.v)}; }
 LIMBECK_FN F32 round_(F32 a) { return {vrndnq_f32(a.v)}; }
 // a·2ⁿ in two factors, so that 2¹²⁸ and denormal results come out right.

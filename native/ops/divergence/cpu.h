@@ -97,7 +97,7 @@ template <class V> struct DivergenceScratch {
 
   // The row that waited is written: its list comes off.
   void clear_waiting() {
-    for (Int j = 0; j < waiting_listed; ++j) waiting_exp[waiting_ids[j]] = 0;
+    for (Int j = 0; j < waiting_listed; ++j) static_cast<volatile S*>(waiting_exp)[waiting_ids[j]] = 0;
     if (waiting_listed > 0) waiting_listed = 0;
   }
 };
@@ -624,36 +624,35 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
   }
 
-  // far_outcome's sums; its slopes take the place of the teacher's exponentials.
+  // far_outcome's sums. Its slopes take the place of the teacher's exponentials, in the unit of the student's.
   template <class F> void outcomes(const Exponentials<S>& from, const Pair& row, FarRow& far) const {
-    V student_scale, teacher_scale;
-    const auto sums = in_sums<2>(
-        [&](Int begin) LIMBECK_INLINE {
-          const PairBlock& block = memory.blocks[begin / kRowBlock];
-          student_scale = splat<V>(block.student.scale / row.student.sum);
-          teacher_scale = splat<V>(block.teacher.scale / row.teacher.sum);
-        },
-        [&](Int i, auto span, V* part) LIMBECK_INLINE {
-          const V q = span.load(from.student + i, 1) * student_scale, p = span.load(from.teacher + i, 1) * teacher_scale;
-          V slope;
-          const V loss = span.only(F::far_outcome(q, p, a, b, slope));
-          part[0] = part[0] + loss;
-          part[1] = part[1] + span.only(slope);
-          span.store(from.teacher + i, slope);
-        });
-    far.loss = sums.sum[0];
-    far.slope = sums.sum[1];
+    for (Int begin = 0; begin < call.cols; begin += kRowBlock) {
+      const PairBlock& block = memory.blocks[begin / kRowBlock];
+      const double unit = far_unit<F> * block.student.scale / row.student.sum;
+      const V teacher_scale = splat<V>(block.teacher.scale / row.teacher.sum * row.student.sum / block.student.scale);
+      const Sums<2> sums = sum_each<V, 2>(block_cols(begin, call.cols), [&](Int j, auto span, V* part) LIMBECK_INLINE {
+        const Int i = begin + j;
+        const V q = span.load(from.student + i, 1), p = span.load(from.teacher + i, 1) * teacher_scale;
+        V slope;
+        const V loss = span.only(F::far_outcome(q, p, a, b, slope));
+        part[0] = part[0] + loss;
+        part[1] = part[1] + span.only(slope);
+        span.store(from.teacher + i, slope);
+      });
+      far.loss += unit * sums.sum[0];
+      far.slope += unit * sums.sum[1];
+    }
   }
 
   // A sum of what the first walk left behind, each times a number of the block.
   template <class F> void far_gradient(const Exponentials<S>& from, S* g, const Pair& row, const FarRow& far, double coefficient, double temperature) {
     constexpr unsigned needs = far_needs<F>;
     constexpr bool slopes = (needs & kFromOutcomes) != 0, third = (needs & kThird) != 0, second = has_second(needs);
-    FarGradient c{-far.slope, 1};
+    FarGradient c{-far.slope, far_unit<F>};
     if constexpr (!slopes) c = F::far_gradient(far, parameter_a, call.parameter_b);
     const auto factors = [&](Int begin, S* on) {
       const PairBlock& block = memory.blocks[begin / kRowBlock];
-      const double q = coefficient * block.student.scale / row.student.sum, p = slopes ? coefficient : coefficient * block.teacher.scale / row.teacher.sum;
+      const double q = coefficient * block.student.scale / row.student.sum, p = slopes ? q : coefficient * block.teacher.scale / row.teacher.sum;
       // d = (gap in the block + shift)/T + ln(Σ/Σ).
       on[0] = static_cast<S>(q * (c.q + c.qd * (block.shift / temperature + row.log_ratio)));
       if (second) on[1] = static_cast<S>(p * c.p);
@@ -823,7 +822,8 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       met |= word >> id % 64;
       seen[id / 64] = word | uint64_t(1) << id % 64;
     }
-    for (Int j = 0; j < k; ++j) seen[static_cast<uint32_t>(indices[j]) / 64] = 0;
+    // One by one: instructions that scatter are slower than that.
+    for (Int j = 0; j < k; ++j) static_cast<volatile uint64_t*>(seen)[static_cast<uint32_t>(indices[j]) / 64] = 0;
     return (met & 1) == 0;
   }
 
@@ -836,6 +836,11 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     const Int k = call.k;
     const uint64_t cols = static_cast<uint64_t>(call.cols);
     const bool plain = is_plain(indices);
+    // The next row's list.
+    for (Int j = k; j < 2 * k; j += 16) {
+      fetch(indices + j, 0);
+      fetch(values + j, 0);
+    }
     Int count = plain ? k : 0, bad = -1;
     bool twice = false;
     for (Int j = 0; plain && j < k; ++j) {

@@ -10,7 +10,7 @@ inline constexpr unsigned kSumPD = 1;        // Σ p·d
 inline constexpr unsigned kSumQD = 2;        // Σ q·d
 inline constexpr unsigned kSumPLogQ = 4;     // Σ p·ln q
 inline constexpr unsigned kSumRoot = 8;      // Σ √(pq)
-inline constexpr unsigned kFromOutcomes = 16;  // what far_outcome makes of q and p: Σ loss, Σ slope
+inline constexpr unsigned kFromOutcomes = 16;  // what far_outcome makes of q and p, twice as much of twice as large ones: Σ loss, Σ slope
 
 struct FarRow {
   double p_d = 0, p_size = 0, q_d = 0, q_size = 0, p_log_q = 0, root = 0;
@@ -35,6 +35,11 @@ struct FarGradient {
 template <class F> inline constexpr unsigned far_needs = [] {
   if constexpr (requires { F::far_needs; }) return F::far_needs;
   else return 0u;
+}();
+// What far_outcome's results are times, to be the loss and its slope.
+template <class F> inline constexpr double far_unit = [] {
+  if constexpr (requires { F::far_unit; }) return F::far_unit;
+  else return 1.0;
 }();
 
 }  // namespace limbeck

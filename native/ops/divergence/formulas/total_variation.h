@@ -23,10 +23,11 @@ template <class V> struct total_variation : WithMean {
 
   static constexpr unsigned far_needs = kFromOutcomes;
   LIMBECK_FN static V far_outcome(V q, V p, V, V, V& slope) {
-    const V gap = q - p, size = abs_(gap), half = splat<V>(0.5) * q;
-    slope = select_(lt_(size, q * splat<V>(0x1p-22)), splat<V>(0), select_(lt_(splat<V>(0), gap), half, -half));
-    return splat<V>(0.5) * size;
+    const V gap = q - p, size = abs_(gap);
+    slope = select_(lt_(size, q * splat<V>(0x1p-22)), splat<V>(0), copysign_(q, gap));
+    return size;
   }
+  static constexpr double far_unit = 0.5;
   static FarLoss far_loss(const FarRow& r, double, double) { return {r.loss, 1}; }
 };
 
