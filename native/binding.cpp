@@ -545,13 +545,14 @@ Napi::Value download(const Napi::CallbackInfo& info) {
 // tensor in place meanwhile, and the bytes land in memory of their own first, because the array may be detached.
 class Download : public Napi::AsyncWorker {
  public:
-  Download(Napi::Env env, std::shared_ptr<Allocation> memory, size_t bytes, Napi::TypedArray target)
-      : Napi::AsyncWorker(env, "limbeck:download"), deferred(env), memory(std::move(memory)), staging(bytes),
+  Download(Napi::Env env, std::shared_ptr<Allocation> memory, void* moment, size_t bytes, Napi::TypedArray target)
+      : Napi::AsyncWorker(env, "limbeck:download"), deferred(env), memory(std::move(memory)), moment(moment), staging(bytes),
         target(Napi::Reference<Napi::TypedArray>::New(target, 1)) {}
+  ~Download() override { cuda::forget(memory->device, moment); }
 
   void Execute() override {
     ctx.device = memory->device;
-    if (cuda::begin(ctx) && !staging.empty()) cuda::download(ctx, staging.data(), memory->data, staging.size());
+    if (cuda::begin(ctx) && !staging.empty()) cuda::download(ctx, staging.data(), memory->data, staging.size(), moment);
   }
 
   void OnOK() override {
@@ -570,6 +571,7 @@ class Download : public Napi::AsyncWorker {
 
  private:
   std::shared_ptr<Allocation> memory;
+  void* moment;  // when the snapshot is there
   std::vector<uint8_t> staging;
   Napi::Reference<Napi::TypedArray> target;
   Context ctx;
@@ -581,15 +583,18 @@ Napi::Value download_async(const Napi::CallbackInfo& info) {
   const size_t bytes = bytes_of(buffer);
   host_bytes(info.Env(), info[1], bytes);
   std::shared_ptr<Allocation> snapshot;
+  void* moment = nullptr;
   if (bytes > 0) {
     snapshot = std::make_shared<Allocation>(ctx.device, cuda::allocate(ctx, bytes), bytes);
     require(info.Env(), ctx);
     cuda::copy(ctx, snapshot->data, buffer.memory->data, bytes);
     require(info.Env(), ctx);
+    moment = cuda::moment(ctx);
+    require(info.Env(), ctx);
   } else {
     snapshot = buffer.memory;
   }
-  auto* worker = new Download(info.Env(), snapshot, bytes, info[1].As<Napi::TypedArray>());
+  auto* worker = new Download(info.Env(), snapshot, moment, bytes, info[1].As<Napi::TypedArray>());
   Napi::Promise promise = worker->deferred.Promise();
   worker->Queue();
   return promise;

@@ -137,6 +137,8 @@ export interface NativeEmulator {
     failLaunch?: number;
     asyncLate?: boolean;
     lazy?: boolean;
+    /** The n-th wait of a stream for an event is left out. */
+    dropWait?: number;
     multiprocessors?: number;
   }): void;
   audit(): {
