@@ -545,13 +545,14 @@ Napi::Value download(const Napi::CallbackInfo& info) {
 // tensor in place meanwhile, and the bytes land in memory of their own first, because the array may be detached.
 class Download : public Napi::AsyncWorker {
  public:
-  Download(Napi::Env env, std::shared_ptr<Allocation> memory, size_t bytes, Napi::TypedArray target)
-      : Napi::AsyncWorker(env, "limbeck:download"), deferred(env), memory(std::move(memory)), staging(bytes),
+  Download(Napi::Env env, std::shared_ptr<Allocation> memory, void* moment, size_t bytes, Napi::TypedArray target)
+      : Napi::AsyncWorker(env, "limbeck:download"), deferred(env), memory(std::move(memory)), moment(moment), staging(bytes),
         target(Napi::Reference<Napi::TypedArray>::New(target, 1)) {}
+  ~Download() override { cuda::forget(memory->device, moment); }
 
   void Execute() override {
     ctx.device = memory->device;
-    if (cuda::begin(ctx) && !staging.empty()) cuda::download(ctx, staging.data(), memory->data, staging.size());
+    if (cuda::begin(ctx) && !staging.empty()) cuda::download(ctx, staging.data(), memory->data, staging.size(), moment);
   }
 
   void OnOK() override {
@@ -570,6 +571,7 @@ class Download : public Napi::AsyncWorker {
 
  private:
   std::shared_ptr<Allocation> memory;
+  void* moment;  // when the snapshot is there
   std::vector<uint8_t> staging;
   Napi::Reference<Napi::TypedArray> target;
   Context ctx;
@@ -581,15 +583,18 @@ Napi::Value download_async(const Napi::CallbackInfo& info) {
   const size_t bytes = bytes_of(buffer);
   host_bytes(info.Env(), info[1], bytes);
   std::shared_ptr<Allocation> snapshot;
+  void* moment = nullptr;
   if (bytes > 0) {
     snapshot = std::make_shared<Allocation>(ctx.device, cuda::allocate(ctx, bytes), bytes);
     require(info.Env(), ctx);
     cuda::copy(ctx, snapshot->data, buffer.memory->data, bytes);
     require(info.Env(), ctx);
+    moment = cuda::moment(ctx);
+    require(info.Env(), ctx);
   } else {
     snapshot = buffer.memory;
   }
-  auto* worker = new Download(info.Env(), snapshot, bytes, info[1].As<Napi::TypedArray>());
+  auto* worker = new Download(info.Env(), snapshot, moment, bytes, info[1].As<Napi::TypedArray>());
   Napi::Promise promise = worker->deferred.Promise();
   worker->Queue();
   return promise;
@@ -603,6 +608,30 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   if (bytes_of(to) > 0) cuda::copy(ctx, to.memory->data, from.memory->data, bytes_of(to));
   require(info.Env(), ctx);
   return info.Env().Undefined();
+}
+
+// (to, from, lines, bytes of a line, bytes from one line to the next in to, in from): lines of one matrix into another of the same device.
+Napi::Value copy_lines(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  DeviceBuffer &to = live_buffer(info, 0), &from = live_buffer(info, 1);
+  if (to.memory->device != from.memory->device) throw Napi::TypeError::New(env, "both buffers must be on one device");
+  size_t numbers[4];
+  for (size_t i = 0; i < 4; ++i) {
+    const double value = info.Length() > i + 2 && info[i + 2].IsNumber() ? info[i + 2].As<Napi::Number>().DoubleValue() : -1;
+    if (!(value >= 0 && value <= 9007199254740991.0) || value != std::floor(value)) throw Napi::RangeError::New(env, "lines, bytes and strides must be whole numbers of at least 0");
+    numbers[i] = size_t(value);
+  }
+  const size_t lines = numbers[0], bytes = numbers[1], to_stride = numbers[2], from_stride = numbers[3];
+  Context ctx = on_device(info, to.memory->device);
+  if (lines > 0 && bytes > 0) {
+    const auto fits = [&](const DeviceBuffer& buffer, size_t stride) {
+      return bytes <= stride && bytes <= bytes_of(buffer) && (lines - 1) <= (bytes_of(buffer) - bytes) / stride;
+    };
+    if (!fits(to, to_stride) || !fits(from, from_stride)) throw Napi::RangeError::New(env, "the lines must lie in the buffers, and not over each other");
+    cuda::copy_lines(ctx, to.memory->data, to_stride, from.memory->data, from_stride, bytes, lines);
+  }
+  require(env, ctx);
+  return env.Undefined();
 }
 
 int device_argument(const Napi::CallbackInfo& info) {
@@ -769,6 +798,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("download", Napi::Function::New(env, download, "download"));
   exports.Set("downloadAsync", Napi::Function::New(env, download_async, "downloadAsync"));
   exports.Set("copy", Napi::Function::New(env, copy, "copy"));
+  exports.Set("copyLines", Napi::Function::New(env, copy_lines, "copyLines"));
   exports.Set("synchronize", Napi::Function::New(env, synchronize, "synchronize"));
   exports.Set("mark", Napi::Function::New(env, mark, "mark"));
   exports.Set("elapsed", Napi::Function::New(env, elapsed, "elapsed"));

@@ -137,6 +137,8 @@ export interface NativeEmulator {
     failLaunch?: number;
     asyncLate?: boolean;
     lazy?: boolean;
+    /** The n-th wait of a stream for an event is left out. */
+    dropWait?: number;
     multiprocessors?: number;
   }): void;
   audit(): {
@@ -198,6 +200,8 @@ export interface Native {
   download(buffer: DeviceBuffer, into: Handle): void;
   downloadAsync(buffer: DeviceBuffer, into: Handle): Promise<void>;
   copy(to: DeviceBuffer, from: DeviceBuffer): void;
+  /** Lines of so many bytes, which begin so many bytes apart on either side. */
+  copyLines(to: DeviceBuffer, from: DeviceBuffer, lines: number, bytes: number, toStride: number, fromStride: number): void;
   synchronize(device: number): void;
   /** Notes in slot [0, 4096) of a device when the work queued so far is done. */
   mark(device: number, slot: number): void;

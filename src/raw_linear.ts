@@ -54,7 +54,7 @@ export interface RawLinearKdLossOptions extends RowLossOptions, SoftOptions {
   dtype?: HalfType;
   /** The same of the teacher's. Default: dtype. */
   teacherDtype?: HalfType;
-  /** The most bytes that the logits of a chunk of rows, and what else is made for it, may take. Default 512 MB; on the CPU less, where 512 rows need less. */
+  /** The most bytes that are made beside the results. Default 512 MB, and on the CPU chunks of at most 512 rows. */
   scratchBytes?: number;
   out?: RawLinearOut;
 }

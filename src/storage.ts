@@ -255,14 +255,18 @@ export function adopt(dtype: DType, array: TypedArray): Storage {
 
 /** Elements [start, start + size) of memory that must outlive what comes back; they count as no memory of their own. */
 export function partOf(storage: Storage, start: number, size: number, action: string): Storage {
-  const { dtype, ordinal, array, buffer } = storage;
+  return memoryOf(storage, storage.dtype, start * bytesPerElement(storage.dtype), size, action);
+}
+
+/** The same from a byte on, as elements of any dtype. */
+export function memoryOf(storage: Storage, dtype: DType, start: number, size: number, action: string): Storage {
+  const { ordinal, array, buffer } = storage;
   if (array !== null) {
-    const part = new Storage(dtype, size, ordinal, array.subarray(start, start + size), null, 0);
+    const own = new arrayOf[dtype](array.buffer as ArrayBuffer, array.byteOffset + start, size);
+    const part = new Storage(dtype, size, ordinal, own, null, 0);
     part.handedOut = true;
     return part;
   }
-  const borrowed = attempt(action, (addon) =>
-    addon.borrow(ordinal, dtype, size, addon.address(buffer!) + BigInt(start * bytesPerElement(dtype))),
-  );
+  const borrowed = attempt(action, (addon) => addon.borrow(ordinal, dtype, size, addon.address(buffer!) + BigInt(start)));
   return new Storage(dtype, size, ordinal, null, borrowed, 0);
 }

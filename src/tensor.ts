@@ -7,7 +7,7 @@ import { arrayOf, convert, decode, dtypeOfArray, isDType, isFloating, isHalf, ty
 import { kindError, phrase, shapeText, valueError } from './errors.js';
 import { attempt, findCode, kernel, reword, type Handle } from './native.js';
 import { fillNormal, fillUniform, freshSeed } from './random.js';
-import { adopt, allocate, partOf, release, retain, Storage, type Ordinal, type Share } from './storage.js';
+import { adopt, allocate, memoryOf, partOf, release, retain, Storage, type Ordinal, type Share } from './storage.js';
 
 if (Symbol.dispose === undefined) Object.defineProperty(Symbol, 'dispose', { value: Symbol('Symbol.dispose') });
 
@@ -367,6 +367,11 @@ export function rowsView(of: Tensor, start: number, count: number, action: strin
   const shape = [count, ...of.shape.slice(1)];
   const width = shape.slice(1).reduce((product, extent) => product * extent, 1);
   return create(partOf(live(of, action), start * width, count * width, action), shape);
+}
+
+/** Memory of `of` from a byte on as another dtype and shape, without history. Must not outlive `of`; the byte must suit the dtype. */
+export function memoryView(of: Tensor, dtype: DType, start: number, shape: readonly number[], action: string): Tensor {
+  return create(memoryOf(live(of, action), dtype, start, sizeOf(action, shape), action), shape);
 }
 
 /** A tensor whose elements are all `value`, and known to be. */

@@ -14,12 +14,24 @@ import {
   type LinearKdLossOptions,
   type Tensor,
 } from '../src/index.js';
+import { decode } from '../src/dtypes.js';
+import { planOf } from '../src/losses/linear_plan.js';
+import { usageOf } from '../src/storage.js';
+import { hostCopy } from '../src/tensor.js';
 import { integers, normals } from './random.js';
 
 const device = (process.env.LIMBECK_TEST_DEVICE ?? 'cpu') as Device;
 const isEmulated = device !== 'cpu';
 const [rows, inputs, cols, k] = isEmulated ? [60, 4, 100, 5] : [200, 8, 400, 5];
 const usage = (): { tensors: number; bytes: number; peakBytes: number } => memory()[device]!;
+
+function attemptOf(run: () => unknown): unknown {
+  try {
+    return run();
+  } catch (error) {
+    return error;
+  }
+}
 
 const put = (values: Float32Array | Int32Array, shape: number[], requiresGrad = false): Tensor =>
   tensor(values, { shape, device, requiresGrad });
@@ -90,31 +102,85 @@ test('the peak is scratch and gradients, for every kind of target and every redu
   expect(usage().peakBytes - before.bytes).toBeGreaterThan(2 * 4 * rows * cols);
 });
 
-test('of half types: logits of two bytes, and sums of float32 beside the gradients', () => {
-  const [hidden, weight] = [matrix(1, rows, inputs), matrix(2, cols, inputs)].map((x) => {
-    const half = x.cast('bfloat16').detach();
-    half.requiresGrad = true;
-    return half;
-  }) as [Tensor, Tensor];
+const ways = new Set<string>();
+test.each([
+  [50, 24],
+  [36, 64],
+  [50, 2],
+])('of half types, %i rows of %i inputs: what fits the scratch gives the gradients of one chunk', (n, width) => {
+  const columns = 210;
+  const half = (seed: number, count: number): Tensor => {
+    const x = matrix(seed, count, width).cast('bfloat16').detach();
+    x.requiresGrad = true;
+    return x;
+  };
+  const [hidden, weight] = [half(1, n), half(2, columns)];
+  const bias = put(normals(3, columns), [columns]).cast('bfloat16').detach();
+  bias.requiresGrad = true;
   const target = sparseTarget({
-    indices: put(new Int32Array(rows), [rows, 1]),
-    logProbs: put(new Float32Array(rows).fill(-1), [rows, 1]),
+    indices: put(
+      Int32Array.from({ length: n * k }, (_, i) => (i % k) * 9),
+      [n, k],
+    ),
+    logProbs: put(new Float32Array(n * k).fill(-3), [n, k]),
   });
-  // Up to the peak of the tests before: from here on every byte more shows.
-  const missing = Math.ceil((usage().peakBytes - usage().bytes) / 4);
-  const ballast = put(new Float32Array(missing), [missing]);
-  const before = usage().bytes;
-  const scratchBytes = 8 * 2 * cols;
-  tidy(() => {
-    linearKdLoss(hidden, weight, target, { residual: 'tail_bucket', scratchBytes }).backward();
-    for (const each of [hidden, weight]) each.zeroGrad();
-  });
-  const gradients = 2 * rows * inputs + (2 + 4) * cols * inputs + 4 * 4 * rows;
-  expect(usage().peakBytes - before).toBeLessThanOrEqual(scratchBytes + gradients);
-  expect(usage().peakBytes - before).toBeGreaterThan(scratchBytes / 2);
-  expect(usage().bytes).toBe(before);
-  ballast.dispose();
-  expect(scratchBytes + gradients).toBeLessThan(2 * rows * cols);
+  const labels = integers(6, n, 0, columns).map((label, r) => (r % 9 === 0 ? -100 : label));
+  const usage = usageOf(device === 'cpu' ? -1 : 0);
+  for (const options of [{}, { labels }] as LinearKdLossOptions[]) {
+    const count = options.labels === undefined ? n : n - Math.ceil(n / 9);
+    const call = (scratchBytes?: number): Uint16Array[] => {
+      linearKdLoss(hidden, weight, target, { residual: 'tail_bucket', ...options, bias, scratchBytes }).backward();
+      const gradients = [hidden, weight, bias].map((x) => hostCopy(x.grad!, 'test').slice() as Uint16Array);
+      for (const each of [hidden, weight, bias]) each.zeroGrad();
+      return gradients;
+    };
+    const least = Number(/needs, (\d+) bytes/.exec(String(attemptOf(() => call(1))))?.[1]);
+    const [ofHidden, ofWeight, ofBias] = tidy(() => call()) as [Uint16Array, Uint16Array, Uint16Array];
+    // Short chunks take the emulated device long.
+    const multiples = isEmulated ? [3, 16, 24] : [1, 1.3, 2, 4, 8, 16, 24, 40];
+    for (const scratchBytes of multiples.map((times) => Math.floor(times * least))) {
+      const before = usage.bytes;
+      usage.peakBytes = before;
+      const [x, w, b] = tidy(() => call(scratchBytes)) as [Uint16Array, Uint16Array, Uint16Array];
+      const isPart = count < n;
+      // The results, row losses and where each row goes.
+      const results = 2 * ((isPart ? 2 : 1) * n * width + columns * width + columns) + 4 * (2 * n + 4) + (isPart ? 2 * width + 4 : 0);
+      expect(usage.peakBytes - before, String(scratchBytes)).toBeLessThanOrEqual(scratchBytes + results);
+      expect(usage.bytes).toBe(before);
+      const fixed = device === 'cpu' ? 0 : 2 * 216;
+      const { way, parts, chunk } = planOf({
+        rows: count,
+        cols: columns,
+        inputs: width,
+        perRow: least - 4 * width - 4 * columns - fixed,
+        scratch: scratchBytes - fixed,
+        longest: Infinity,
+        beside: 4 * columns,
+        isGathered: true,
+        mayKeep: true,
+        copy: isPart ? Math.ceil((count * width * 2) / 16) * 16 : 0,
+        skipped: 0,
+      });
+      ways.add(`${way}${parts.length > 1 ? ', in parts' : ''}`);
+      expect(chunk).toBeLessThanOrEqual(count);
+      expect(x, `${way}: hidden`).toEqual(ofHidden);
+      // One product over all rows, as of one chunk; sums over the chunks may round to the neighbour.
+      if (way !== 'sums') expect(w, `${way}: weight`).toEqual(ofWeight);
+      for (const [got, expected] of [
+        [w, ofWeight],
+        [b, ofBias],
+      ] as const) {
+        const apart = Array.from(got, (bits, i) => {
+          const wanted = decode('bfloat16', expected[i]!);
+          return Math.abs(decode('bfloat16', bits) - wanted) / (2 ** -7 * Math.abs(wanted) + 1e-6);
+        });
+        expect(Math.max(...apart), way).toBeLessThanOrEqual(1);
+      }
+    }
+  }
+});
+test.skipIf(isEmulated)('every way to keep to the scratch was taken', () => {
+  expect([...ways].sort()).toEqual(['direct', 'kept', 'kept, in parts', 'sums', 'sums, in parts']);
 });
 
 test('without scratchBytes: 512 rows on the CPU, at least one row anywhere', () => {

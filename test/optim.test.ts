@@ -200,6 +200,16 @@ describe('clipping', () => {
     expect(numbers(p.grad!)).toEqual([Math.fround(6 * Math.fround(0.2)), Math.fround(8 * Math.fround(0.2))]);
     expect(() => optim.clipGradNorm([p], 1, { gradientScale: 0 })).toThrow(RangeError);
   });
+
+  it('counts and scales a parameter that is listed twice once', () => {
+    const [p, q] = [tensor([0, 0], { requiresGrad: true }), tensor([0], { requiresGrad: true })];
+    give(p, [2, 3]);
+    give(q, [6]);
+    expect(optim.gradNorm([p, q, p])).toBe(7);
+    expect(optim.clipGradNorm([p, q, p], 7)).toBe(7);
+    expect(optim.clipGradNorm([p, q, p], 3.5)).toBe(7);
+    expect([...numbers(p.grad!), ...numbers(q.grad!)]).toEqual([1, 1.5, 3]);
+  });
 });
 
 describe('EMA', () => {

@@ -1,6 +1,7 @@
 // linearKdLoss of limbeck/raw: the bits of the main module's on typed arrays and descriptors, written where `out` says and nowhere else.
 import { describe, expect, test } from 'vitest';
 import { captureTopK, linearKdLoss, memory, tensor, tidy, type Device, type LinearKdLossOptions, type Tensor } from '../src/index.js';
+import { decode } from '../src/dtypes.js';
 import * as raw from '../src/raw.js';
 import { normals } from './random.js';
 import { toBits } from './half.js';
@@ -47,6 +48,7 @@ const calls: [string, LinearKdLossOptions][] = [
   ['short chunks, sum', { reduction: 'sum', scratchBytes: 400 }],
   ['labels, none', { labels: values.labels, hardWeight: 0.3, reduction: 'none' }],
   ['labels, short chunks', { labels: values.labels, hardWeight: 0.3, scratchBytes: 600 }],
+  ['blocks kept', { scratchBytes: 1100 }],
 ];
 
 describe.each([false, true])(`on ${device}, half types: %s`, (isHalf) => {
@@ -108,6 +110,13 @@ describe.each([false, true])(`on ${device}, half types: %s`, (isHalf) => {
     const own = hidden.slice();
     raw.linearKdLoss(own, weight, arrays, { ...given, bias, rowWeights: values.rowWeights, out: { gradientHidden: own } });
     expect([...own]).toEqual(expected.hidden);
+    // With the weight's, too, at any address: what is gathered in several walks still reads hidden.
+    const again = hidden.slice();
+    const ofWeight = new Type(weight.length + 1).subarray(1);
+    raw.linearKdLoss(again, weight, arrays, { ...given, bias, rowWeights: values.rowWeights, out: { gradientHidden: again, gradientWeight: ofWeight } }); // prettier-ignore
+    expect([...again]).toEqual(expected.hidden);
+    const [close, exact] = [ofWeight, expected.weight].map((x) => [...x].map((v) => (isHalf ? decode('bfloat16', v) : v)));
+    close!.forEach((v, i) => expect(Math.abs(v - exact![i]!), String(i)).toBeLessThanOrEqual(2 ** -7 * Math.abs(exact![i]!)));
   });
 });
 

@@ -10,7 +10,8 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const isBuilt = existsSync(path.join(root, 'build/Release/limbeck_emulated.node'));
 
 describe.skipIf(!isBuilt)('the host on the emulated device', async () => {
-  const { captureTopK, crossEntropy, kdLoss, randn, sampleTarget, tensor, tidy, nn, optim } = await import('../src/index.js');
+  const { captureTopK, crossEntropy, kdLoss, linearKdLoss, mul, randn, sampleTarget, tensor, tidy, nn, optim } =
+    await import('../src/index.js');
   const { native } = await import('../src/native.js');
   const emulator = isBuilt ? native().emulator! : (undefined as never);
   const device = 'cuda';
@@ -86,5 +87,66 @@ describe.skipIf(!isBuilt)('the host on the emulated device', async () => {
     optimizer.step();
     native().synchronize(0);
     expect(emulator.audit().find(({ kernel }) => kernel === 'sgd')?.launches).toBe(2);
+  });
+
+  test('steps of linearKdLoss of half types, its gradients kept in blocks, wait for nothing', () => {
+    const leaf = (rows: number, seed: number): ReturnType<typeof randn> => {
+      const x = randn([rows, 16], { seed, device }).cast('bfloat16').detach();
+      x.requiresGrad = true;
+      return x;
+    };
+    const [hidden, weight] = [leaf(12, 1), leaf(40, 2)];
+    const target = captureTopK(randn([12, 40], { seed: 3, device }), 4);
+    const waited = waitsOf(() => {
+      linearKdLoss(hidden, weight, target, { residual: 'tail_bucket', scratchBytes: 1800 }).backward();
+      for (const each of [hidden, weight]) each.zeroGrad();
+    });
+    expect(waited).toEqual({});
+  });
+
+  const launched = (): number => emulator.audit().reduce((sum, { launches }) => sum + launches, 0);
+
+  test('read() gives what was there when it was called, and waits for nothing that was asked for later', async () => {
+    const x = tensor(host(1000, 1), { device, requiresGrad: true });
+    const optimizer = new optim.SGD([x], { learningRate: 1 });
+    await x.read();
+    x.backward(tensor(host(1000, 2), { device }));
+    native().synchronize(0);
+    emulator.resetAudit();
+    const pending = x.read();
+    optimizer.step();
+    const later = mul(x.detach(), 3);
+    expect([...(await pending)]).toEqual([...host(1000, 1)]);
+    // The snapshot and the product took new memory.
+    expect(emulator.waits()).toEqual({ cudaEventSynchronize: 1, cudaMalloc: 2 });
+    expect(launched()).toBe(0);
+    expect((await later.read())[7]).toBeCloseTo(3 * (host(8, 1)[7]! - host(8, 2)[7]!), 5);
+    expect(launched()).toBe(2);
+  });
+
+  test('a download that is not ordered after the kernels before it is a fault, in every run', () => {
+    for (const lazy of [true, false])
+      for (const seed of [0, 5]) {
+        emulator.configure({ lazy, seed });
+        const y = mul(tensor(host(100, 1), { device }), 2);
+        emulator.configure({ lazy, seed, dropWait: 1 });
+        const z = mul(y, 2);
+        expect(() => z.to('cpu')).toThrow(
+          /work of two streams on the same memory must be ordered by an event: unary in one, then a copy in the other/,
+        );
+        emulator.configure({ lazy, seed });
+        expect(mul(y, 2).to('cpu').data[7]).toBeCloseTo(4 * host(8, 1)[7]!, 5);
+      }
+  });
+
+  test('uploads: sixteen pieces of pinned memory, used again once they have travelled', () => {
+    const bytes = 3 * 2 ** 20;
+    const batch = new Float32Array(bytes / 4).fill(1);
+    for (let i = 0; i < 3; i++) tensor(batch, { device }).dispose();
+    native().synchronize(0);
+    emulator.resetAudit();
+    // Six pieces each: the last two of eighteen wait for the first two.
+    for (let i = 0; i < 3; i++) tensor(batch, { device }).dispose();
+    expect(emulator.waits()).toEqual({ cudaEventSynchronize: 2 });
   });
 });

@@ -99,7 +99,12 @@ struct Block {
 struct Device {
   std::mutex opening;
   bool open = false;
+  // Kernels and uploads. An upload goes where queued kernels may still read, memory of the pool, so it has its turn among them.
   cudaStream_t stream = nullptr;
+  // Downloads: they wait for what was asked for before them, and for nothing after.
+  cudaStream_t copies = nullptr;
+  std::mutex noting;
+  std::vector<cudaEvent_t> moments;  // to be used again
   Limits limits;
 
   std::mutex pool;
@@ -260,11 +265,14 @@ bool open(Context& ctx, Device& device) {
   ok = ok && !failed(ctx, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device), "asking for the device's limits") &&
        !failed(ctx, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ctx.device), "asking for the device's limits") &&
        !failed(ctx, cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, ctx.device), "asking for the device's limits");
+  cudaStream_t copies = nullptr;
+  ok = ok && !failed(ctx, cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "creating a stream");
   if (!ok) {
     cudaStreamDestroy(stream);
     return false;
   }
   device.stream = stream;
+  device.copies = copies;
   device.limits.multiprocessors = std::max(count, 1);
   device.limits.shared_bytes = std::max(shared - 4096, 16 * 1024);
   device.limits.clusters = major >= 9;
@@ -412,19 +420,53 @@ bool upload(Context& ctx, void* device_data, const void* host, size_t bytes) {
   return true;
 }
 
-bool download(Context& ctx, void* host, const void* device_data, size_t bytes) {
+void* moment(Context& ctx) {
+  Device* device = device_of(ctx.device);
+  if (device == nullptr) {
+    ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
+    return nullptr;
+  }
+  cudaEvent_t event = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(device->noting);
+    if (!device->moments.empty()) {
+      event = device->moments.back();
+      device->moments.pop_back();
+    }
+  }
+  if (event == nullptr && failed(ctx, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event")) return nullptr;
+  if (!failed(ctx, cudaEventRecord(event, device->stream), "recording an event")) return event;
+  forget(ctx.device, event);
+  return nullptr;
+}
+
+void forget(int ordinal, void* moment) {
+  Device* device = moment == nullptr ? nullptr : device_of(ordinal);
+  if (device == nullptr) return;
+  std::lock_guard<std::mutex> lock(device->noting);
+  device->moments.push_back(static_cast<cudaEvent_t>(moment));
+}
+
+bool download(Context& ctx, void* host, const void* device_data, size_t bytes, void* since) {
   Device* device = device_of(ctx.device);
   if (device == nullptr) return ctx.refuse_device("no_device", "the device must exist: it is cuda:%d", ctx.device);
+  if (since == nullptr) {
+    since = moment(ctx);
+    const bool ok = since != nullptr && download(ctx, host, device_data, bytes, since);
+    forget(ctx.device, since);
+    return ok;
+  }
   std::lock_guard<std::mutex> lock(device->down.mutex);
   if (!device->down.open(ctx)) return false;
+  if (failed(ctx, cudaStreamWaitEvent(device->copies, static_cast<cudaEvent_t>(since), 0), "waiting for an event")) return false;
   // Up to all pieces but one are under way while that one is emptied.
   const size_t parts = (bytes + kStaging - 1) / kStaging, ahead = kPieces - 1;
   const auto size_of = [&](size_t part) { return std::min(kStaging, bytes - part * kStaging); };
   for (size_t part = 0; part < parts + ahead; part++) {
     if (part < parts) {
       const int turn = int(part % kPieces);
-      if (failed(ctx, cudaMemcpyAsync(device->down.piece(turn), static_cast<const char*>(device_data) + part * kStaging, size_of(part), cudaMemcpyDeviceToHost, device->stream), "copying from the device") ||
-          failed(ctx, cudaEventRecord(device->down.arrived[turn], device->stream), "recording an event"))
+      if (failed(ctx, cudaMemcpyAsync(device->down.piece(turn), static_cast<const char*>(device_data) + part * kStaging, size_of(part), cudaMemcpyDeviceToHost, device->copies), "copying from the device") ||
+          failed(ctx, cudaEventRecord(device->down.arrived[turn], device->copies), "recording an event"))
         return false;
     }
     if (part >= ahead) {
@@ -439,6 +481,10 @@ bool download(Context& ctx, void* host, const void* device_data, size_t bytes) {
 
 bool copy(Context& ctx, void* to, const void* from, size_t bytes) {
   return !failed(ctx, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(ctx.stream)), "copying on the device");
+}
+
+bool copy_lines(Context& ctx, void* to, size_t to_stride, const void* from, size_t from_stride, size_t bytes, size_t lines) {
+  return !failed(ctx, cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, lines, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(ctx.stream)), "copying on the device");
 }
 
 bool synchronize(Context& ctx) { return !failed(ctx, cudaStreamSynchronize(static_cast<cudaStream_t>(ctx.stream)), "the device's work"); }

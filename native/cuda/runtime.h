@@ -45,8 +45,14 @@ void finish(Context& ctx);                       // after a kernel: launch error
 void* allocate(Context& ctx, size_t bytes);      // from the caching pool; out_of_memory says what is live and pooled
 void release(int device, void* data);            // back to the pool, in stream order
 bool upload(Context& ctx, void* device_data, const void* host, size_t bytes);    // host may be reused on return
-bool download(Context& ctx, void* host, const void* device_data, size_t bytes);  // waits for the stream
+// A point in the stream's work. forget() when no download that was given it is still to come.
+void* moment(Context& ctx);
+void forget(int device, void* moment);
+// Waits for what was queued before that moment, null: before now; not for what came later.
+bool download(Context& ctx, void* host, const void* device_data, size_t bytes, void* since = nullptr);
 bool copy(Context& ctx, void* to, const void* from, size_t bytes);
+// Lines of `bytes` each, that begin `to_stride` and `from_stride` bytes apart.
+bool copy_lines(Context& ctx, void* to, size_t to_stride, const void* from, size_t from_stride, size_t bytes, size_t lines);
 bool synchronize(Context& ctx);
 inline constexpr int kMarks = 4096;              // slots of a device
 bool mark(Context& ctx, int slot);               // an event in the stream, in [0, kMarks)

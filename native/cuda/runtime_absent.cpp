@@ -32,8 +32,14 @@ void* allocate(Context& ctx, size_t) {
 }
 void release(int, void*) {}
 bool upload(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
-bool download(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
+void* moment(Context& ctx) {
+  refuse(ctx);
+  return nullptr;
+}
+void forget(int, void*) {}
+bool download(Context& ctx, void*, const void*, size_t, void*) { return refuse(ctx); }
 bool copy(Context& ctx, void*, const void*, size_t) { return refuse(ctx); }
+bool copy_lines(Context& ctx, void*, size_t, const void*, size_t, size_t, size_t) { return refuse(ctx); }
 bool synchronize(Context& ctx) { return refuse(ctx); }
 bool mark(Context& ctx, int) { return refuse(ctx); }
 bool elapsed(Context& ctx, int, int, float&) { return refuse(ctx); }

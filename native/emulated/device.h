@@ -82,7 +82,7 @@ void launch(Context& ctx, const char* name, void (*kernel)(Parameters...), const
     std::tuple<Parameters...> values;
   };
   auto call = std::make_shared<Call>(Call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)});
-  emulated::run(ctx, name, l, [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->values); }, std::move(call));
+  emulated::run(ctx, name, l, [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->values); }, std::move(call), sizeof(Call));
 }
 
 LIMBECK_DEVICE int thread_index() { return emulated::current->index; }

@@ -16,6 +16,7 @@ struct Options {
   bool lazy = false;             // streams do their work when something waits for it, or by chance before; faults show then
   uint64_t fail_allocation = 0;  // the n-th allocation from here fails; 0: none
   uint64_t fail_launch = 0;      // the n-th launch from here fails; 0: none
+  uint64_t drop_wait = 0;        // the n-th wait of a stream for an event from here is left out; 0: none
   int multiprocessors = 1;       // 1: few rows already go round a grid; LIMBECK_EMULATE_MULTIPROCESSORS at first
   size_t memory_bytes = size_t(4) << 30;
   std::string skip_sync;         // "file:line" of a barrier to leave out, file by the end of its path

@@ -554,8 +554,9 @@ void reset_sync_sites() {
   last_site_kernel = nullptr;
 }
 
-void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments) {
+void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments, size_t bytes) {
   std::lock_guard guard(state.lock);
+  if (!state.faulted) use_arguments(ctx.stream, name, arguments.get(), bytes);
   if (state.faulted) {
     ctx.refuse_device("emulator_fault", "no kernel must have failed before %s: %s", name, state.fault.c_str());
     return;

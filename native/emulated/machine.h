@@ -90,6 +90,6 @@ void copy_async_commit();
 void copy_async_wait(int pending, Site site);
 
 // Runs a kernel to its end: `invoke(arguments)` in every thread. Faults and refusals go to ctx. With lazy streams only when its turn comes.
-void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments);
+void run(Context& ctx, const char* name, const cuda::Launch& launch, void (*invoke)(void*), std::shared_ptr<void> arguments, size_t bytes);
 
 }  // namespace limbeck::emulated

@@ -396,6 +396,12 @@ int free_device(void* data) {
   return cudaSuccess;
 }
 
+uintptr_t allocation_begin(const void* data) {
+  if (arena.base == 0) return 0;
+  const Allocation* a = allocation_of(data);
+  return a != nullptr && a->live ? a->begin : 0;
+}
+
 size_t allocated_bytes() { return arena.used; }
 
 void lend(void* data, size_t bytes, void* stream) {

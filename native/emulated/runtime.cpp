@@ -12,12 +12,18 @@
 
 using limbeck::emulated::state;
 
+// How much of each stream's work, by its number, is done before whatever has this clock.
+using Clock = std::map<uint64_t, uint64_t>;
+
 struct LimbeckEmulatedStream {
   std::deque<std::function<void()>> work;
   bool busy = false;  // doing some of it
+  uint64_t number = 0, asked = 0;
+  Clock known;
 };
 // Reached when as many records have been done as were asked for.
 struct LimbeckEmulatedEvent {
+  Clock known;  // what the last record comes after
   uint64_t recorded = 0, reached = 0;
   cudaStream_t stream = nullptr;
   std::chrono::steady_clock::time_point when{};  // the host did the last record
@@ -29,7 +35,20 @@ namespace emulated = limbeck::emulated;
 thread_local cudaError_t last_error = cudaSuccess;
 
 std::vector<cudaStream_t> streams{new LimbeckEmulatedStream};
+uint64_t streams_made = 0;
 std::map<const void*, size_t> pinned;
+
+// Who read and wrote an allocation last, for each stream.
+struct Use {
+  uint64_t read = 0, written = 0;
+  std::string what;
+};
+std::map<uintptr_t, std::map<uint64_t, Use>> uses;
+Clock host;  // what the host has waited for: all that it asks for later comes after it
+
+void learn(Clock& known, const Clock& other) {
+  for (const auto& [number, asked] : other) known[number] = std::max(known[number], asked);
+}
 
 cudaStream_t stream_of(void* stream) { return stream != nullptr ? static_cast<cudaStream_t>(stream) : streams[0]; }
 
@@ -44,6 +63,7 @@ void do_one(cudaStream_t stream) {
 // A stream that is asked to go on while it waits for another one has nothing to add.
 void drain(cudaStream_t stream) {
   while (!stream->busy && !stream->work.empty()) do_one(stream);
+  learn(host, stream->known);
 }
 void drain_all() {
   for (cudaStream_t stream : streams) drain(stream);
@@ -97,10 +117,35 @@ bool is_pinned(const void* data) {
   return size_t(static_cast<const char*>(data) - static_cast<const char*>(begin)) < bytes;
 }
 
-void fail_stream(const char* what) {
+void fail_stream(std::string what) {
   state.faulted = true;
-  state.fault = what;
+  state.fault = std::move(what);
   state.fault_error = cudaErrorIllegalAddress;
+}
+
+// The next piece of a stream's work: it comes after all that the host has waited for.
+void advance(cudaStream_t stream) {
+  learn(stream->known, host);
+  stream->known[stream->number] = ++stream->asked;
+}
+
+// The stream's last piece of work reads or writes an allocation: other streams' work on it must be known to be done before.
+void use(cudaStream_t stream, uintptr_t allocation, bool writes, const char* what) {
+  auto& all = uses[allocation];
+  for (const auto& [number, other] : all) {
+    if (number == stream->number || state.faulted) continue;
+    if (std::max(other.written, writes ? other.read : 0) > stream->known[number])
+      fail_stream("work of two streams on the same memory must be ordered by an event: " + other.what + " in one, then " + what + " in the other");
+  }
+  Use& own = all[stream->number];
+  (writes ? own.written : own.read) = stream->asked;
+  own.what = what;
+}
+
+void use_copy(cudaStream_t stream, const void* to, const void* from) {
+  advance(stream);
+  if (const uintptr_t allocation = emulated::allocation_begin(to)) use(stream, allocation, true, "a copy");
+  if (const uintptr_t allocation = emulated::allocation_begin(from)) use(stream, allocation, false, "a copy");
 }
 
 }  // namespace
@@ -110,6 +155,16 @@ namespace limbeck::emulated {
 void enqueue(void* stream, std::function<void()> work) {
   stream_of(stream)->work.push_back(std::move(work));
   let_chance_work();
+}
+
+// Whether a kernel reads or writes is not known from its arguments: it is taken to write.
+void use_arguments(void* stream, const char* kernel, const void* arguments, size_t bytes) {
+  advance(stream_of(stream));
+  for (size_t at = 0; at + sizeof(uintptr_t) <= bytes; at += sizeof(uintptr_t)) {
+    void* word = nullptr;
+    memcpy(&word, static_cast<const char*>(arguments) + at, sizeof word);
+    if (const uintptr_t allocation = allocation_begin(word)) use(stream_of(stream), allocation, true, kernel);
+  }
 }
 
 cudaError_t allocate(void** data, size_t bytes) {
@@ -281,6 +336,7 @@ cudaError_t cudaFree(void* data) {
   std::lock_guard guard(state.lock);
   count_wait("cudaFree");
   drain_all();
+  uses.erase(emulated::allocation_begin(data));
   const int error = emulated::free_device(data);
   return note(state.faulted ? state.fault_error : error);
 }
@@ -305,6 +361,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   LIMBECK_ENTER;
   const bool may_wait = (emulated::on_device(to) || is_pinned(to)) && (emulated::on_device(from) || is_pinned(from));
   if (!may_wait) count_wait("cudaMemcpyAsync of pageable memory");
+  use_copy(stream_of(stream), to, from);
+  if (state.faulted) return finished();
   if (!state.options.lazy) return note(copy(to, from, bytes, kind));
   if (!may_wait) {
     drain(stream_of(stream));
@@ -312,6 +370,23 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   }
   emulated::enqueue(stream, [=] {
     if (!state.faulted && copy(to, from, bytes, kind) != cudaSuccess) fail_stream("an asynchronous copy must lie inside one live allocation");
+  });
+  return cudaSuccess;
+}
+// Between places on the device alone.
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+  LIMBECK_ENTER;
+  if (kind != cudaMemcpyDeviceToDevice || width > to_pitch || width > from_pitch || (height > 0 && !(emulated::on_device(to) && emulated::on_device(from)))) return note(cudaErrorInvalidValue);
+  use_copy(stream_of(stream), to, from);
+  if (state.faulted) return finished();
+  const auto work = [=] {
+    for (size_t line = 0; line < height; line++)
+      if (copy(static_cast<char*>(to) + line * to_pitch, static_cast<const char*>(from) + line * from_pitch, width, kind) != cudaSuccess) return cudaErrorInvalidValue;
+    return cudaSuccess;
+  };
+  if (!state.options.lazy) return note(work());
+  emulated::enqueue(stream, [=] {
+    if (!state.faulted && work() != cudaSuccess) fail_stream("an asynchronous copy must lie inside one live allocation");
   });
   return cudaSuccess;
 }
@@ -340,6 +415,7 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t st
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   LIMBECK_ENTER;
   *stream = new LimbeckEmulatedStream{};
+  (*stream)->number = ++streams_made;
   streams.push_back(*stream);
   return cudaSuccess;
 }
@@ -359,10 +435,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   LIMBECK_ENTER;
-  return stream_of(stream)->work.empty() ? cudaSuccess : cudaErrorNotReady;
+  if (!stream_of(stream)->work.empty()) return cudaErrorNotReady;
+  learn(host, stream_of(stream)->known);
+  return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   LIMBECK_ENTER;
+  if (state.options.drop_wait != 0 && --state.options.drop_wait == 0) return cudaSuccess;
+  learn(stream_of(stream)->known, event->known);
   if (state.options.lazy) emulated::enqueue(stream, [event, record = event->recorded] { reach(event, record); });
   return cudaSuccess;
 }
@@ -382,6 +462,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   LIMBECK_ENTER;
   event->stream = stream_of(stream);
+  advance(event->stream);
+  event->known = event->stream->known;
   const uint64_t record = ++event->recorded;
   auto work = [=] {
     event->reached = std::max(event->reached, record);
@@ -395,11 +477,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   LIMBECK_ENTER;
   if (event->reached < event->recorded) count_wait("cudaEventSynchronize");
   reach(event, event->recorded);
+  learn(host, event->known);
   return finished();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   LIMBECK_ENTER;
-  return event->reached == event->recorded ? cudaSuccess : cudaErrorNotReady;
+  if (event->reached < event->recorded) return cudaErrorNotReady;
+  learn(host, event->known);
+  return cudaSuccess;
 }
 // The host's time: it says what the emulation took, nothing of a device.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {

@@ -72,6 +72,9 @@ __attribute__((format(printf, 3, 4))) [[noreturn]] void fail(Site site, int erro
 // Work for a stream, done when something waits for it (options.lazy).
 void enqueue(void* stream, std::function<void()> work);
 
+// Every kernel says what it was launched with, so that streams are seen to be ordered.
+void use_arguments(void* stream, const char* kernel, const void* arguments, size_t bytes);
+
 // Memory. The host address of device bytes, or null where they are not inside one live allocation.
 // A block's shared memory: static part, then dynamic; the limits are those of compute capability 9.0.
 inline constexpr size_t kStaticBytes = 48 * 1024;
@@ -81,6 +84,7 @@ bool reserve_shared();
 unsigned char* shared_of(int rank);
 void* host_address(const void* data, size_t bytes);
 bool on_device(const void* data);
+uintptr_t allocation_begin(const void* data);  // 0: not in a live one
 int allocate_device(void** data, size_t bytes);  // a cudaError_t
 int free_device(void* data);
 size_t allocated_bytes();

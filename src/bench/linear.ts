@@ -18,10 +18,8 @@ export interface LinearShape {
 
 /** What a call makes beside its results. */
 export interface LinearMemory {
-  /** At its peak: logits of a chunk and what else it takes, and `sumBytes`. */
+  /** At its peak: logits of a chunk and what else it takes. */
   scratchBytes: number;
-  /** float32 sums of the weight's gradient, for half types in several chunks. */
-  sumBytes: number;
 }
 
 /** Additions and multiplications of the three products. */
@@ -67,13 +65,12 @@ export function linearCall(arena: Arena, ordinal: number, shape: LinearShape, te
 }
 
 /** What a call makes, by the library's own count. */
-export function linearMemory(ordinal: number, { dtype, cols, inputs }: LinearShape, call: () => void): LinearMemory {
+export function linearMemory(ordinal: number, call: () => void): LinearMemory {
   const usage = usageOf(ordinal);
   const { bytes, peakBytes } = usage;
   usage.peakBytes = bytes;
   call();
   const scratchBytes = usage.peakBytes - bytes;
   usage.peakBytes = Math.max(peakBytes, usage.peakBytes);
-  const sums = 4 * cols * inputs;
-  return { scratchBytes, sumBytes: dtype !== 'float32' && scratchBytes > sums ? sums : 0 };
+  return { scratchBytes };
 }

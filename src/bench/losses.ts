@@ -205,7 +205,7 @@ function linearTask(ordinal: number, shape: LinearShape): Task {
     // Beside operands and gradients: a chunk, and sums in float32.
     held: bytes + Math.min(LINEAR_SCRATCH, width * shape.rows * shape.cols) + (width < 4 ? 4 * shape.cols * shape.inputs : 0),
     build: (arena) => linearCall(arena, ordinal, shape, TEMPERATURE),
-    more: (call) => ({ flops: linearFlops(shape), ...linearMemory(ordinal, shape, call) }),
+    more: (call) => ({ flops: linearFlops(shape), ...linearMemory(ordinal, call) }),
   };
 }
 

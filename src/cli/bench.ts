@@ -36,13 +36,12 @@ export function benchText(line: BenchTiming | BenchSkipped): string {
 }
 
 /** What the line of products says beside: they take its time, not memory. */
-function productsText({ inputs, flops, milliseconds, scratchBytes, sumBytes = 0 }: BenchTiming): string {
+function productsText({ inputs, flops, milliseconds, scratchBytes }: BenchTiming): string {
   if (inputs === undefined || flops === undefined || scratchBytes === undefined) return '';
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 0)} MB`;
   const rate = flops / milliseconds / 1e6;
   const speed = rate < 1000 ? `${rate.toFixed(1)} GFLOP/s` : `${(rate / 1000).toFixed(1)} TFLOP/s`;
-  const sums = sumBytes > 0 ? `, ${megabytes(sumBytes)} of it float32 sums` : '';
-  return `  ${inputs} inputs, ${speed}, scratch ${megabytes(scratchBytes)}${sums}`;
+  return `  ${inputs} inputs, ${speed}, scratch ${megabytes(scratchBytes)}`;
 }
 
 const HELP = `ms: the median of one call; spread: half of what lies between the 10th and 90th percentile.

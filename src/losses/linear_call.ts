@@ -21,6 +21,7 @@ import { hostCopy, Tensor } from '../tensor.js';
 import { divergenceEntry } from './divergences.js';
 import { isKdTarget, kdLossNames, type KdLossOptions, type KdTarget } from './kd_loss.js';
 import { checkLabelTensor, checkRowWeights, labelArray } from './labels.js';
+import { stepRows } from './linear_plan.js';
 import { checkLabelled, rowLossSettings, softSettings, type SoftSettings } from './settings.js';
 
 /** A teacher by its last layer: its logits are hidden·weightᵀ + bias, computed for a chunk of rows at a time. */
@@ -37,7 +38,7 @@ export interface LinearTeacher {
 export interface LinearKdLossOptions extends KdLossOptions {
   /** [cols], of any dtype but float64 where hidden is not; added to the student's logits, gets a gradient where it requires one. */
   bias?: Tensor;
-  /** The most bytes that the logits of a chunk of rows, and what else is made for it, may take. Default 512 MB; on the CPU less, where 512 rows need less. */
+  /** The most bytes that are made beside the results: what {@link linearKdLoss} says. Default 512 MB, and on the CPU chunks of at most 512 rows. */
   scratchBytes?: number;
 }
 
@@ -47,8 +48,8 @@ const teacherNames = ['hidden', 'weight', 'bias'] as const;
 
 const defaultScratch = 512e6;
 
-/** Chunks of whole steps add to the weight's gradient in the order of the matrix product itself. */
-const stepRows = 512;
+/** What cuBLAS works in, once for a device, comes out of the default. */
+const workspace = 2 ** 25;
 
 /** Arrays of a chunk's size that adaptive KL makes to find the weights of its rows. */
 const adaptiveArrays = 20;
@@ -74,6 +75,20 @@ export function logitsStride(layer: Layer, cols: number): number {
   return Math.ceil(cols / wide) * wide;
 }
 
+/** Bytes of what a layer's bias becomes where it does not lie as it is added. */
+function bytesOfBias(layer: Layer, cols: number): number {
+  const { bias } = layer;
+  if (bias === null) return 0;
+  const isCast = bias.dtype !== logitsDType(layer) && bias.dtype !== 'float32';
+  const stride = logitsStride(layer, cols);
+  return (isCast ? 4 * cols : 0) + (stride > cols ? stride * (isCast ? 4 : bytesPerElement(bias.dtype)) : 0);
+}
+
+/** Bytes of the float32 sums of the bias's gradient. */
+export function sumsOfBias({ bias }: Layer, cols: number): number {
+  return bias !== null && isHalf(bias.dtype) ? 4 * cols : 0;
+}
+
 /** float64 goes with float64; other floating dtypes go with each other. */
 function checkPrecision(name: string, tensor: Tensor, otherName: string, other: Tensor): void {
   if (tensor.dtype === 'float64' || other.dtype === 'float64') checkSameDType(action, name, tensor, otherName, other);
@@ -94,8 +109,10 @@ export interface Call {
   /** The rows that count, where not all do. */
   kept: Int32Array | null;
   count: number;
-  /** Rows of a chunk. */
-  chunk: number;
+  /** Bytes that a row of a chunk takes, the most there may be of them and of sums, and the most rows of a chunk. */
+  perRow: number;
+  scratch: number;
+  longest: number;
   /** Elements from one row of the student's logits to the next. */
   stride: number;
   /** What the sum of the rows is divided by. */
@@ -198,6 +215,8 @@ function counted(
   return { kept: count === rows ? null : kept.subarray(0, count), count, divisor };
 }
 
+const lastOf = ({ shape }: Tensor): number => shape[shape.length - 1]!;
+
 /** Bytes that are made for each row of a chunk. */
 function bytesPerRow(
   student: Layer,
@@ -216,19 +235,13 @@ function bytesPerRow(
   let bytes = stride * size + gathered(student.hidden) + 64;
   if (divergenceEntry(divergence).byRow === true) bytes += adaptiveArrays * cols * wide;
   if (target instanceof SparseTarget) bytes += target.k * 12;
-  else if (target instanceof InterpolatedTarget) bytes += gathered(target.student) + gathered(target.teacher);
+  else if (target instanceof InterpolatedTarget)
+    bytes += gathered(target.student) + gathered(target.teacher) + (lastOf(target.student) === stride ? 0 : stride * size);
   else if (target instanceof Tensor) bytes += gathered(target);
   // To look at the masses of probabilities they are widened and raised.
   else if (target instanceof DenseTarget) bytes += gathered(target.values) + (target.kind === 'logits' ? 0 : 2 * cols * wide);
   else bytes += logitsStride(target, cols) * bytesPerElement(logitsDType(target)) + gathered(target.hidden);
   return bytes;
-}
-
-function rowsOfChunk(perRow: number, rows: number, scratchBytes: number): number {
-  const fitting = Math.floor(scratchBytes / perRow);
-  if (fitting < 1) throw valueError(action, `scratchBytes must hold what one row needs, ${perRow} bytes`, scratchBytes);
-  if (fitting >= rows) return Math.max(rows, 1);
-  return fitting < stepRows ? fitting : fitting - (fitting % stepRows);
 }
 
 export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | LinearTeacher, given: LinearKdLossOptions | undefined): Call {
@@ -265,12 +278,17 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
         : labelArray(action, givenLabels, rows, leading).slice();
   const teacher = isDirect ? target : checkTeacherLayer(target, own.hidden, rows, cols, options.cols !== undefined);
   const { kept, count, divisor } = counted(labels, weights, rows, options);
-  // Where an interpolated target begins is read with the student's stride.
-  const stride = target instanceof InterpolatedTarget ? cols : logitsStride(own, cols);
+  const stride = logitsStride(own, cols);
   const perRow = bytesPerRow(own, teacher, cols, stride, kept !== null, soft);
-  // On the CPU longer chunks gain nothing and shorter ones read the weights too often.
-  const ample = own.hidden.device === 'cpu' ? Math.min(stepRows * perRow, defaultScratch) : defaultScratch;
-  const most = scratchBytes === undefined ? Math.max(ample, perRow) : checkWhole(action, 'scratchBytes', scratchBytes, 1);
+  // A half type's gradients over several chunks take a line of sums of the weight's, and all of the bias's.
+  const sums = (isHalf(own.weight.dtype) ? 4 * own.weight.shape[1]! : 0) + sumsOfBias(own, cols);
+  const fixed = bytesOfBias(own, cols) + (isDirect ? 0 : bytesOfBias(teacher as Layer, cols));
+  const least = fixed + perRow + (count > 1 ? sums : 0);
+  const isGiven = scratchBytes !== undefined;
+  const scratch = isGiven
+    ? checkWhole(action, 'scratchBytes', scratchBytes, 1)
+    : Math.max(defaultScratch - (own.hidden.device === 'cpu' ? 0 : workspace), least);
+  if (scratch < least) throw valueError(action, `scratchBytes must hold what one row needs, ${least} bytes`, scratch);
   return {
     operands: own.bias === null ? [own.hidden, own.weight] : [own.hidden, own.weight, own.bias],
     student: own,
@@ -282,7 +300,10 @@ export function checkCall(hidden: Tensor, weight: Tensor, target: KdTarget | Lin
     leading,
     kept,
     count,
-    chunk: rowsOfChunk(perRow, count, most),
+    perRow,
+    scratch: scratch - fixed,
+    // On the CPU longer chunks gain nothing and shorter ones read the weights too often.
+    longest: own.hidden.device === 'cpu' && !isGiven ? stepRows : Infinity,
     stride,
     denominator: divisor,
     scale: isHalf(logitsDType(own)) && isDivisor(divisor) ? 1 / divisor : 1,

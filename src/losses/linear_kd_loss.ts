@@ -117,6 +117,11 @@ export function linearKdLossInto(
  * Chunks of rows one after another: logits, their row losses, their gradient g over them, then ∂hidden = g·weight, ∂weight += gᵀ·hidden and
  * ∂bias += Σ g. Rows that are ignored or of weight 0 take part in no product. The gradients are made with the loss; an upstream gradient other than 1 scales
  * them once. With reduction 'none' the forward makes the row losses alone, and backward() computes the logits once more.
+ *
+ * What a call makes beside its results stays below `scratchBytes`. That is a chunk's rows, and where one chunk does not hold all of them, for a weight of a half type:
+ * float32 sums of its gradient where they fit; else the gradient over the logits of all rows, in blocks of columns that wait in the gradient's own memory
+ * until one product makes it (4,096 rows of 128,256 columns and 4,096 inputs: nothing is computed twice); else either of the two for a part of the columns after the other,
+ * each part but the first with one more product of the logits.
  * The idea: Cut Cross-Entropy (Wijmans et al. 2024, arXiv 2411.09009) and Liger-Kernel (Hsu et al. 2024, arXiv 2410.10989).
  *
  * hidden, weight and bias may be float32, float16 or bfloat16, each its own. Of one half type, the logits of a chunk are of it, too, rounded once from

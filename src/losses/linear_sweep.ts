@@ -1,7 +1,8 @@
 // Walks the rows of linearKdLoss a chunk at a time: logits, row losses, their gradient in place, and what it adds to each operand's.
-import { addInto, fill } from '../arithmetic.js';
+import { addInto, copyLines, fill } from '../arithmetic.js';
 import { noGrad, tidy } from '../autograd.js';
-import { isHalf, type DType } from '../dtypes.js';
+import { bytesPerElement, isHalf, type DType } from '../dtypes.js';
+import { attempt } from '../native.js';
 import { applyBinary } from '../ops/binary.js';
 import { gatherRows } from '../ops/gather_rows.js';
 import { columnSums, productInto } from '../ops/matmul.js';
@@ -9,9 +10,11 @@ import { applyReduce } from '../ops/reduce.js';
 import { applyUnary } from '../ops/unary.js';
 import { InterpolatedTarget } from '../targets/interpolate.js';
 import { DenseTarget, SparseTarget } from '../targets/target.js';
-import { emptyLike, rowsView, Tensor, view } from '../tensor.js';
+import { cloned, emptyLike, handleOf, rowsView, Tensor, view } from '../tensor.js';
 import { isKdTarget, overwriteWithGradient, type KdLossOptions, type KdTarget } from './kd_loss.js';
-import { action, isDivisor, logitsDType, logitsStride, type Call, type Layer } from './linear_call.js';
+import { action, isDivisor, logitsDType, logitsStride, sumsOfBias, type Call, type Layer } from './linear_call.js';
+import { planOf, type Plan } from './linear_plan.js';
+import { roomOf, weightGradient, type WeightGradient } from './linear_weight.js';
 
 /** The columns that count of a layer's logits: hidden [rows, inputs] times weight [cols, inputs]. */
 interface ValidLayer extends Layer {
@@ -25,8 +28,12 @@ export interface Swept {
   gradients: (Tensor | null)[];
 }
 
-/** The gradients as chunks add to them: those of half types in float32 where there is more than one chunk. */
-type Sums = Swept['gradients'];
+/** What a walk over the chunks makes beside the row losses. The gradient of the bias is in float32 where chunks add to it. */
+interface Wanted {
+  hidden: Tensor | null;
+  weight: WeightGradient | null;
+  bias: Tensor | null;
+}
 
 /** Views without history. */
 function validLayer({ hidden, weight, bias }: Layer, { rows, cols }: Call): ValidLayer {
@@ -61,19 +68,32 @@ function takeOf({ kept, rows }: Call, start: number, count: number): Take {
   return { rows: (x) => part(x, [rows, x.shape[x.shape.length - 1]!]), numbers: (x) => part(x, [rows]) };
 }
 
-function targetOf(target: KdTarget, take: Take): KdTarget {
+/** Rows at the distance of the student's, which kernels read an interpolated target's own student at. */
+function spaced(x: Tensor, cols: number, stride: number): Tensor {
+  const [lines, strideFrom] = x.shape as [number, number];
+  if (strideFrom === stride) return x;
+  const out = emptyLike(x, action, [lines, stride]);
+  copyLines(out, x, { lines, width: cols, strideOut: stride, strideFrom }, action);
+  return out;
+}
+
+function targetOf(target: KdTarget, take: Take, { cols, stride }: Call): KdTarget {
   if (target instanceof Tensor) return take.rows(target);
   if (target instanceof DenseTarget) return new DenseTarget(target.kind, take.rows(target.values));
   if (target instanceof InterpolatedTarget)
-    return new InterpolatedTarget({ student: take.rows(target.student), teacher: take.rows(target.teacher), t: target.t });
-  const { indices, logProbs, weights, givenTail, temperature, cols } = target;
+    return new InterpolatedTarget({
+      student: spaced(take.rows(target.student), cols, stride),
+      teacher: take.rows(target.teacher),
+      t: target.t,
+    });
+  const { indices, logProbs, weights, givenTail, temperature, cols: taken } = target;
   return new SparseTarget({
     indices: take.rows(indices),
     logProbs: logProbs === null ? null : take.rows(logProbs),
     weights: weights === null ? null : take.rows(weights),
     tailLogMass: givenTail === null ? null : take.numbers(givenTail),
     temperature: typeof temperature === 'number' ? temperature : take.numbers(temperature),
-    cols,
+    cols: taken,
   });
 }
 
@@ -134,17 +154,16 @@ function optionsOfChunk(call: Call, take: Take, start: number, count: number): K
 }
 
 /** One chunk: row losses, and what it adds to the gradients; `upstream`, one for each row of the call, multiplies the rows' own. */
-function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: number, upstream: Tensor | null): void {
+function runChunk(call: Call, logits: Tensor, allRowLoss: Tensor, wanted: Wanted, start: number, upstream: Tensor | null): void {
   const { target, cols, scale } = call;
   const student = validLayer(call.student, call);
   const [rows, stride] = logits.shape as [number, number];
   const take = takeOf(call, start, rows);
   const hidden = take.rows(student.hidden);
   logitsInto(logits, hidden, student);
-  const teacher = isKdTarget(target) ? targetOf(target, take) : teacherLogits(call, take, target, rows);
-  const [gradientHidden, gradientWeight, gradientBias] = sums;
-  const wantsGradient = swept.gradients.some((each) => each !== null);
-  const rowLoss = rowsView(swept.rowLoss, start, rows, action);
+  const teacher = isKdTarget(target) ? targetOf(target, take, call) : teacherLogits(call, take, target, rows);
+  const wantsGradient = wanted.hidden !== null || wanted.weight !== null || wanted.bias !== null;
+  const rowLoss = rowsView(allRowLoss, start, rows, action);
   try {
     overwriteWithGradient(action, logits, teacher, optionsOfChunk(call, take, start, rows), { rowLoss, wantsGradient });
   } catch (error) {
@@ -153,23 +172,85 @@ function runChunk(call: Call, logits: Tensor, swept: Swept, sums: Sums, start: n
   if (!wantsGradient || rows === 0) return;
   const { weight, inputs } = student;
   if (upstream !== null) applyBinary(action, 'mul', logits, take.numbers(upstream), { rows, cols: stride, how: 'column' }, logits);
-  // The padding behind the valid columns stays 0. A half type is written once, or there are float32 sums for it.
-  const valid = (x: Tensor): Tensor => rowsView(x, 0, cols, action);
-  const ofCols = { m: cols, n: inputs, k: rows, strideA: stride, transposeA: true, scale };
-  if (gradientWeight) productInto(action, logits, hidden, valid(gradientWeight), ofCols, !isHalf(gradientWeight.dtype));
-  if (gradientBias) {
-    const into = valid(gradientBias);
+  wanted.weight?.add(logits, hidden, start);
+  if (wanted.bias !== null) {
+    const into = rowsView(wanted.bias, 0, cols, action);
     if (isHalf(logits.dtype) || isHalf(into.dtype)) columnSums(action, logits, rows, cols, into, scale, !isHalf(into.dtype));
     else addInto(into, into, rowsView(applyReduce(action, 'sum', logits, rows, stride, 0, [stride]), 0, cols, action));
   }
   // Last, as it may be the memory of hidden.
   const ofRows = { m: rows, n: inputs, k: cols, strideA: stride, scale };
-  if (gradientHidden) productInto(action, logits, weight, rowsView(gradientHidden, start, rows, action), ofRows);
+  if (wanted.hidden !== null) productInto(action, logits, weight, rowsView(wanted.hidden, start, rows, action), ofRows);
 }
 
-/** All chunks in order. Gradients go into the tensors of `into`, where there are some; that of hidden only where all rows count. */
+const addressOf = (x: Tensor): bigint => attempt(action, (addon) => addon.address(handleOf(x, action)));
+
+/** How the call keeps to its scratch; `ofWeight` and `ofBias` are the gradients that are wanted, `isOver` says that hidden is overwritten. */
+function planFor(
+  call: Call,
+  ofWeight: Tensor | null,
+  ofBias: Tensor | null,
+  isOver: boolean,
+): { plan: Plan; skipped: number; copy: number } {
+  const { student, kept, count, cols, perRow, scratch, longest } = call;
+  const inputs = student.weight.shape[1]!;
+  const isGathered = ofWeight !== null && isHalf(ofWeight.dtype) && ofWeight.size > 0;
+  const past = isGathered ? Number(addressOf(ofWeight) % 16n) : 0;
+  const skipped = past === 0 ? 0 : 16 - past;
+  const copy = kept === null && !isOver ? 0 : Math.ceil((count * inputs * bytesPerElement(student.hidden.dtype)) / 16) * 16;
+  const plan = planOf({
+    rows: count,
+    cols,
+    inputs,
+    perRow,
+    scratch,
+    longest,
+    beside: ofBias === null ? 0 : sumsOfBias(student, cols),
+    isGathered,
+    mayKeep: ofWeight?.dtype === logitsDType(student),
+    copy,
+    skipped,
+  });
+  return { plan, skipped, copy: plan.way === 'kept' ? copy : 0 };
+}
+
+/** All walks over the chunks of a plan, one for each part of the weight's gradient; the last one makes the other gradients. */
+function walk(call: Call, { rowLoss, gradients }: Swept, upstream: Tensor | null, isOver: boolean): void {
+  const { student, kept, count, cols, stride, scale } = call;
+  const [ofHidden = null, ofWeight = null, ofBias = null] = gradients;
+  const { plan, skipped, copy } = planFor(call, ofWeight, ofBias, isOver);
+  const { chunk, parts } = plan;
+  const sumsOfChunks =
+    ofBias !== null && isHalf(ofBias.dtype) && count > chunk ? emptyLike(ofBias, action, ofBias.shape, 'float32') : ofBias;
+  if (sumsOfChunks !== null) fill(sumsOfChunks, 0, action);
+  const room = roomOf(plan, student.hidden, copy);
+  const { hidden } = validLayer(student, call);
+  const allHidden = plan.way !== 'kept' || copy === 0 ? hidden : kept === null ? cloned(hidden, action) : gatherRows(hidden, kept);
+  const logits = logitsOf(student, chunk, cols, stride);
+  for (const [i, part] of parts.entries())
+    tidy(() => {
+      const isLast = i === parts.length - 1;
+      const valid = ofWeight === null ? null : rowsView(ofWeight, 0, cols, action);
+      const weight = valid === null ? null : weightGradient(valid, part, plan, room, skipped, allHidden, scale);
+      const wanted = { hidden: isLast ? ofHidden : null, weight, bias: isLast ? sumsOfChunks : null };
+      let start = 0;
+      do {
+        const rows = Math.min(chunk, count - start);
+        const from = start;
+        tidy(() => runChunk(call, rows === chunk ? view(logits) : rowsView(logits, 0, rows, action), rowLoss, wanted, from, upstream));
+        start += rows;
+      } while (start < count);
+      if (count > 0) weight?.finish();
+    });
+  if (sumsOfChunks !== ofBias) applyUnary(action, 'copy', sumsOfChunks!, 0, ofBias!);
+}
+
+/**
+ * All rows. Gradients go into the tensors of `into`, where there are some; that of hidden only where all rows count, and then it may be the
+ * memory of hidden.
+ */
 export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | null, into: readonly (Tensor | null)[] = []): Swept {
-  const { operands, student, kept, count, chunk, cols } = call;
+  const { operands, student, kept, count, cols } = call;
   // Rows that do not count are gathered from one of zeros behind the others.
   const entries = kept === null ? count : count + 1;
   const made: Tensor[] = [];
@@ -183,7 +264,9 @@ export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | 
       if (!needs[i]) return null;
       const given = i === 0 && kept !== null ? null : into[i];
       const out = given ?? make(i === 0 ? [entries, student.weight.shape[1]!] : operand.shape, operand.dtype);
-      if (i > 0) fill(out, 0, action);
+      // A half type's is written, not added to.
+      const first = i === 0 ? entries : isHalf(out.dtype) && count > 0 ? cols : 0;
+      if (i > 0 && first < out.shape[0]!) fill(rowsView(out, first, out.shape[0]! - first, action), 0, action);
       return out;
     });
     const dtype = logitsDType(student);
@@ -191,23 +274,7 @@ export function sweep(call: Call, needs: readonly boolean[], upstream: Tensor | 
     tidy(() =>
       noGrad(() => {
         for (const each of [swept.rowLoss, gradients[0]]) if (kept !== null && each) fill(rowsView(each, count, 1, action), 0, action);
-        const sums = gradients.map((each, i) => {
-          if (each === null || i === 0 || !isHalf(each.dtype) || count <= chunk) return each;
-          const sum = emptyLike(each, action, each.shape, 'float32');
-          fill(sum, 0, action);
-          return sum;
-        });
-        const logits = logitsOf(student, chunk, cols, call.stride);
-        let start = 0;
-        do {
-          const rows = Math.min(chunk, count - start);
-          const from = start;
-          tidy(() => runChunk(call, rows === chunk ? view(logits) : rowsView(logits, 0, rows, action), swept, sums, from, upstream));
-          start += rows;
-        } while (start < count);
-        gradients.forEach((each, i) => {
-          if (each !== null && sums[i] !== each) applyUnary(action, 'copy', sums[i]!, 0, each);
-        });
+        walk(call, swept, upstream, gradients[0] != null && addressOf(gradients[0]) === addressOf(student.hidden));
       }),
     );
     return swept;

@@ -9,13 +9,13 @@ const action = 'clip gradients';
 const squareSumsKernel = kernel('square_sums', action);
 const scaleKernel = kernel('scale_tensors', action);
 
-/** The gradients there are, a list for each device. */
+/** The gradients there are, each once, a list for each device. */
 function gradientsOf(parameters: Iterable<Tensor>): Iterable<Tensor[]> {
-  const gradients = Array.from(parameters, gradientOf).filter((gradient) => gradient !== null);
+  const gradients = Array.from(new Set(parameters), gradientOf).filter((gradient) => gradient !== null);
   return perDevice(gradients, (gradient) => gradient);
 }
 
-/** The Euclidean norm of all gradients together; waits for the device, once for each there is. */
+/** The Euclidean norm of all gradients together, a parameter that is listed twice counted once; waits for the device, once for each there is. */
 export function gradNorm(parameters: Iterable<Tensor>): number {
   let squares = 0;
   for (const gradients of gradientsOf(checkTensors(action, 'parameters', parameters))) {
@@ -39,7 +39,7 @@ export interface ClipOptions {
 
 /**
  * Scales all gradients down so that their norm together, times `gradientScale`, is at most `maxNorm`. A norm that is not finite changes nothing.
- * One native call for all gradients of a device; a parameter that is listed twice counts twice in the norm and is scaled once.
+ * One native call for all gradients of a device; a parameter that is listed twice counts once in the norm and is scaled once.
  *
  * @returns the norm before clipping, times `gradientScale`
  */
@@ -51,7 +51,7 @@ export function clipGradNorm(parameters: Iterable<Tensor>, maxNorm: number, opti
   const list = checkTensors(action, 'parameters', parameters);
   const norm = gradientScale * gradNorm(list);
   if (!(norm > maxNorm) || norm === Infinity) return norm;
-  for (const gradients of gradientsOf(new Set(list)))
+  for (const gradients of gradientsOf(list))
     scaleKernel(
       gradients.map((each) => handleOf(each, action)),
       gradients.map(({ size }) => size),

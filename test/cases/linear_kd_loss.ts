@@ -135,7 +135,7 @@ async function whole(
 function leastScratch(subject: Subject, layer: Layer, target: Target, options: Options): number {
   const own = operandsOf(subject, layer, false);
   try {
-    subject.limbeck.linearKdLoss(own.hidden, own.weight, target, { ...options, scratchBytes: 1 });
+    subject.limbeck.linearKdLoss(own.hidden, own.weight, target, { ...options, bias: own.bias, scratchBytes: 1 });
   } catch (error) {
     const bytes = Number(/needs, (\d+) bytes/.exec((error as Error).message)?.[1]);
     expectTrue(`scratch of 1 byte is refused with what a row needs: ${String(error)}`, bytes > 0);
@@ -338,6 +338,8 @@ export const linear_kd_loss: CaseFile = {
         ]);
         calls.push(['assistant', teacher, { divergence: 'reverse_kl', assistant: { alpha: 0.5, lambda: 0.3 } }]);
         calls.push(['interpolated', limbeck.interpolateTarget(put(layer.logits), teacher, { t: 0.4 }), { temperature: 2 }]);
+        // The student's rows lie at other distances than those of whole logits, and fewer columns count.
+        calls.push(['interpolated, padded', limbeck.interpolateTarget(put(layer.logits), teacher, { t: 0.4 }), { cols: cols - 4 }]);
         calls.push(['sampled', limbeck.sampleTarget(teacher, 6, { seed: 8 }), {}]);
         calls.push(['captured', limbeck.captureTopK(teacher, 4, { temperature: 2 }), { residual: 'tail_bucket' }]);
         calls.push(['captured, other', limbeck.captureTopK(teacher, 4, { temperature: 2 }), { residual: 'renormalize', temperature: 3 }]);
