@@ -1,4 +1,4 @@
-// `npm run bench:linear`: linearKdLoss beside kdLoss of whole logits, forward and gradients: time in turns, and the peak of live memory; --dtype for half types.
+// `npm run bench:linear`: linearKdLoss beside kdLoss of whole logits, forward and gradients: time in turns, and the peak of live memory; --dtype for half types, --scratch for scratchBytes.
 import { parseArgs } from 'node:util';
 import { captureTopK, info, kdLoss, linear, linearKdLoss, memory, randn, sparseTarget, tensor, tidy, type Tensor } from '../src/index.js';
 
@@ -10,6 +10,7 @@ const { values } = parseArgs({
     k: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '7' },
     dtype: { type: 'string', default: 'float32' },
+    scratch: { type: 'string' },
   },
 });
 const number = (name: keyof typeof values): number => {
@@ -24,7 +25,7 @@ const { dtype } = values;
 if (dtype !== 'float32' && dtype !== 'float16' && dtype !== 'bfloat16')
   throw new RangeError(`Cannot run the bench: --dtype must be float32, float16 or bfloat16: it is ${dtype}`);
 const operand = (shape: number[], seed: number): Tensor => {
-  const x = tidy(() => randn(shape, { seed }).cast(dtype));
+  const x = randn(shape, { seed, dtype });
   x.requiresGrad = true;
   return x;
 };
@@ -51,7 +52,10 @@ const options = { residual: 'tail_bucket' } as const;
 
 const ways: [string, () => Tensor][] = [
   // The one that needs less goes first: the peak never falls.
-  ['linearKdLoss', () => linearKdLoss(hidden, weight, target, options)],
+  [
+    'linearKdLoss',
+    () => linearKdLoss(hidden, weight, target, { ...options, scratchBytes: values.scratch === undefined ? undefined : number('scratch') }),
+  ],
   ['kdLoss(linear)', () => kdLoss(linear(hidden, weight), target, options)],
 ];
 
