@@ -6,15 +6,21 @@
 #include "cuda/workspace.h"
 #include "ops/divergence/assistant.h"
 
+// The build compiles this file in slices, side by side (cuda/sources.cmake): a slice holds the row kernels of every LIMBECK_SLICES-th divergence.
+#ifndef LIMBECK_SLICES
+#define LIMBECK_SLICES 1
+#define LIMBECK_SLICE 0
+#endif
+
 namespace limbeck::cuda {
 namespace {
 
 // Columns whose membership in a sparse target is held in shared memory at a time, one bit each.
 constexpr int64_t kWindow = 262144;
-// Entries of a sparse target that wait in shared memory.
-constexpr int64_t kMostListed = 512;
+}  // namespace
 
-struct Rows {
+// Named: slices hand it to each other.
+struct DivergenceRows {
   AnyIn student, teacher;
   const int32_t* indices;
   const float *values, *tail_log_mass;
@@ -40,6 +46,10 @@ struct Rows {
   int group_bytes;      // shared memory of one group
   bool temperature_squared;
 };
+
+namespace {
+
+using Rows = DivergenceRows;
 
 // Which divergence, and its parameters in one row.
 struct Parameters {
@@ -964,6 +974,49 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
   group.finish();
 }
 
+template <class D> void launch_sparse(Context& ctx, const Rows& rows, const ClusterPlan& plan) {
+  const auto with = [&](auto cluster, auto warp) { launch(ctx, "divergence_sparse", plan.cluster ? cluster : warp, plan.launch, rows); };
+  if constexpr (D::any_mass && !D::adds_mass) {
+    if (rows.target == Target::sparse_weights)
+      return with(divergence_sparse<D, ClusterGroup, OffList::unsaid>, divergence_sparse<D, WarpGroup, OffList::unsaid>);
+  }
+  if (rows.residual == Residual::uniform) with(divergence_sparse<D, ClusterGroup, OffList::apart>, divergence_sparse<D, WarpGroup, OffList::apart>);
+  else with(divergence_sparse<D, ClusterGroup, OffList::together>, divergence_sparse<D, WarpGroup, OffList::together>);
+}
+
+template <class D, bool here> void launch_rows(Context& ctx, const Rows& rows, const ClusterPlan& plan, bool sparse) {
+  if constexpr (here) {
+    if (sparse) launch_sparse<D>(ctx, rows, plan);
+    else launch(ctx, "divergence_dense", plan.cluster ? divergence_dense<D, ClusterGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
+  }
+}
+
+}  // namespace
+
+template <int slice> void divergence_slice(Context& ctx, const DivergenceRows& rows, const ClusterPlan& plan, bool sparse, bool assisted);
+
+template <> void divergence_slice<LIMBECK_SLICE>(Context& ctx, const DivergenceRows& rows, const ClusterPlan& plan, bool sparse, bool assisted) {
+  if (assisted) return launch_rows<Formula<limbeck::assisted>, LIMBECK_SLICE == LIMBECK_SLICES - 1>(ctx, rows, plan, sparse);
+  switch (rows.divergence) {
+#define LIMBECK_CASE(name) \
+  case Divergence::name: return launch_rows<Formula<limbeck::name>, int(Divergence::name) % LIMBECK_SLICES == LIMBECK_SLICE>(ctx, rows, plan, sparse);
+    LIMBECK_DIVERGENCES(LIMBECK_CASE)
+#undef LIMBECK_CASE
+  }
+}
+
+#if LIMBECK_SLICE == 0
+namespace {
+
+// Entries of a sparse target that wait in shared memory.
+constexpr int64_t kMostListed = 512;
+
+template <int slice = 0> void launch_slice(Context& ctx, const Rows& rows, const ClusterPlan& plan, bool sparse, bool assisted) {
+  const int wanted = assisted ? LIMBECK_SLICES - 1 : int(rows.divergence) % LIMBECK_SLICES;
+  if (wanted == slice) return divergence_slice<slice>(ctx, rows, plan, sparse, assisted);
+  if constexpr (slice + 1 < LIMBECK_SLICES) launch_slice<slice + 1>(ctx, rows, plan, sparse, assisted);
+}
+
 // 1/denominator: rows that count, or their weights. One block, so one fixed order.
 LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_denominator(const int32_t* labels, const float* weights, int64_t rows, int64_t ignore_index, double number, double* scale) {
   SHARED(double, scratch, kScratch);
@@ -986,21 +1039,6 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS(512) divergence_total(const float* row_loss, 
     const double factor = scale == nullptr ? 1.0 : ld(scale, 0);
     st(loss, 0, float(mul0_(factor, sum)));
   }
-}
-
-template <class D> void launch_sparse(Context& ctx, const Rows& rows, const ClusterPlan& plan) {
-  const auto with = [&](auto cluster, auto warp) { launch(ctx, "divergence_sparse", plan.cluster ? cluster : warp, plan.launch, rows); };
-  if constexpr (D::any_mass && !D::adds_mass) {
-    if (rows.target == Target::sparse_weights)
-      return with(divergence_sparse<D, ClusterGroup, OffList::unsaid>, divergence_sparse<D, WarpGroup, OffList::unsaid>);
-  }
-  if (rows.residual == Residual::uniform) with(divergence_sparse<D, ClusterGroup, OffList::apart>, divergence_sparse<D, WarpGroup, OffList::apart>);
-  else with(divergence_sparse<D, ClusterGroup, OffList::together>, divergence_sparse<D, WarpGroup, OffList::together>);
-}
-
-template <class D> void launch_rows(Context& ctx, const Rows& rows, const ClusterPlan& plan, bool sparse) {
-  if (sparse) launch_sparse<D>(ctx, rows, plan);
-  else launch(ctx, "divergence_dense", plan.cluster ? divergence_dense<D, ClusterGroup> : divergence_dense<D, WarpGroup>, plan.launch, rows);
 }
 
 }  // namespace
@@ -1045,15 +1083,10 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
   a.student_floats = plan.staged ? int(plan.segment * student_bytes / 4) : 0;
   a.teacher_floats = plan.staged ? int(plan.segment * teacher_bytes / 4) : 0;
   a.group_bytes = (a.student_floats + a.teacher_floats) * 4 + int(sparse_bytes(plan.segment));
-  if (assisted) launch_rows<Formula<limbeck::assisted>>(ctx, a, plan, sparse);
-  else switch (Divergence(divergence)) {
-#define LIMBECK_CASE(name) \
-  case Divergence::name: launch_rows<Formula<limbeck::name>>(ctx, a, plan, sparse); break;
-    LIMBECK_DIVERGENCES(LIMBECK_CASE)
-#undef LIMBECK_CASE
-  }
+  launch_slice(ctx, a, plan, sparse, assisted != 0);
   if (Reduction(reduction) != Reduction::none)
     launch(ctx, "divergence_total", divergence_total, Launch{1, 512}, a.row_loss, rows, a.scale, loss.as<float>());
 }
+#endif
 
 }  // namespace limbeck::cuda
