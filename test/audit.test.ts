@@ -82,5 +82,7 @@ describe.skipIf(!isBuilt)('traffic audit', async () => {
   test('linearKdLoss reads the logits of an odd vocabulary 16 bytes at a time, like those of an even one', () => {
     const loads = (cols: number, dtype: 'bfloat16' | 'float32'): number => audit.linearLoads(cols, dtype);
     for (const dtype of ['bfloat16', 'float32'] as const) expect(loads(519, dtype)).toBeLessThan(1.1 * loads(520, dtype));
+    // The student's part of an interpolated target lies at the logits' own distances.
+    expect(audit.linearLoads(519, 'bfloat16', { interpolated: true })).toBeLessThan(1.1 * loads(520, 'bfloat16'));
   });
 });

@@ -2,6 +2,7 @@
 import { native } from '../src/native.js';
 import {
   captureTopK,
+  interpolateTarget,
   kdLoss,
   linearKdLoss,
   sampleTarget,
@@ -81,14 +82,16 @@ function logits(rows: number, cols: number, dtype: DType, seed: number, requires
 }
 
 /** Loads of single threads in the large products of linearKdLoss: how wide they are shows in how many there are. */
-export function linearLoads(cols: number, dtype: DType): number {
+export function linearLoads(cols: number, dtype: DType, { interpolated = false } = {}): number {
   const [rows, inputs] = [264, 136];
   const { emulator } = native();
   if (emulator === undefined) throw new Error('the audit needs the emulated device: LIMBECK_EMULATE_CUDA=1');
   emulator.resetAudit();
   tidy(() => {
     const [hidden, weight] = [logits(rows, inputs, dtype, 1, true), logits(cols, inputs, dtype, 2, true)];
-    linearKdLoss(hidden, weight, logits(rows, cols, dtype, 3)).backward();
+    const teacher = logits(rows, cols, dtype, 3);
+    const target = interpolated ? interpolateTarget(logits(rows, cols, dtype, 4), teacher, { t: 0.4 }) : teacher;
+    linearKdLoss(hidden, weight, target).backward();
   });
   const found = emulator.audit().filter(({ kernel }) => /^matmul_(halves|floats)/.test(kernel));
   const loads = found.reduce((total, one) => total + one.loads, 0);

@@ -55,8 +55,9 @@ const idleRows = 256;
 /** Columns of a kept block: enough for a product of full speed. */
 const widest = 4096;
 
-/** So many walks over all rows are worth no kept blocks. */
+/** More walks over all rows, or more blocks, each of them a copy for every chunk, are worth no kept columns. */
 const mostWalks = 64;
+const mostBlocks = 512;
 
 const HALF = 2;
 const FLOAT = 4;
@@ -96,7 +97,7 @@ function sumsPlan({ cols, inputs, skipped }: Shape, chunk: number, room: number)
 function keptPlan(shape: Shape, chunk: number, room: number): Plan | null {
   const { rows, cols, inputs, skipped } = shape;
   const width = multipleOf8(Math.floor(Math.min(widest, cols + 7, room / (4 * HALF * rows))));
-  if (width < 8) return null;
+  if (width < 8 || cols > mostBlocks * width) return null;
   const block = HALF * rows * width;
   // A block's product goes where no earlier block lies: the blocks behind those in the room end before its own columns do begin.
   const fits = (from: number, blocks: number, inRoom: number): boolean =>
