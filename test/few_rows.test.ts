@@ -12,7 +12,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const isBuilt = existsSync(path.join(root, 'build/Release/limbeck_emulated.node'));
 
 describe.skipIf(!isBuilt)('few rows', async () => {
-  const { kdLoss, softmax, tensor } = await import('../src/index.js');
+  const { kdLoss, sampleTarget, softmax, tensor } = await import('../src/index.js');
   const { native } = await import('../src/native.js');
   const audit = await import('./audit.js');
   const emulator = native().emulator!;
@@ -46,6 +46,19 @@ describe.skipIf(!isBuilt)('few rows', async () => {
       y.backward(matrix(4, rows, cols, dtype));
       return [await numbers(y), await numbers(x.grad!)];
     },
+    async sampled(rows, cols, dtype) {
+      const found: Float32Array[] = [];
+      for (const [method, draws] of [
+        ['with_replacement', 40],
+        ['head_tail', 40],
+        ['race', 40],
+        ['race', 600],
+      ] as const) {
+        const { indices, weights } = sampleTarget(matrix(5, rows, cols, dtype), draws, { method, seed: 3 });
+        found.push(await numbers(indices), await numbers(weights!));
+      }
+      return found;
+    },
   };
 
   // A block of 128 threads, blocks of 256, rows that are not aligned, those that need a cluster of two or four anyway.
@@ -66,11 +79,12 @@ describe.skipIf(!isBuilt)('few rows', async () => {
             const wrong = values.findIndex((value, j) => !Object.is(value, all[i]![j]));
             expect(wrong, `${rows} rows: ${values[wrong]} instead of ${all[i]![wrong]}`).toBe(-1);
           });
-          for (const { kernel, cluster } of emulator.audit()) if (/^(divergence_dense|softmax)/.test(kernel)) clusters.add(cluster);
+          for (const { kernel, cluster } of emulator.audit()) if (/^(divergence_dense|softmax|sample)/.test(kernel)) clusters.add(cluster);
         }
-        // Four warps are for four blocks.
-        expect(clusters.has(cols > 2048 ? 8 : 4)).toBe(true);
-        expect(clusters.has(4)).toBe(true);
+        // Four warps are for four blocks; sampling, whose sums are integers, shortens its runs instead, down to 1,024 columns.
+        const most = name === 'sampled' ? (cols >= 8192 ? 8 : cols >= 4096 ? 4 : cols >= 2048 ? 2 : 1) : cols > 2048 ? 8 : 4;
+        expect(Math.max(...clusters)).toBe(most);
+        expect(clusters.has(Math.min(most, 4))).toBe(true);
       });
 
   test('blocks that share a run read no byte twice', () => {
@@ -80,6 +94,8 @@ describe.skipIf(!isBuilt)('few rows', async () => {
       audit.auditLoss('forward_kl', 32_000, 'bfloat16'),
       audit.auditSoftmax(8_192, 'bfloat16'),
       audit.auditSoftmaxBackward(8_192, 'float32'),
+      audit.auditSample(32_000, 'bfloat16'),
+      audit.auditSample(32_000, 'float32', 'race'),
     ]) {
       expect(line.work.cluster, line.what).toBe(8);
       expect(Math.abs(line.counted / line.least - 1), `${line.what}: ${line.counted} bytes per element`).toBeLessThanOrEqual(0.01);

@@ -209,6 +209,17 @@ inline void share_runs(const Context& ctx, int64_t rows, ClusterPlan& plan) {
   if (plan.parts > 1) plan.launch.grid = rows * plan.launch.cluster;
 }
 
+// The same where no bit depends on how the row is cut, as sums are integers: shorter runs, of `least_cols` at least.
+inline void shorten_runs(const Context& ctx, int64_t rows, int64_t cols, int64_t least_cols, ClusterPlan& plan) {
+  const Limits device = limits(ctx);
+  if (!plan.cluster || !device.clusters || !plan.staged) return;
+  while (plan.launch.cluster < 8 && rows * plan.launch.cluster * 2 <= device.multiprocessors && plan.segment >= 2 * least_cols) {
+    plan.launch.cluster *= 2;
+    plan.segment = ((cols + plan.launch.cluster - 1) / plan.launch.cluster + 7) / 8 * 8;
+    plan.launch.grid = rows * plan.launch.cluster;
+  }
+}
+
 // Element-wise launches: a grid that strides over any size.
 inline Launch plan_elements(const Context& ctx, int64_t size) {
   Launch launch;

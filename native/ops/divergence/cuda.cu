@@ -66,6 +66,10 @@ template <template <class> class F> struct Formula {
   static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   static constexpr bool centred_gradient = F<float>::centred_gradient;
+  static constexpr float gap_scale = [] {
+    if constexpr (requires { F<float>::gap_scale; }) return F<float>::gap_scale;
+    else return 0.0f;
+  }();
   template <class V> LIMBECK_DEVICE static V loss(const Outcome<V>& o, const Parameters& of) {
     if constexpr (assisted) return loss_of(of.divergence, o, splat<V>(of.a), splat<V>(of.b));
     else return F<V>::loss(o, splat<V>(of.a), splat<V>(of.b));
@@ -180,18 +184,25 @@ struct Teacher {
 template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const Student& s, const Teacher& p, const Inverse& inverse) {
   Outcome<float> o{};
   const float a = x - s.max;
-  o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
-  const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
+  const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
+  if constexpr (D::gap_scale == 0) o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
   o.log_q = D::needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
   if (!exact) {
     const float b = t - p.max;
     float difference = a - b;
     if constexpr (D::first_order) difference += lost_(x, s.max, a) - lost_(t, p.max, b);
-    o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
+    if constexpr (D::gap_scale == 0) o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
     if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
     o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
     if constexpr (D::centred_gradient) o.centred = (a - (t - p.at_peak)) * inverse.hi;
+    if constexpr (D::gap_scale != 0) {
+      const Gap<float> gap = gap_(o, D::gap_scale);
+      const float larger = exp_scaled_(gap.above ? a : b, inverse.hi, inverse.lo) * (gap.above ? s.inverse_sum : p.inverse_sum);
+      const float smaller = larger * (D::gap_scale == 1 ? gap.small : gap.small * gap.small);
+      o.q = gap.above ? larger : smaller;
+      o.p = gap.above ? smaller : larger;
+    }
   } else {
     o.p = p.kind == TeacherKind::probs ? t : exp_(t);
     o.log_p = p.kind == TeacherKind::probs ? log_(t) : t;
@@ -235,7 +246,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     Teacher p;
     if (a.target == Target::log_probs && !normalised) p.kind = TeacherKind::log_probs;
     if (a.target == Target::probs) p.kind = normalised ? TeacherKind::probs_to_a_power : TeacherKind::probs;
-    const bool exact = p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs;
+    const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
 
     if (staged) {
       group.sync();
@@ -317,19 +328,17 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
           at_peak = x[i] > peak ? t[i] : at_peak;
           peak = max_(x[i], peak);
         }
-      if (!exact) {
-        sums[1].push(t, inverse);
-        continue;
-      }
-      for (int i = 0; i < 4; i++) {
-        if (p.kind == TeacherKind::probs) {
-          mass += t[i] < 0 ? double(NAN) : double(t[i]);
-        } else {
-          // Only probabilities that can be seen in the mass deserve double.
-          const float e = exp_(t[i]);
-          mass += e > 1e-5f ? exp_(double(t[i])) : double(e);
+      if (!exact) sums[1].push(t, inverse);
+      if constexpr (D::any_mass)
+        for (int i = 0; exact && i < 4; i++) {
+          if (p.kind == TeacherKind::probs) {
+            mass += t[i] < 0 ? double(NAN) : double(t[i]);
+          } else {
+            // Only probabilities that can be seen in the mass deserve double.
+            const float e = exp_(t[i]);
+            mass += e > 1e-5f ? exp_(double(t[i])) : double(e);
+          }
         }
-      }
     }
     const Inverse both[2] = {inverse, inverse};
     merge_rows(group, sums, both);

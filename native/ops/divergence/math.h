@@ -63,6 +63,8 @@ struct WithMean {
   static constexpr bool first_order = false;
   // true: g holds q·d, which may be q·centred: where d is in the hundreds, q·(d − Σ q·d) would lose what is left of it.
   static constexpr bool centred_gradient = false;
+  // Others: of which |d|·gap_scale the formula takes e^−. The smaller probability is the larger one times a power of that: one exponential less.
+  static constexpr float gap_scale = 0;
 };
 
 // Teacher and student in each other's place.
@@ -80,6 +82,13 @@ template <class V> LIMBECK_FN V lost_(V a, V b, V s) {
 // 0 · anything = 0, which costs nothing where nothing is infinite.
 template <class V> LIMBECK_FN V weigh_(const Outcome<V>& o, V weight, V value) { return o.finite ? weight * value : mul0_(weight, value); }
 
+// decay_, of a float with one exponential: near 0 its complement is a polynomial, elsewhere the difference keeps its digits.
+template <class V> LIMBECK_FN Decay<V> decay_once_(V s) { return decay_(s); }
+template <> LIMBECK_FN Decay<float> decay_once_(float s) {
+  const float e = exp_(-s);
+  return {e, s < 0.5f ? fma_(s * s, -phi_series_(-s), s) : 1.0f - e};
+}
+
 // Student and teacher as e^{−|d|} and 1 − e^{−|d|}, which are small where it matters. Outcomes impossible on both sides do not differ.
 template <class V> struct Gap {
   typename lane<V>::mask above;  // q > p
@@ -88,7 +97,7 @@ template <class V> struct Gap {
 template <class V> LIMBECK_FN Gap<V> gap_(const Outcome<V>& o, V scale) {
   const V d = o.finite ? o.d : select_(eq_(o.log_q, splat<V>(-INFINITY)), select_(eq_(o.log_p, splat<V>(-INFINITY)), splat<V>(0), o.d), o.d);
   const V size = abs_(d) * scale;
-  const Decay<V> decay = decay_(size);
+  const Decay<V> decay = decay_once_(size);
   return {lt_(splat<V>(0), d), size, decay.e, decay.rest};
 }
 

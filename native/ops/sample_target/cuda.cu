@@ -564,6 +564,7 @@ void sample_target(Context& ctx, In logits, In row_temperature, Out indices, Out
   a.draw_bytes = race ? (kSampleListed + kSampleOwn) * 12 + 16 : sorted ? int((padded + kSampleRanked) * 8) : 0;
   const Int width = kDTypeBytes[int(logits.dtype)];
   ClusterPlan plan = plan_clusters(ctx, rows, cols, width, [&](Int) { return a.draw_bytes + 2 * (kSampleParts + 1) * 8; }, 0);
+  shorten_runs(ctx, rows, cols, 1024, plan);
   a.segment = plan.segment;
   // Parts of two walks of a warp: a hit looks at few columns again, and few sums are merged.
   a.part = (plan.segment + kSampleParts * 256 - 1) / (kSampleParts * 256) * 256;

@@ -6,6 +6,8 @@
 namespace limbeck {
 
 template <class V> struct jensen_shannon : WithMean {
+  static constexpr float gap_scale = 1;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V beta, V) {
     const V rest = splat<V>(1) - beta;
     const Mixture<V> m = mixture_(o, beta, rest);

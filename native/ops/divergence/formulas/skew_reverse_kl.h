@@ -6,6 +6,8 @@
 namespace limbeck {
 
 template <class V> struct skew_reverse_kl : WithMean {
+  static constexpr float gap_scale = 1;
+
   LIMBECK_FN static V loss(const Outcome<V>& o, V alpha, V) {
     return p_phi_(mixture_(o, splat<V>(1) - alpha, alpha).student);
   }

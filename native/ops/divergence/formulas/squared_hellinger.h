@@ -6,6 +6,8 @@
 namespace limbeck {
 
 template <class V> struct squared_hellinger : WithMean {
+  static constexpr float gap_scale = 0.5f;
+
   // |√q − √p| = √max(p, q)·(1 − e^{−|d|/2}): no root is taken.
   LIMBECK_FN static V loss(const Outcome<V>& o, V, V) {
     const Gap<V> half = gap_(o, splat<V>(0.5));
