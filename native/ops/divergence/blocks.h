@@ -33,7 +33,7 @@ struct Pair {
 };
 
 // A row none of whose terms is wanted is only read: sum is 0, or NaN where it has NaN or +inf.
-template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, RowBlock* blocks, Waiting<V>& before) {
+template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, Waiting<V>& before) {
   const V zero = splat<V>(0), infinity = splat<V>(INFINITY);
   BlockedRow row;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
@@ -46,13 +46,13 @@ template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, Row
                  }).sum[0];
       flow.finish();
     };
-    if (before.template flows<1>()) {
-      walk(Outflow<V, 1>(before, begin, {x + begin}));
+    if (before.flows_from_list()) {
+      walk(Outflow<V, 1>(before, begin, {x + begin}, before.listed->enter(begin)));
+      before.listed->leave(begin);
     } else {
       walk(Outflow<V, 0>{});
       before.write(begin);
     }
-    blocks[begin / kRowBlock].scale = 1;
   }
   before.drop();
   if (!(row.sum == 0)) row.sum = NAN;

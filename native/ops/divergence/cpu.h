@@ -37,9 +37,9 @@ template <class V> struct DivergenceScratch {
   S *waiting_exp = nullptr, *waiting_teacher = nullptr, *waiting_third = nullptr;  // the same of the row whose gradient waits
   S *student = nullptr, *teacher = nullptr;  // rows of another type than S, as S
   uint64_t* seen = nullptr;  // one bit per column, all clear between rows
-  int32_t *ids = nullptr, *waiting_ids = nullptr;
-  // How many of student_exp are not 0, those at ids, and of waiting_exp at waiting_ids; any others where it is negative.
-  Int listed = -1, waiting_listed = -1;
+  const int32_t* ids = nullptr;  // of the row's list: the caller's, or
+  int32_t* own_ids = nullptr;
+  Listed<S> listed{};  // of a gradient that is 0 off the list
   double *log_p = nullptr, *centred = nullptr, *p = nullptr, *q = nullptr;
   PairBlock* blocks = nullptr;         // of the two rows of a pair
   RowBlock* student_blocks = nullptr;  // of the student's row alone
@@ -50,8 +50,8 @@ template <class V> struct DivergenceScratch {
     const bool sparse = call.is_sparse();
     bits = sparse ? (static_cast<size_t>(call.cols) / 64 + 8) / 8 * 64 : 0;
     slots = sparse ? (static_cast<size_t>(call.k) * 8 + 8 + 63) / 64 * 64 : 0;  // one more for a label off the list
-    return (call.streams ? 8 : 5) * row + bits + 6 * slots + kStage * sizeof(S) +
-           blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock) + sizeof(typename Waiting<V>::Factors));
+    return (call.streams ? 8 : 5) * row + bits + 7 * slots + (kStage + kRowBlock) * sizeof(S) +
+           blocks_in(call.cols) * (sizeof(PairBlock) + sizeof(RowBlock) + sizeof(typename Waiting<V>::Factors) + sizeof(int32_t));
   }
 
   bool reserve(const DivergenceCall& call, Faults& faults) {
@@ -75,14 +75,18 @@ template <class V> struct DivergenceScratch {
     memset(seen, 0, bits);
     log_p = reinterpret_cast<double*>(at + bits);
     centred = reinterpret_cast<double*>(at + bits + slots);
-    ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
+    own_ids = reinterpret_cast<int32_t*>(at + bits + 2 * slots);
     p = reinterpret_cast<double*>(at + bits + 3 * slots);
     q = reinterpret_cast<double*>(at + bits + 4 * slots);
-    waiting_ids = reinterpret_cast<int32_t*>(at + bits + 5 * slots);
-    stage = reinterpret_cast<S*>(at + bits + 6 * slots);
-    blocks = reinterpret_cast<PairBlock*>(stage + kStage);
+    listed.values = reinterpret_cast<S*>(at + bits + 5 * slots);
+    listed.next = reinterpret_cast<int32_t*>(at + bits + 6 * slots);
+    stage = reinterpret_cast<S*>(at + bits + 7 * slots);
+    listed.block = stage + kStage;
+    if (call.residual == Residual::renormalize_both) std::fill_n(listed.block, kRowBlock, S(0));
+    blocks = reinterpret_cast<PairBlock*>(listed.block + kRowBlock);
     student_blocks = reinterpret_cast<RowBlock*>(blocks + blocks_in(call.cols));
     factors = reinterpret_cast<typename Waiting<V>::Factors*>(student_blocks + blocks_in(call.cols));
+    listed.first = reinterpret_cast<int32_t*>(factors + blocks_in(call.cols));
     return true;
   }
 
@@ -91,14 +95,6 @@ template <class V> struct DivergenceScratch {
     std::swap(student_exp, waiting_exp);
     std::swap(teacher_exp, waiting_teacher);
     std::swap(teacher_log, waiting_third);
-    std::swap(ids, waiting_ids);
-    std::swap(listed, waiting_listed);
-  }
-
-  // The row that waited is written: its list comes off.
-  void clear_waiting() {
-    for (Int j = 0; j < waiting_listed; ++j) static_cast<volatile S*>(waiting_exp)[waiting_ids[j]] = 0;
-    if (waiting_listed > 0) waiting_listed = 0;
   }
 };
 
@@ -161,6 +157,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   // factors_of(begin, factors) gives the block's.
   template <class F> void put_terms(S* g, std::initializer_list<const S*> arrays, double offset, F factors_of) {
     waiting.to = g;
+    waiting.listed = nullptr;
     waiting.terms = 0;
     for (const S* array : arrays) waiting.from[waiting.terms++] = array;
     waiting.offset = static_cast<S>(offset);
@@ -170,6 +167,22 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     for (Int begin = 0; begin < call.cols; begin += kRowBlock) factors_of(begin, memory.factors[begin / kRowBlock].on);
     if (call.streams) memory.keep();
     else waiting.finish();
+  }
+
+  // g = the first `count` of memory.q at memory.ids, and 0 elsewhere.
+  void put_list(S* g, Int count) {
+    for (Int j = 0; j < count; ++j) memory.listed.values[j] = static_cast<S>(memory.q[j]);
+    memory.listed.ids = memory.ids;
+    memory.listed.chain(count, call.cols);
+    waiting.to = g;
+    waiting.listed = &memory.listed;
+    waiting.terms = 1;
+    waiting.offset = 0;
+    waiting.cols = call.cols;
+    waiting.streams = call.streams;
+    waiting.factors = memory.factors;
+    for (size_t block = 0; block < blocks_in(call.cols); ++block) memory.factors[block].on[0] = 1;
+    if (!call.streams) waiting.finish();
   }
 
   void run(Int r) {
@@ -829,7 +842,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.
   // Returns how many, or -1 after refusing an id.
-  Int slots(Int r, double& log_mass, bool& defined) const {
+  Int slots(Int r, double& log_mass, bool& defined) {
     const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
     const float* values = call.values.as<float>() + r * call.k;
     const bool weights = call.target == Target::sparse_weights;
@@ -843,10 +856,10 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     }
     Int count = plain ? k : 0, bad = -1;
     bool twice = false;
-    for (Int j = 0; plain && j < k; ++j) {
-      memory.ids[j] = indices[j];
-      memory.p[j] = static_cast<double>(values[j]);
-    }
+    const bool grows = call.residual == Residual::label;
+    memory.ids = plain && !grows ? indices : memory.own_ids;
+    if (plain && grows) std::copy_n(indices, k, memory.own_ids);
+    for (Int j = 0; plain && j < k; ++j) memory.p[j] = static_cast<double>(values[j]);
     for (Int j = 0; !plain && j < k; ++j) {
       const int32_t id = indices[j];
       if (static_cast<uint32_t>(id) >= cols) {
@@ -864,15 +877,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         }
         // Draws of one id add up.
         Int same = 0;
-        while (memory.ids[same] != id) ++same;
+        while (memory.own_ids[same] != id) ++same;
         memory.p[same] += static_cast<double>(values[j]);
         continue;
       }
       word = before | bit;
-      memory.ids[count] = id;
+      memory.own_ids[count] = id;
       memory.p[count++] = static_cast<double>(values[j]);
     }
-    for (Int j = 0; !plain && j < count; ++j) memory.seen[memory.ids[j] / 64] = 0;
+    for (Int j = 0; !plain && j < count; ++j) memory.seen[memory.own_ids[j] / 64] = 0;
     if (bad >= 0) {
       if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
       else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
@@ -927,7 +940,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     Int at = 0;
     while (at < count && memory.ids[at] != label) ++at;
     if (at == count) {
-      memory.ids[at] = label;
+      memory.own_ids[at] = label;
       memory.log_p[at] = log_tail;
       ++count;
     } else if (log_tail > -INFINITY) {
@@ -941,8 +954,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
 
   // Every column off the list has the same probability. Where the gradient is known outcome by outcome, the row needs no more than the sum of its
   // logits beside that of its exponentials. NAN where that would not do: digits are missing, or it is no ordinary row.
-  double spread_evenly(Int count, double log_tail, double all, const S* x, S* e, S* g, double temperature, double coefficient) {
-    const BlockedRow row = exp_blocks<V, true>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+  double spread_evenly(const BlockedRow& row, Int count, double log_tail, double all, const S* x, S* e, S* g, double temperature, double coefficient) {
     if (!(row.total - row.total == 0) || !(row.sum > 0)) return NAN;
     const double log_sum = row.sum < 1.5 ? log(exact_scaled_sum(x, row.max, 1 / temperature, call.cols)) : log(row.sum);
     const double off = static_cast<double>(call.cols - count), share = off > 0 ? exp(log_tail) / off : 0, log_share = share > 0 ? log_tail - log(off) : 0;
@@ -1016,42 +1028,37 @@ template <class V, template <class> class Formula> struct DivergenceRow {
   }
 
   double sparse(Int r, const S* x, S* e, S* g, double temperature, double coefficient, HardTerm& hard) {
+    using D = Formula<double>;
+    const bool on_list = call.residual == Residual::renormalize_both, uniform = call.residual == Residual::uniform;
+    // On the list alone the other columns have no exponentials.
+    const bool list_only = on_list && !hard.used;
+    BlockedRow row;
+    bool evenly = false;
+    if constexpr (D::any_mass && lane<V>::width > 1 && !kAssisted) evenly = uniform && !hard.used;
+    if (evenly) row = exp_blocks<V, true>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+    else if (uniform) waiting.finish();
+    else if (list_only) row = no_exponentials<V>(x, call.cols, waiting);
+    else row = exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+
     double log_mass = 0;
     bool defined = true;
     Int count = slots(r, log_mass, defined);
     if (count < 0) return 0;
     double log_tail = -INFINITY, all = call.renormalizes() ? 1 : exp(log_mass);
-    const bool on_list = call.residual == Residual::renormalize_both;
     if (call.renormalizes()) {
       if (log_mass == -INFINITY) return NAN;
     } else if (call.residual != Residual::truncate && call.residual != Residual::sampled) {
       if (!tail_of(r, count, log_mass, defined, log_tail)) return 0;
-      if (call.residual != Residual::uniform || count < call.cols) all += exp(log_tail);
+      if (!uniform || count < call.cols) all += exp(log_tail);
     }
     if (!defined) return NAN;
     if (call.residual == Residual::label && (count = give_tail_to_label(r, count, log_tail)) < 0) return 0;
-    if (call.residual == Residual::uniform) {
-      if constexpr (Formula<V>::any_mass && lane<V>::width > 1 && !kAssisted)
-        if (!hard.used) {
-          const double loss = spread_evenly(count, log_tail, all, x, e, g, temperature, coefficient);
-          if (loss == loss) return loss;
-        }
-      waiting.finish();
+    if (uniform) {
+      if (evenly) {
+        const double loss = spread_evenly(row, count, log_tail, all, x, e, g, temperature, coefficient);
+        if (loss == loss) return loss;
+      }
       return spread_out(count, log_tail, all, x, e, g, temperature, coefficient, hard);
-    }
-
-    using D = Formula<double>;
-    // On the list alone the other columns have no exponentials.
-    const bool list_only = on_list && !hard.used;
-    BlockedRow row;
-    if (list_only) {
-      row = no_exponentials<V>(x, call.cols, memory.student_blocks, waiting);
-      if (call.streams) memory.clear_waiting();
-      if (!call.streams || memory.listed != 0) fill_row<V>(e, call.cols, 0);
-      memory.listed = 0;
-    } else {
-      row = exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
-      memory.listed = -1;
     }
     double sum = row.sum;
     if (!(sum == sum)) return NAN;
@@ -1079,15 +1086,15 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       const double known = D::first_order ? 0 : sum;
       if (!difference_will_do(known, kept)) level<V>(e, call.cols, memory.student_blocks);
       rest = rest_of_row<V>(x, max, temperature, exponential, e, call.cols, count, [&](Int j) { return ids[j]; }, known, kept);
-      sum = kept + rest.sum * exp(rest.log_scale);
+      sum = kept + (rest.log_scale == 0 ? rest.sum : rest.sum * exp(rest.log_scale));
     } else if (sum < 1.5 || (call.residual == Residual::truncate && !(fabs(listed_about(count, inverse_temperature, all * log(sum))) >= 0.05 * all))) {
       // Here an error of ln Σ is an error of the loss, and beside a small one it shows; elsewhere it cancels to first order.
       sum = exact_scaled_sum(x, static_cast<double>(max), inverse_temperature, call.cols);
     }
-    const double log_sum = log(sum);
+    const double log_sum = log(sum), inverse_sum = 1 / sum;
     // A loss that knows its gradient outcome by outcome takes the digits of q from the logarithms where they matter.
     if (on_list || (!D::needs_mean && !kAssisted))
-      for (Int j = 0; j < count; ++j) memory.q[j] /= sum;
+      for (Int j = 0; j < count; ++j) memory.q[j] *= inverse_sum;
     else
       for (Int j = 0; j < count; ++j) memory.q[j] = exact_exp(memory.centred[j] * inverse_temperature - log_sum);
 
@@ -1147,7 +1154,7 @@ template <class V, template <class> class Formula> struct DivergenceRow {
           total = sum_of_bent;
         }
       }
-      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : list_only ? 1 : 0;
+      factor = rest.sum > 0 ? coefficient * slope(o) / rest.sum : 0;
     }
     // Plain loops over arrays, which the compiler turns into vectors: the losses take the place of the logarithms, the gradients that of q.
     for (Int j = 0; j < count; ++j) {
@@ -1157,7 +1164,9 @@ template <class V, template <class> class Formula> struct DivergenceRow {
       memory.q[j] = coefficient * slope(o);
     }
     loss += exact_sum_row(memory.log_p, count);
-    if (g) {
+    if (g && list_only) {
+      put_list(g, count);
+    } else if (g) {
       // What is listed goes in among the exponentials, so that the row is written once and in order; a row with a hard term, or of hardly
       // any scale, gets it afterwards.
       bool all_go_in = true;
@@ -1177,7 +1186,6 @@ template <class V, template <class> class Formula> struct DivergenceRow {
         const Int id = ids[j];
         if (const double back = block_of(id).from_gradient; back != 0) e[id] = static_cast<S>(memory.q[j] * back);
       }
-      if (list_only) memory.listed = count;
       if (hard.used) {
         V scale;
         const auto enter = [&](Int begin) LIMBECK_INLINE { scale = splat<V>(factor * block_of(begin).scale); };

@@ -45,8 +45,32 @@ struct BlockedRow {
   }
 };
 
-// What is left to write of a row: up to three arrays, each times a number of the block, and an offset. It may wait until the next row is walked
-// and go out among its reading: memory does both at a time.
+// The entries of a row that is 0 elsewhere, chained by block.
+template <class S> struct Listed {
+  const int32_t* ids;
+  S* values;
+  int32_t *next, *first;  // of an entry and of a block; -1: no other
+  S* block;               // of kRowBlock zeros: what is written comes from the first cache
+
+  void chain(Int count, Int cols) {
+    std::fill_n(first, blocks_in(cols), -1);
+    for (Int j = 0; j < count; ++j) {
+      int32_t& head = first[static_cast<uint32_t>(ids[j]) / kRowBlock];
+      next[j] = head;
+      head = static_cast<int32_t>(j);
+    }
+  }
+  const S* enter(Int begin) const {
+    for (int32_t j = first[begin / kRowBlock]; j >= 0; j = next[j]) block[ids[j] - begin] = values[j];
+    return block;
+  }
+  void leave(Int begin) const {
+    for (int32_t j = first[begin / kRowBlock]; j >= 0; j = next[j]) block[ids[j] - begin] = 0;
+  }
+};
+
+// What is left to write of a row: up to three arrays, each times a number of the block, and an offset; or a list. It may wait until the next row
+// is walked and go out among its reading: memory does both at a time.
 template <class V> struct Waiting {
   using S = typename lane<V>::scalar;
   struct Factors {
@@ -60,9 +84,11 @@ template <class V> struct Waiting {
   Int cols = 0;
   bool streams = false;        // past the caches
   Factors* factors = nullptr;  // of each block
+  const Listed<S>* listed = nullptr;  // in place of the first array
 
   void drop() { to = nullptr; }
-  template <int N> bool flows() const { return to && streams && terms == N; }
+  template <int N> bool flows() const { return to && streams && terms == N && !listed; }
+  bool flows_from_list() const { return to && streams && listed; }
   void write(Int begin) const {
     if (!to) return;
     if (terms == 1) put<1>(begin);
@@ -88,10 +114,11 @@ template <class V, int N> struct Outflow {
   Int n, lead, end;  // from `lead` on whole vectors that start at one of memory's, `end` columns of them
   Int lag = 0;       // columns by which they follow the reading
 
-  // `read`: what is loaded from meanwhile, in the same order.
-  Outflow(const Waiting<V>& waiting, Int begin, std::initializer_list<const S*> read = {}) : to(waiting.to + begin), offset(spread<V>(waiting.offset)), n(block_cols(begin, waiting.cols)) {
+  // `read`: what is loaded from meanwhile, in the same order. `block`: what the block of a list comes from.
+  Outflow(const Waiting<V>& waiting, Int begin, std::initializer_list<const S*> read = {}, const S* block = nullptr)
+      : to(waiting.to + begin), offset(spread<V>(waiting.offset)), n(block_cols(begin, waiting.cols)) {
     for (int k = 0; k < N; ++k) {
-      from[k] = waiting.from[k] + begin;
+      from[k] = block ? block : waiting.from[k] + begin;
       on[k] = spread<V>(waiting.factors[begin / kRowBlock].on[k]);
     }
     lead = std::min(n, to_line(to));
@@ -128,10 +155,14 @@ template <class V> struct Outflow<V, 0> {
 };
 
 template <class V> template <int N> __attribute__((noinline)) void Waiting<V>::put(Int begin) const {
-  const Outflow<V, N> flow(*this, begin);
-  if (!streams) return flow.plainly(0, flow.n);
-  for (Int i = 0; i < flow.end; i += lane<V>::width) flow.step(i);
-  flow.finish();
+  const Outflow<V, N> flow(*this, begin, {}, listed ? listed->enter(begin) : nullptr);
+  if (streams) {
+    for (Int i = 0; i < flow.end; i += lane<V>::width) flow.step(i);
+    flow.finish();
+  } else {
+    flow.plainly(0, flow.n);
+  }
+  if (listed) listed->leave(begin);
 }
 
 // A maximum far above its reference would not come out as exact as the 1 that it is beside itself: then the block is walked again.
@@ -146,8 +177,11 @@ struct NearSums {
 
 // A block against a reference, while the next one is fetched and what waits goes out. Good if the range that was met is.
 template <class V, bool with_logits, int waiting, class S>
-LIMBECK_FN NearSums near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& exponential, Range<S>& range, const Outflow<V, waiting>& before) {
+__attribute__((noinline)) NearSums near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& scaled, Range<S>& range, const Outflow<V, waiting>& flow) {
   constexpr Int W = lane<V>::width;
+  // Copies that no store can alias. A function of its own: its numbers then have the registers for themselves.
+  const RowExp<V> exponential = scaled;
+  const Outflow<V, waiting> before = flow;
   const V reference = spread<V>(of);
   V sum[2] = {splat<V>(0), splat<V>(0)}, logits[2] = {splat<V>(0), splat<V>(0)}, max = reference, min = reference;
   const auto step = [&](Int i, auto span, int k) LIMBECK_INLINE {
@@ -180,9 +214,8 @@ LIMBECK_FN NearSums near_terms(const S* x, S* e, Int n, S of, const RowExp<V>& e
 
 // One row; sum is NaN where it has NaN or +inf or is -inf alone.
 template <class V, bool with_logits = false, class S>
-BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& scaled, RowBlock* blocks, Waiting<V>& before) {
+BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& exponential, RowBlock* blocks, Waiting<V>& before) {
   constexpr Int W = lane<V>::width;
-  const RowExp<V> exponential = scaled;  // a copy that no store can alias
   BlockedRow row;
   double total = 0;
   bool near = W > 1;
