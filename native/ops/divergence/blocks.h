@@ -33,7 +33,7 @@ struct Pair {
 };
 
 // A row none of whose terms is wanted is only read: sum is 0, or NaN where it has NaN or +inf.
-template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, Waiting<V>& before) {
+template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, Waiting<V>& before, Aside aside) {
   const V zero = splat<V>(0), infinity = splat<V>(INFINITY);
   BlockedRow row;
   for (Int begin = 0; begin < cols; begin += kRowBlock) {
@@ -53,6 +53,7 @@ template <class V, class S> BlockedRow no_exponentials(const S* x, Int cols, Wai
       walk(Outflow<V, 0>{});
       before.write(begin);
     }
+    aside();
   }
   before.drop();
   if (!(row.sum == 0)) row.sum = NAN;

@@ -840,80 +840,120 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     return (met & 1) == 0;
   }
 
-  // The ids of a sparse row, its probabilities (or weights) and their logarithms, renormalised where the residual does so.
-  // Returns how many, or -1 after refusing an id.
-  Int slots(Int r, double& log_mass, bool& defined) {
-    const int32_t* indices = call.indices.as<int32_t>() + r * call.k;
-    const float* values = call.values.as<float>() + r * call.k;
-    const bool weights = call.target == Target::sparse_weights;
-    const Int k = call.k;
-    const uint64_t cols = static_cast<uint64_t>(call.cols);
-    const bool plain = is_plain(indices);
-    // The next row's list.
-    for (Int j = k; j < 2 * k; j += 16) {
-      fetch(indices + j, 0);
-      fetch(values + j, 0);
-    }
-    Int count = plain ? k : 0, bad = -1;
-    bool twice = false;
-    const bool grows = call.residual == Residual::label;
-    memory.ids = plain && !grows ? indices : memory.own_ids;
-    if (plain && grows) std::copy_n(indices, k, memory.own_ids);
-    for (Int j = 0; plain && j < k; ++j) memory.p[j] = static_cast<double>(values[j]);
-    for (Int j = 0; !plain && j < k; ++j) {
-      const int32_t id = indices[j];
-      if (static_cast<uint32_t>(id) >= cols) {
-        if (id == -1) continue;
-        bad = j;
-        break;
+  // The list of a sparse row: its ids, their probabilities (or weights) and the logarithms. Nothing of it depends on the student, so it is read in
+  // steps among the walk over the row: memory is busy meanwhile.
+  struct List {
+    DivergenceRow& of;
+    Int row;
+    const int32_t* indices = of.call.indices.template as<int32_t>() + row * of.call.k;
+    const float* values = of.call.values.template as<float>() + row * of.call.k;
+    int steps = 0;
+    bool plain = false;
+    // How many entries there are, or -1 after refusing an id; whether all are probabilities.
+    Int count = 0;
+    bool defined = true;
+    double log_mass = 0, top = -INFINITY, sum = 0;
+
+    static void step(void* list) { static_cast<List*>(list)->step(); }
+    void step() {
+      switch (steps++) {
+        case 0: return check();
+        case 1: return collect();
+        case 2: return of.call.target == Target::sparse_weights ? weigh() : exponentials();
+        case 3: return of.call.target == Target::sparse_weights ? void() : normalise();
       }
-      uint64_t& word = memory.seen[id / 64];
-      const uint64_t bit = uint64_t(1) << (id % 64), before = word;
-      if (before & bit) {
-        twice = !weights;
-        if (twice) {
+    }
+    void finish() {
+      while (steps < 4) step();
+    }
+
+    void check() {
+      plain = of.is_plain(indices);
+      // The next row's list.
+      const Int k = of.call.k;
+      for (Int j = k; j < 2 * k; j += 16) {
+        fetch(indices + j, 0);
+        fetch(values + j, 0);
+      }
+    }
+
+    // The ids, and their values as `p`.
+    void collect() {
+      auto& memory = of.memory;
+      const Int k = of.call.k;
+      const bool weights = of.call.target == Target::sparse_weights, grows = of.call.residual == Residual::label;
+      memory.ids = plain && !grows ? indices : memory.own_ids;
+      if (plain) {
+        count = k;
+        if (grows) std::copy_n(indices, k, memory.own_ids);
+        for (Int j = 0; j < k; ++j) memory.p[j] = static_cast<double>(values[j]);
+        return;
+      }
+      Int bad = -1;
+      bool twice = false;
+      for (Int j = 0; j < k; ++j) {
+        const int32_t id = indices[j];
+        if (static_cast<uint32_t>(id) >= static_cast<uint64_t>(of.call.cols)) {
+          if (id == -1) continue;
           bad = j;
           break;
         }
-        // Draws of one id add up.
-        Int same = 0;
-        while (memory.own_ids[same] != id) ++same;
-        memory.p[same] += static_cast<double>(values[j]);
-        continue;
+        uint64_t& word = memory.seen[id / 64];
+        const uint64_t bit = uint64_t(1) << (id % 64), before = word;
+        if (before & bit) {
+          twice = !weights;
+          if (twice) {
+            bad = j;
+            break;
+          }
+          // Draws of one id add up.
+          Int same = 0;
+          while (memory.own_ids[same] != id) ++same;
+          memory.p[same] += static_cast<double>(values[j]);
+          continue;
+        }
+        word = before | bit;
+        memory.own_ids[count] = id;
+        memory.p[count++] = static_cast<double>(values[j]);
       }
-      word = before | bit;
-      memory.own_ids[count] = id;
-      memory.p[count++] = static_cast<double>(values[j]);
+      for (Int j = 0; j < count; ++j) memory.seen[memory.own_ids[j] / 64] = 0;
+      if (bad < 0) return;
+      if (twice) of.faults.refuse(row, "indices of a row must differ: row %lld holds %d twice", (long long)row, indices[bad]);
+      else of.faults.refuse(row, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)of.call.cols, (long long)bad, (long long)row, indices[bad]);
+      count = -1;
     }
-    for (Int j = 0; !plain && j < count; ++j) memory.seen[memory.own_ids[j] / 64] = 0;
-    if (bad >= 0) {
-      if (twice) faults.refuse(r, "indices of a row must differ: row %lld holds %d twice", (long long)r, indices[bad]);
-      else faults.refuse(r, "indices must be in [-1, %lld): slot %lld of row %lld holds %d", (long long)call.cols, (long long)bad, (long long)r, indices[bad]);
-      return -1;
-    }
-    if (weights) {
-      for (Int j = 0; j < k; ++j)
+
+    void weigh() {
+      auto& memory = of.memory;
+      for (Int j = 0; j < of.call.k; ++j)
         if (indices[j] != -1 && !(values[j] >= 0 && values[j] < INFINITY)) defined = false;
       for (Int j = 0; j < count; ++j) memory.log_p[j] = log(memory.p[j]);
       log_mass = log(exact_sum_row(memory.p, count));
-      return count;
     }
-    const double scale = call.renormalizes() ? call.log_prob_scale : 1;
-    for (Int j = 0; j < count; ++j) memory.log_p[j] = memory.p[j] * scale;
-    const double top = exact_largest(memory.log_p, count);
-    const double base = top > -INFINITY ? top : 0;
-    for (Int j = 0; j < count; ++j) memory.p[j] = exact_exp(memory.log_p[j] - base);
-    const double sum = exact_sum_row(memory.p, count);
-    if (!(sum < INFINITY)) defined = false;  // NaN or +inf among the logarithms
-    log_mass = top > -INFINITY ? top + log(sum) : -INFINITY;
-    const bool whole = call.renormalizes() && log_mass > -INFINITY;
-    const double to_mass = whole ? 1 / sum : exp(base);
-    for (Int j = 0; j < count; ++j) {
-      memory.p[j] *= to_mass;
-      if (whole) memory.log_p[j] -= log_mass;
+
+    void exponentials() {
+      auto& memory = of.memory;
+      const double scale = of.call.renormalizes() ? of.call.log_prob_scale : 1;
+      for (Int j = 0; j < count; ++j) memory.log_p[j] = memory.p[j] * scale;
+      top = exact_largest(memory.log_p, count);
+      const double base = top > -INFINITY ? top : 0;
+      for (Int j = 0; j < count; ++j) memory.p[j] = exact_exp(memory.log_p[j] - base);
+      sum = exact_sum_row(memory.p, count);
     }
-    return count;
-  }
+
+    // To the mass that the residual gives them.
+    void normalise() {
+      auto& memory = of.memory;
+      if (!(sum < INFINITY)) defined = false;  // NaN or +inf among the logarithms
+      log_mass = top > -INFINITY ? top + log(sum) : -INFINITY;
+      const bool whole = of.call.renormalizes() && log_mass > -INFINITY;
+      const double to_mass = whole ? 1 / sum : exp(top > -INFINITY ? top : 0);
+      for (Int j = 0; j < count; ++j) {
+        memory.p[j] *= to_mass;
+        if (whole) memory.log_p[j] -= log_mass;
+      }
+    }
+  };
 
   // ln of the mass outside the list: given, or what is missing to 1. False after refusing probabilities that sum to more.
   bool tail_of(Int r, Int count, double log_mass, bool& defined, double& log_tail) const {
@@ -1035,14 +1075,16 @@ template <class V, template <class> class Formula> struct DivergenceRow {
     BlockedRow row;
     bool evenly = false;
     if constexpr (D::any_mass && lane<V>::width > 1 && !kAssisted) evenly = uniform && !hard.used;
-    if (evenly) row = exp_blocks<V, true>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
+    List list{*this, r};
+    const Aside aside{List::step, &list};
+    if (evenly) row = exp_blocks<V, true>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting, aside);
     else if (uniform) waiting.finish();
-    else if (list_only) row = no_exponentials<V>(x, call.cols, waiting);
-    else row = exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting);
-
-    double log_mass = 0;
-    bool defined = true;
-    Int count = slots(r, log_mass, defined);
+    else if (list_only) row = no_exponentials<V>(x, call.cols, waiting, aside);
+    else row = exp_blocks<V>(x, e, call.cols, temperature, exponential, memory.student_blocks, waiting, aside);
+    list.finish();
+    const double log_mass = list.log_mass;
+    bool defined = list.defined;
+    Int count = list.count;
     if (count < 0) return 0;
     double log_tail = -INFINITY, all = call.renormalizes() ? 1 : exp(log_mass);
     if (call.renormalizes()) {

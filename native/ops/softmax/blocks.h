@@ -212,9 +212,18 @@ __attribute__((noinline)) NearSums near_terms(const S* x, S* e, Int n, S of, con
   return {vec<V>::total(sum[0] + sum[1]) - padding, with_logits ? vec<V>::total(logits[0] + logits[1]) : 0};
 }
 
+// Other work, of which a walk does a step after each block.
+struct Aside {
+  void (*step)(void*) = nullptr;
+  void* of = nullptr;
+  void operator()() const {
+    if (step) step(of);
+  }
+};
+
 // One row; sum is NaN where it has NaN or +inf or is -inf alone.
 template <class V, bool with_logits = false, class S>
-BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& exponential, RowBlock* blocks, Waiting<V>& before) {
+BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowExp<V>& exponential, RowBlock* blocks, Waiting<V>& before, Aside aside = {}) {
   constexpr Int W = lane<V>::width;
   BlockedRow row;
   double total = 0;
@@ -250,6 +259,7 @@ BlockedRow exp_blocks(const S* x, S* e, Int cols, double temperature, const RowE
       block.sum = exp_row<V>(x + begin, static_cast<S>(block.reference), exponential, e + begin, n, range.span());
     }
     if (!written) before.write(begin);
+    aside();
   }
   before.drop();
   for (size_t k = 0; k < blocks_in(cols); ++k) row.leave(blocks[k], blocks[k].sum, temperature);
