@@ -66,7 +66,9 @@ struct Parameters {
 // A divergence for outcomes in float and in double; assisted: any of them.
 template <template <class> class F> struct Formula {
   static constexpr bool assisted = is_assisted<F>;
-  static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
+  static constexpr bool needs_mean = F<float>::needs_mean;
+  // A formula that needs the row's sum asks of the logarithms only whether they are -inf; the assistant computes with them.
+  static constexpr bool needs_logs = assisted || (F<float>::needs_logs && !needs_mean);
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   static constexpr bool centred_gradient = F<float>::centred_gradient;
   static constexpr float gap_scale = [] {
@@ -133,7 +135,7 @@ struct HardTerm {
   double log_sum = 0;
 
   LIMBECK_DEVICE float gradient(float x, Column column) const {
-    const float q = exp_(x - max) * inverse_sum;
+    const float q = exp_of_(x - max, 1.0f) * inverse_sum;
     return coefficient * (q - (column == label ? share + peak : share));
   }
   // `centred` = Σ (x − max), needed only where the label is smoothed.
@@ -188,20 +190,20 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
   Outcome<float> o{};
   const float a = x - s.max;
   const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
-  if constexpr (D::gap_scale == 0) o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
+  if constexpr (D::gap_scale == 0) o.q = exp_of_(a, inverse.hi) * s.inverse_sum;
   o.log_q = D::needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
   if (!exact) {
     const float b = t - p.max;
     float difference = a - b;
     if constexpr (D::first_order) difference += lost_(x, s.max, a) - lost_(t, p.max, b);
-    if constexpr (D::gap_scale == 0) o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
+    if constexpr (D::gap_scale == 0) o.p = exp_of_(b, inverse.hi) * p.inverse_sum;
     if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
-    o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
+    o.d = fma_(difference, inverse.hi, -p.log_ratio);
     if constexpr (D::centred_gradient) o.centred = (a - (t - p.at_peak)) * inverse.hi;
     if constexpr (D::gap_scale != 0) {
       const Gap<float> gap = gap_(o, D::gap_scale);
-      const float larger = exp_scaled_(gap.above ? a : b, inverse.hi, inverse.lo) * (gap.above ? s.inverse_sum : p.inverse_sum);
+      const float larger = exp_of_(gap.above ? a : b, inverse.hi) * (gap.above ? s.inverse_sum : p.inverse_sum);
       const float smaller = larger * (D::gap_scale == 1 ? gap.small : gap.small * gap.small);
       o.q = gap.above ? larger : smaller;
       o.p = gap.above ? smaller : larger;
@@ -251,19 +253,19 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     if (a.target == Target::probs) p.kind = normalised ? TeacherKind::probs_to_a_power : TeacherKind::probs;
     const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
 
+    const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
     if (staged) {
       group.sync();
-      stage(group, offset(student, begin), own_cols, student_row);
-      if (soft) stage(group, offset(teacher, begin), own_cols, teacher_row);
+      stage(group, offset(student, begin), own_cols, student_row, -INFINITY);
+      if (soft) stage(group, offset(teacher, begin), own_cols, teacher_row, absent);
       group.sync();
     }
     auto load_student = [&](Column c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c - begin), own_cols, -INFINITY, x);
+      if (staged) load_staged(student_row, int(c - begin), x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
     auto load_given = [&](Column c, float (&t)[4]) {
-      const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
-      if (staged) load_chunk(teacher_row, int(c - begin), own_cols, absent, t);
+      if (staged) load_staged(teacher_row, int(c - begin), t);
       else load_chunk(teacher, c, a.cols, teacher_aligned, absent, t);
     };
     const AnyIn anchor = offset(a.anchor, row * a.student_stride);
@@ -423,7 +425,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
           load_teacher(c, t);
           LIMBECK_UNROLL
           for (int i = 0; i < 4; i++) {
-            if (c + i >= cols) continue;
+            if (D::assisted && c + i >= cols) continue;
             const Outcome<float> o = compared(outcome<D>(x[i], t[i], s, p, inverse));
             const float slope = D::gradient(o, formula);
             part += slope;
@@ -467,7 +469,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       if (soft) load_teacher(c, t);
       LIMBECK_UNROLL
       for (int i = 0; i < 4; i++) {
-        if (c + i >= cols) continue;
+        if (D::assisted && c + i >= cols) continue;
         if (soft) {
           const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
           if (!summed) part[i] = D::loss(o, formula);
@@ -481,7 +483,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         }
         if (hard.on) {
           g[i] += hard.gradient(x[i], c + i);
-          far[i] = x[i] - hard.max;
+          far[i] = c + i < cols ? x[i] - hard.max : 0.0f;
         }
       }
       loss += (part[0] + part[1]) + (part[2] + part[3]);
@@ -559,7 +561,7 @@ struct OffOutcome {
     const float centred = x - max;
     float exact = centred;
     if constexpr (D::first_order) exact += lost_(x, max, centred);
-    o.q = exp_scaled_(centred, inverse.hi, inverse.lo) * share;
+    o.q = exp_of_(centred, inverse.hi) * share;
     o.log_q = fma_(centred, inverse.hi, fma_(clamp_finite(centred), inverse.lo, log_q));
     o.p = p;
     o.log_p = log_p;
@@ -611,7 +613,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(Group::most_threads, Group::blocks_beside)
     auto id_at = [&](int j) -> Column { return Column(a.list_floats > 0 ? int32_t(ids[j]) : ld(a.indices, first_kept + j)); };
     auto value_at = [&](int j) -> float { return a.list_floats > 0 ? float(list_values[j]) : ld(a.values, first_kept + j); };
     auto load_student = [&](Column c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c - begin), own_cols, -INFINITY, x);
+      if (staged) load_staged(student_row, int(c - begin), x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
     auto logit = [&](Column c) -> float { return staged ? staged_at(student_row, int(c - begin)) : ld(student, c); };
@@ -676,7 +678,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(Group::most_threads, Group::blocks_beside)
     RowSum hard_sum;
     bool bad = false;
     group.sync();
-    if (staged) stage(group, offset(student, begin), own_cols, student_row);
+    if (staged) stage(group, offset(student, begin), own_cols, student_row, -INFINITY);
     if (a.list_floats > 0)
       for (int j = group.rank(); j < kept; j += group.size()) {
         ids[j] = ld(a.indices, first_kept + j);
@@ -954,7 +956,7 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(Group::most_threads, Group::blocks_beside)
               g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
             }
           } else {
-            if (head.soft && x[i] > -INFINITY) g[i] = exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse * factor;
+            if (head.soft && x[i] > -INFINITY) g[i] = exp_of_(x[i] - off.max, inverse.hi) * off_inverse * factor;
           }
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
