@@ -10,7 +10,13 @@ const rows = lines.map((one) => {
     value.toFixed(2),
   );
   const barriersOfRow = `${work.blockBarriers.toFixed(0)} + ${work.clusterBarriers.toFixed(0)}`;
-  const counts = [counted.toFixed(2), least.toFixed(2), (counted / least).toFixed(3), work.exponentials.toFixed(2), barriersOfRow];
+  const counts = [
+    counted.toFixed(2),
+    least.toFixed(2),
+    (counted / least).toFixed(3),
+    (work.special ?? work.exponentials).toFixed(2),
+    barriersOfRow,
+  ];
   return [what, dtype, String(cols), ...counts, ...ms];
 });
 const head = [

@@ -49,7 +49,6 @@ const kernels = reports.flatMap((file) => kernelsOf(readFileSync(file, 'utf8')))
 const hot =
   /divergence_(dense|sparse)|softmax_(backward_)?rows|capture_top_k|sample_rows|layer_norm|attention|adamw|sgd|lion|square_sums|scale_all|ema_tensors|bias_activation|unary|binary|matmul/;
 
-const rarer = /divergence_sparse|assisted/;
 const told = ({ name, architecture, registers, stack, spills }: Kernel): string =>
   `${name} (${architecture}): ${registers} registers, stack ${stack}, spills ${spills}`;
 
@@ -67,41 +66,23 @@ describe.skipIf(kernels.length === 0)('ptxas', () => {
     expect(kernels.length / architectures.size).toBeLessThanOrEqual(400);
   });
 
+  // What still spills, by the most bytes written and read: every thread for each row, not for each column.
+  const spilling: { what: string; name: RegExp; most: number }[] = [
+    // Two blocks of 256 threads leave a thread 128 registers. The assistant calls its formulas, beside what lists in double keep.
+    { what: 'the assistant against a sparse target, on clusters', name: /divergence_sparse.*8assisted.*ClusterGroup/, most: 256 },
+  ];
+
   test('hot kernels keep everything in registers', () => {
-    const spilt = kernels.filter(({ name, stack, spills }) => hot.test(name) && !rarer.test(name) && (spills > 0 || stack > 0));
-    expect(spilt.map(told)).toEqual([]);
+    const spilt = kernels.filter(({ name, stack, spills }) => hot.test(name) && (spills > 0 || stack > 0));
+    expect(spilt.filter(({ name, spills }) => !spilling.some((one) => one.name.test(name) && spills <= one.most)).map(told)).toEqual([]);
   });
 
-  // The support of a sparse target is computed in double: its numbers do not all fit beside those of the walk. What spills is written and
-  // read a few times for each row, not for each element; with more registers one block instead of two would fit a multiprocessor.
-  test('sparse targets spill little, the assistant a little more', () => {
-    const wide = kernels.filter(({ name, spills }) => rarer.test(name) && spills > (/assisted/.test(name) ? 1200 : 800));
-    expect(wide.map(told)).toEqual([]);
-  });
-
-  // On the architecture that clusters are for. What two formulas spill is a few numbers of the list's double arithmetic.
-  test('sparse targets on clusters: no spills, or a few numbers for each row', () => {
-    const cluster = kernels.filter(
-      ({ name, architecture }) => /divergence_sparse.*ClusterGroup.*OffListE[01]E/.test(name) && /^sm_90/.test(architecture),
-    );
-    const spilt = (names: RegExp, most: number): string[] =>
-      cluster.filter(({ name, spills }) => names.test(name) && spills > most).map(told);
-    expect(spilt(/\d(forward_kl|reverse_kl|symmetric_kl|skew_reverse_kl)EEE/, 0)).toEqual([]);
-    expect(spilt(/\d(jensen_shannon|squared_hellinger)EEE.*OffListE1E/, 0)).toEqual([]);
-    expect(spilt(/EEE/, 128).filter((line) => !line.includes('assisted'))).toEqual([]);
-  });
-
-  test('sparse targets of short rows, and the assistant, on the same architecture', () => {
-    const most = (name: string): number => (/assisted/.test(name) ? 800 : 512);
-    const wide = kernels.filter(({ name, architecture, spills }) => rarer.test(name) && /^sm_90/.test(architecture) && spills > most(name));
-    expect(wide.map(told)).toEqual([]);
-  });
-
-  test('two blocks of a row kernel fit a multiprocessor', () => {
-    const wide = kernels.filter(
-      ({ name, registers }) =>
-        /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows|matmul_halves/.test(name) && registers * 256 * 2 > 65_536,
-    );
+  // What the schedule assumes: two blocks of 256 threads where a block or a cluster has a row; three of four warps, which have a row each,
+  // of a sparse target, whose lists are walked in double, and four of a dense one.
+  test('as many blocks of a row kernel as its launch counts on fit a multiprocessor', () => {
+    const row = /divergence_(dense|sparse)|softmax_(backward_)?rows|sample_rows|matmul_halves/;
+    const threads = (name: string): number => (/divergence_sparse.*WarpGroup/.test(name) ? 3 * 128 : 2 * 256);
+    const wide = kernels.filter(({ name, registers }) => row.test(name) && Math.ceil(registers / 8) * 8 * threads(name) > 65_536);
     expect(wide.map(told)).toEqual([]);
   });
 

@@ -194,10 +194,17 @@ template <class T> LIMBECK_DEVICE Float4 unpack4(uint2 v, T) {
   return make_float4(to_float(T{uint16_t(v.x)}), to_float(T{uint16_t(v.x >> 16)}), to_float(T{uint16_t(v.y)}), to_float(T{uint16_t(v.y >> 16)}));
 }
 LIMBECK_DEVICE float4 pack4(Float4 v, float) { return v; }
-template <class T> LIMBECK_DEVICE uint2 pack4(Float4 v, T) {
-  return make_uint2(from_float<T>(v.x).bits | unsigned(from_float<T>(v.y).bits) << 16,
-                    from_float<T>(v.z).bits | unsigned(from_float<T>(v.w).bits) << 16);
+template <class T> LIMBECK_DEVICE unsigned pack2(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  unsigned r;
+  if constexpr (std::is_same_v<T, Float16>) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  else asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+#else
+  return from_float<T>(low).bits | unsigned(from_float<T>(high).bits) << 16;
+#endif
 }
+template <class T> LIMBECK_DEVICE uint2 pack4(Float4 v, T) { return make_uint2(pack2<T>(v.x, v.y), pack2<T>(v.z, v.w)); }
 template <class T> using Packed4 = std::conditional_t<sizeof(T) == 4, float4, uint2>;
 
 template <class T> LIMBECK_DEVICE Float4 ld4(const T* p, int64_t i) { return unpack4(*reinterpret_cast<const Packed4<T>*>(p + i), T{}); }

@@ -26,8 +26,10 @@ struct Run {
   int64_t begin, end;
 };
 
-// One warp per row.
+// One warp per row. `most_threads` and `blocks_beside`: what a block is launched with at most, and how many of them are to fit a
+// multiprocessor where a kernel needs so many registers that it must say (LIMBECK_BOUNDS_OF). Three blocks of four warps leave a thread 168.
 struct WarpGroup {
+  static constexpr int most_threads = 128, blocks_beside = 3;
   LIMBECK_DEVICE explicit WarpGroup(const Shared<double>&, int = 1) {}
   static constexpr bool whole_block = false;
   LIMBECK_DEVICE int rank() const { return lane(); }
@@ -90,6 +92,7 @@ inline constexpr int kClusterScratch = kScratch + 2 * 4;
 // without clusters. Where rows are few, `parts` blocks, a power of two, share a run: each has a part of the warps that one block would have, with the same
 // columns, and merges go over the same warps in the same order. rank and size are those within the run, own_rank and own_size within the block.
 struct ClusterGroup {
+  static constexpr int most_threads = 256, blocks_beside = 2;
   BlockGroup block;
   int parts, turn = 0;
   LIMBECK_DEVICE explicit ClusterGroup(const Shared<double>& scratch, int parts = 1) : block(scratch), parts(parts) {}

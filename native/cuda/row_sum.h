@@ -16,11 +16,12 @@ template <class S> struct RowSumOf {
   // NaN and +inf give NaN; -inf adds nothing, also where nothing else was seen yet.
   LIMBECK_DEVICE void push(const float (&x)[4], const Inverse& inverse) {
     raise(max_(max_(max_(x[0], x[1]), max_(x[2], x[3])), max), inverse);
+    // Nothing seen yet: the lowest number in the maximum's place, from which -inf is still -inf away.
+    const float top = max_(max, -3.402823466e38f);
     float part[4];
     for (int i = 0; i < 4; i++) {
-      const float centred = x[i] - max;
-      const float e = exp_scaled_(centred, inverse.hi, inverse.lo);
-      part[i] = x[i] == -INFINITY || centred == 0.0f ? 0.0f : e;
+      const float centred = x[i] - top, e = exp_of_(centred, inverse.hi);
+      part[i] = centred == 0.0f ? 0.0f : e;
       ties += centred == 0.0f ? 1.0f : 0.0f;
     }
     rest += S((part[0] + part[1]) + (part[2] + part[3]));

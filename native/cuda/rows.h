@@ -112,6 +112,11 @@ LIMBECK_DEVICE void load_chunk(const StagedRow& row, int first, int cols, float 
   out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
   for (int i = 0; i < 4; i++) out[i] = first + i < cols ? out[i] : absent;
 }
+// The same where what is absent beyond the end was staged with the row.
+LIMBECK_DEVICE void load_staged(const StagedRow& row, int first, float (&out)[4]) {
+  const Float4 v = with_type(row, [&](const auto& s) { return ld4_shared(s, first); });
+  out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+}
 LIMBECK_DEVICE void stage_chunk(const StagedRow& row, int first, const float (&v)[4]) {
   with_type(row, [&](const auto& s) { st4_shared(s, first, Float4{v[0], v[1], v[2], v[3]}); });
 }
@@ -125,8 +130,9 @@ template <class Group, class F> LIMBECK_DEVICE void own_columns(const Group& gro
   }
 }
 
-// This block's of `cols` elements as they are, 16 bytes at a time behind the threads' backs where the addresses allow it. A sync of the group must follow.
-template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& from, int cols, const StagedRow& to) {
+// This block's of `cols` elements as they are, 16 bytes at a time behind the threads' backs where the addresses allow it, and `absent` up to
+// a multiple of four. A sync of the group must follow.
+template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn& from, int cols, const StagedRow& to, float absent) {
   with_type(from, [&](auto* p) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(p)>>;
     constexpr int kPiece = int(16 / sizeof(T));
@@ -134,7 +140,7 @@ template <class Group> LIMBECK_DEVICE void stage(const Group& group, const AnyIn
     const int whole = (reinterpret_cast<uintptr_t>(p) & 15) == 0 ? cols / kPiece * kPiece : 0;
     for (int c = group.column(group.own_rank() * kPiece); c < whole; c += group.size() * kPiece) copy_async16(row, c, p, c);
     copy_async_commit();
-    own_columns(group, whole, (cols + 3) & ~3, [&](int c) { st_shared(row, c, c < cols ? ld(p, c) : T{}); });
+    own_columns(group, whole, (cols + 3) & ~3, [&](int c) { st_shared(row, c, c < cols ? ld(p, c) : from_float<T>(absent)); });
     copy_async_wait<0>();
   });
 }

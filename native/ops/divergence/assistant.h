@@ -19,7 +19,9 @@ template <> constexpr bool is_assisted<assisted> = true;
 #define LIMBECK_CALLED static __attribute__((noinline))
 #endif
 
-template <class V> LIMBECK_CALLED V loss_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+// Numbers and not an outcome: a call on a card passes those in registers, a struct in memory.
+template <class V> LIMBECK_CALLED V called_loss(Divergence divergence, V q, V p, V log_q, V log_p, V d, V a, V b) {
+  const Outcome<V> o{q, p, log_q, log_p, d};
   switch (divergence) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: return name<V>::loss(o, a, b);
@@ -29,7 +31,8 @@ template <class V> LIMBECK_CALLED V loss_of(Divergence divergence, const Outcome
   return splat<V>(NAN);
 }
 
-template <class V> LIMBECK_CALLED V slope_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+template <class V> LIMBECK_CALLED V called_slope(Divergence divergence, V q, V p, V log_q, V log_p, V d, V a, V b) {
+  const Outcome<V> o{q, p, log_q, log_p, d};
   switch (divergence) {
 #define LIMBECK_CASE(name) \
   case Divergence::name: return name<V>::gradient(o, a, b);
@@ -37,6 +40,13 @@ template <class V> LIMBECK_CALLED V slope_of(Divergence divergence, const Outcom
 #undef LIMBECK_CASE
   }
   return splat<V>(NAN);
+}
+
+template <class V> LIMBECK_FN V loss_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+  return called_loss(divergence, o.q, o.p, o.log_q, o.log_p, o.d, a, b);
+}
+template <class V> LIMBECK_FN V slope_of(Divergence divergence, const Outcome<V>& o, V a, V b) {
+  return called_slope(divergence, o.q, o.p, o.log_q, o.log_p, o.d, a, b);
 }
 
 // Σ ∂D/∂ln q of a loss as it is computed, from Σ of its slopes: soft cross-entropy's slope q − p has q for the normaliser, which its loss has not.

@@ -16,7 +16,10 @@ namespace limbeck::cuda {
 namespace {
 
 // Columns whose membership in a sparse target is held in shared memory at a time, one bit each.
-constexpr int64_t kWindow = 262144;
+constexpr uint32_t kWindow = 262144;
+// A column of a row: there are fewer than 2^31, and one register holds it. An id of -1, an empty place of a list, is a column past every end.
+using Column = uint32_t;
+constexpr Column kNoColumn = Column(-1);
 }  // namespace
 
 // Named: slices hand it to each other.
@@ -63,7 +66,9 @@ struct Parameters {
 // A divergence for outcomes in float and in double; assisted: any of them.
 template <template <class> class F> struct Formula {
   static constexpr bool assisted = is_assisted<F>;
-  static constexpr bool needs_mean = F<float>::needs_mean, needs_logs = F<float>::needs_logs;
+  static constexpr bool needs_mean = F<float>::needs_mean;
+  // A formula that needs the row's sum asks of the logarithms only whether they are -inf; the assistant computes with them.
+  static constexpr bool needs_logs = assisted || (F<float>::needs_logs && !needs_mean);
   static constexpr bool first_order = F<float>::first_order, any_mass = F<float>::any_mass, adds_mass = F<float>::adds_mass;
   static constexpr bool centred_gradient = F<float>::centred_gradient;
   static constexpr float gap_scale = [] {
@@ -124,13 +129,13 @@ template <class Group> LIMBECK_DEVICE void constant_row(const Group& group, cons
 // Cross-entropy against a label, with smoothing, at temperature 1.
 struct HardTerm {
   bool on = false;
-  int64_t label = -1;
+  Column label = kNoColumn;
   float max = 0, inverse_sum = 0, coefficient = 0, share = 0, peak = 0;  // target: share everywhere, + peak at the label
   float label_logit = 0;
   double log_sum = 0;
 
-  LIMBECK_DEVICE float gradient(float x, int64_t column) const {
-    const float q = exp_(x - max) * inverse_sum;
+  LIMBECK_DEVICE float gradient(float x, Column column) const {
+    const float q = exp_of_(x - max, 1.0f) * inverse_sum;
     return coefficient * (q - (column == label ? share + peak : share));
   }
   // `centred` = Σ (x − max), needed only where the label is smoothed.
@@ -145,7 +150,7 @@ LIMBECK_DEVICE HardTerm hard_term(const Rows& a, const Head& head, const RowSum&
   HardTerm t;
   t.on = head.hard;
   if (!t.on) return t;
-  t.label = head.label;
+  t.label = Column(head.label);
   t.max = sum.max;
   t.inverse_sum = 1.0f / sum.sum();
   t.log_sum = sum.log_sum();
@@ -185,20 +190,20 @@ template <class D> LIMBECK_DEVICE Outcome<float> outcome(float x, float t, const
   Outcome<float> o{};
   const float a = x - s.max;
   const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
-  if constexpr (D::gap_scale == 0) o.q = exp_scaled_(a, inverse.hi, inverse.lo) * s.inverse_sum;
+  if constexpr (D::gap_scale == 0) o.q = exp_of_(a, inverse.hi) * s.inverse_sum;
   o.log_q = D::needs_logs || exact ? log_softmax_(x, s.max, inverse.hi, inverse.lo, s.log_sum) : a;
   if (!exact) {
     const float b = t - p.max;
     float difference = a - b;
     if constexpr (D::first_order) difference += lost_(x, s.max, a) - lost_(t, p.max, b);
-    if constexpr (D::gap_scale == 0) o.p = exp_scaled_(b, inverse.hi, inverse.lo) * p.inverse_sum;
+    if constexpr (D::gap_scale == 0) o.p = exp_of_(b, inverse.hi) * p.inverse_sum;
     if constexpr (D::needs_logs) o.log_p = log_softmax_(t, p.max, inverse.hi, inverse.lo, p.log_sum);
     else o.log_p = b;
-    o.d = fma_(difference, inverse.hi, fma_(clamp_finite(difference), inverse.lo, -p.log_ratio));
+    o.d = fma_(difference, inverse.hi, -p.log_ratio);
     if constexpr (D::centred_gradient) o.centred = (a - (t - p.at_peak)) * inverse.hi;
     if constexpr (D::gap_scale != 0) {
       const Gap<float> gap = gap_(o, D::gap_scale);
-      const float larger = exp_scaled_(gap.above ? a : b, inverse.hi, inverse.lo) * (gap.above ? s.inverse_sum : p.inverse_sum);
+      const float larger = exp_of_(gap.above ? a : b, inverse.hi) * (gap.above ? s.inverse_sum : p.inverse_sum);
       const float smaller = larger * (D::gap_scale == 1 ? gap.small : gap.small * gap.small);
       o.q = gap.above ? larger : smaller;
       o.p = gap.above ? smaller : larger;
@@ -218,12 +223,12 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
   Group group(scratch, a.parts);
   const bool staged = a.student_floats > 0;
   const Run run = group.run(a.cols, a.segment);
-  const int own_cols = int(run.end - run.begin);
+  const Column begin = Column(run.begin), end = Column(run.end), cols = Column(a.cols), step = Column(group.size()) * 4;
+  const int own_cols = int(end - begin);
   const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
   const StagedRow student_row{own.slice<float>(0, a.student_floats), a.student.dtype};
   const StagedRow teacher_row{own.slice<float>(a.student_floats * 4, a.teacher_floats), a.teacher.dtype};
   const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
-  const int64_t step = int64_t(group.size()) * 4;
 
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     const Head head = head_of(a, row, scale);
@@ -248,34 +253,34 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     if (a.target == Target::probs) p.kind = normalised ? TeacherKind::probs_to_a_power : TeacherKind::probs;
     const bool exact = D::any_mass && (p.kind == TeacherKind::log_probs || p.kind == TeacherKind::probs);
 
+    const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
     if (staged) {
       group.sync();
-      stage(group, offset(student, run.begin), own_cols, student_row);
-      if (soft) stage(group, offset(teacher, run.begin), own_cols, teacher_row);
+      stage(group, offset(student, begin), own_cols, student_row, -INFINITY);
+      if (soft) stage(group, offset(teacher, begin), own_cols, teacher_row, absent);
       group.sync();
     }
-    auto load_student = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c - run.begin), own_cols, -INFINITY, x);
+    auto load_student = [&](Column c, float (&x)[4]) {
+      if (staged) load_staged(student_row, int(c - begin), x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
-    auto load_given = [&](int64_t c, float (&t)[4]) {
-      const float absent = a.target == Target::probs ? 0.0f : -INFINITY;
-      if (staged) load_chunk(teacher_row, int(c - run.begin), own_cols, absent, t);
+    auto load_given = [&](Column c, float (&t)[4]) {
+      if (staged) load_staged(teacher_row, int(c - begin), t);
       else load_chunk(teacher, c, a.cols, teacher_aligned, absent, t);
     };
     const AnyIn anchor = offset(a.anchor, row * a.student_stride);
     const bool anchor_aligned = aligned4(anchor);
-    auto load_anchor = [&](int64_t c, float (&y)[4]) { load_chunk(anchor, c, a.cols, anchor_aligned, -INFINITY, y); };
+    auto load_anchor = [&](Column c, float (&y)[4]) { load_chunk(anchor, c, a.cols, anchor_aligned, -INFINITY, y); };
     Interpolation<float> between = Interpolation<float>::of(a.interpolation);
     float tops[2] = {-INFINITY, -INFINITY}, top = 0;  // of anchor and teacher, and of what lies between them
-    auto load_teacher = [&](int64_t c, float (&t)[4]) {
+    auto load_teacher = [&](Column c, float (&t)[4]) {
       load_given(c, t);
       if (interpolated) {
         float y[4];
         load_anchor(c, y);
         for (int i = 0; i < 4; i++) {
           const float hi = between(y[i] - tops[0], t[i] - tops[1]);
-          t[i] = c + i < a.cols ? (hi - top) + between.lo : -INFINITY;
+          t[i] = c + i < cols ? (hi - top) + between.lo : -INFINITY;
         }
       }
       if (p.kind == TeacherKind::probs_to_a_power)
@@ -289,13 +294,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     if (soft && interpolated) {
       float y[4], t[4], highest = -INFINITY;
-      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+      for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
         load_anchor(c, y);
         load_given(c, t);
         for (int i = 0; i < 4; i++) tops[0] = max_(y[i], tops[0]), tops[1] = max_(t[i], tops[1]);
       }
       group.merge(tops, Max{}, -INFINITY);
-      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+      for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
         load_teacher(c, t);
         for (int i = 0; i < 4; i++) highest = max_(t[i], highest);
       }
@@ -304,7 +309,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     if (soft && p.kind == TeacherKind::probs_to_a_power) {
       float most = 0, t[4];
-      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+      for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
         load_given(c, t);
         // A NaN that is lost here comes back in its own logarithm.
         for (int i = 0; i < 4; i++) most = max_(t[i], most);
@@ -316,7 +321,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     RowSum sums[2], hard_sum;
     double mass = 0;
     [[maybe_unused]] float peak = -INFINITY, at_peak = 0;  // this thread's largest logit of the student, and the teacher's there
-    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+    for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
       float x[4], t[4];
       load_student(c, x);
       if (soft || !tempered) sums[0].push(x, inverse);
@@ -384,12 +389,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     };
     auto over_row = [&](auto term, auto join, float empty) {
       float part = empty;
-      for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+      for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
         float x[4], t[4];
         load_student(c, x);
         load_teacher(c, t);
+        LIMBECK_UNROLL
         for (int i = 0; i < 4; i++)
-          if (c + i < a.cols) part = join(part, float(term(outcome<D>(x[i], t[i], s, p, inverse))));
+          if (c + i < cols) part = join(part, float(term(outcome<D>(x[i], t[i], s, p, inverse))));
       }
       return merge_one(group, double(part), join, double(empty));
     };
@@ -413,12 +419,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
     if constexpr (D::needs_mean) {
       if (summed) {
         float part = 0, part_loss = 0, drift = 0, decided = 0;
-        for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+        for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
           float x[4], t[4], losses[4] = {0, 0, 0, 0};
           load_student(c, x);
           load_teacher(c, t);
+          LIMBECK_UNROLL
           for (int i = 0; i < 4; i++) {
-            if (c + i >= a.cols) continue;
+            if (D::assisted && c + i >= cols) continue;
             const Outcome<float> o = compared(outcome<D>(x[i], t[i], s, p, inverse));
             const float slope = D::gradient(o, formula);
             part += slope;
@@ -456,12 +463,13 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
 
     // Second pass: loss and gradient.
     float loss = 0, centred = 0;
-    for (int64_t c = run.begin + int64_t(group.rank()) * 4; c < run.end; c += step) {
+    for (Column c = begin + Column(group.rank()) * 4; c < end; c += step) {
       float x[4], t[4] = {0, 0, 0, 0}, g[4] = {0, 0, 0, 0}, part[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
       load_student(c, x);
       if (soft) load_teacher(c, t);
+      LIMBECK_UNROLL
       for (int i = 0; i < 4; i++) {
-        if (c + i >= a.cols) continue;
+        if (D::assisted && c + i >= cols) continue;
         if (soft) {
           const Outcome<float> o = outcome<D>(x[i], t[i], s, p, inverse);
           if (!summed) part[i] = D::loss(o, formula);
@@ -475,7 +483,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         }
         if (hard.on) {
           g[i] += hard.gradient(x[i], c + i);
-          far[i] = x[i] - hard.max;
+          far[i] = c + i < cols ? x[i] - hard.max : 0.0f;
         }
       }
       loss += (part[0] + part[1]) + (part[2] + part[3]);
@@ -485,7 +493,7 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
         store_chunk(gradient, c, a.cols, gradient_aligned, g);
       } else {
         // Nobody else reads these columns again: the gradient waits here to be written by neighbouring threads.
-        stage_chunk(student_row, int(c - run.begin), g);
+        stage_chunk(student_row, int(c - begin), g);
       }
     }
     double totals[2] = {loss, centred};
@@ -494,34 +502,45 @@ template <class D, class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) divergen
       st(a.row_loss, row, float(row_loss_of(a, head, (summed ? soft_loss : totals[0]) + (D::adds_mass ? excess : 0), hard.on ? hard.loss(a.label_smoothing, totals[1], a.cols) : 0)));
     if (gradient && staged && !gradient_aligned) {
       group.sync();
-      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
 }
 
+// What is known of a sparse row and wanted again at its list or at its end alone waits in shared memory: in every thread's registers it would
+// not fit beside the walk. The leader writes the first six and reads them; the rest a block's first thread writes for all.
+enum Aside {
+  kWeight, kTemperature, kHardLogSum, kLabelLogit, kBucketLoss, kDrift,
+  kTargetMass,                                // of the target as it is used
+  kMassOff, kTailMass, kLogMassOff, kLogTailMass,  // both sides' mass off the list
+  kSupportMax, kInverseTemperature, kLogSum,  // of the whole student row
+  kScale, kLogShift,                          // ln p = scale·value − shift
+  kCentre,                                    // ln(q/p) of the columns off the list where each is an outcome: what theirs is centred at
+  kLogLabel,                                  // ln of the mass off the list, where the label gets it on top of its own
+  kLogMixture, kBent,                         // of the assistant: ln of its sum, and Σ of what its slopes take off
+  kAsides = 20,
+};
+
 // One outcome on the support, in double: there are few of them and their logarithms are inputs.
 struct Support {
-  float max = 0;                  // of the whole student row
-  double inverse_temperature = 1, log_sum = 0;
-  double scale = 1, log_shift = 0;  // ln p = scale·value − log_shift
-  bool weights = false;             // or p = value
-  double shift = 0;                 // ln(q/p) of the columns off the list where each is an outcome: what theirs is centred at
-  int64_t label = -1;               // gets the mass off the list, e^log_label, on top of its own
-  double log_label = -INFINITY;
+  Shared<double> known;
+  Column label;   // gets the mass off the list; or none
+  bool weights;   // p = value
 
-  LIMBECK_DEVICE Outcome<double> outcome(int64_t id, float x, float value) const {
+  LIMBECK_DEVICE Outcome<double> outcome(Column id, float x, float value) const {
     Outcome<double> o{};
-    o.log_q = (double(x) - double(max)) * inverse_temperature - log_sum;
-    o.log_p = weights ? log_(double(value)) : scale * double(value) - log_shift;
-    if (id == label && log_label > -INFINITY) {
+    o.log_q = (double(x) - known[kSupportMax]) * known[kInverseTemperature] - known[kLogSum];
+    o.log_p = weights ? log_(double(value)) : known[kScale] * double(value) - known[kLogShift];
+    const double log_label = id == label ? double(known[kLogLabel]) : -INFINITY;
+    if (log_label > -INFINITY) {
       const double high = o.log_p > log_label ? o.log_p : log_label, low = o.log_p > log_label ? log_label : o.log_p;
       o.log_p = high + log1p_(exp_(low - high));
     }
     o.q = exp_(o.log_q);
     o.p = weights ? double(value) : exp_(o.log_p);
     o.d = o.log_q - o.log_p;
-    o.centred = o.d - shift;
+    o.centred = o.d - known[kCentre];
     return o;
   }
 };
@@ -542,7 +561,7 @@ struct OffOutcome {
     const float centred = x - max;
     float exact = centred;
     if constexpr (D::first_order) exact += lost_(x, max, centred);
-    o.q = exp_scaled_(centred, inverse.hi, inverse.lo) * share;
+    o.q = exp_of_(centred, inverse.hi) * share;
     o.log_q = fma_(centred, inverse.hi, fma_(clamp_finite(centred), inverse.lo, log_q));
     o.p = p;
     o.log_p = log_p;
@@ -555,26 +574,24 @@ struct OffOutcome {
 // What the columns off the list are: one outcome together, each one of its own, or, with weights, none that the target speaks of.
 enum class OffList { together, apart, unsaid };
 
-// The assistant's list alone would take the registers of the second block; 0 says nothing of the others.
-template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(256, D::assisted ? 2 : 0) divergence_sparse(Rows a) {
+template <class D, class Group, OffList off_list>
+LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(Group::most_threads, Group::blocks_beside) divergence_sparse(Rows a) {
   SHARED(double, scratch, kClusterScratch);
-  SHARED(double, asides, 8 * 8);
+  SHARED(double, asides, kAsides * 4);
   SHARED_DYN(float, memory);
   Group group(scratch);
   const bool staged = a.student_floats > 0;
   const Run run = group.run(a.cols, a.segment);
-  const int own_cols = int(run.end - run.begin);
+  const Column begin = Column(run.begin), end = Column(run.end), cols = Column(a.cols), step = Column(group.size()) * 4;
+  const int own_cols = int(end - begin);
   const Shared<float> own = memory.slice<float>(group.slot() * a.group_bytes, a.group_bytes / 4);
   const StagedRow student_row{own.slice<float>(0, a.student_floats), a.student.dtype};
   const Shared<int32_t> ids = own.slice<int32_t>(a.student_floats * 4, a.list_floats);
   const Shared<float> list_values = own.slice<float>((a.student_floats + a.list_floats) * 4, a.list_floats);
   const int list_end = a.student_floats + 2 * a.list_floats;
   const Shared<unsigned> member = own.slice<unsigned>(list_end * 4, a.group_bytes / 4 - list_end);
-  // What the leader alone wants again at the end of a row waits here: in every thread's registers it would not fit beside the walk.
-  const Shared<double> aside = asides.slice<double>(group.slot() * 64, 8);
-  enum { kWeight, kTemperature, kHardLogSum, kLabelLogit, kBucketLoss, kDrift, kTargetMass };
+  const Shared<double> aside = asides.slice<double>(group.slot() * kAsides * 8, kAsides);
   const double scale = a.scale != nullptr ? ld_warp(a.scale, 0) : 1.0;
-  const int64_t step = int64_t(group.size()) * 4;
 
   for (int64_t row = group.first_row(); row < a.rows; row += group.row_step()) {
     const Head head = head_of(a, row, scale);
@@ -588,19 +605,20 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const Inverse inverse = Inverse::of(head.temperature);
     const double inverse_temperature = 1 / head.temperature;
     const Parameters formula = Parameters::of(a, row);
-    const int64_t kept = head.soft ? a.k : 0, first_kept = row * a.k;
+    const int kept = head.soft ? int(a.k) : 0;
+    const int64_t first_kept = row * a.k;
     float label_logit = 0;
     if (head.hard && group.leader()) label_logit = ld(student, head.label);
 
-    auto id_at = [&](int64_t j) -> int64_t { return a.list_floats > 0 ? int32_t(ids[int(j)]) : ld(a.indices, first_kept + j); };
-    auto value_at = [&](int64_t j) -> float { return a.list_floats > 0 ? float(list_values[int(j)]) : ld(a.values, first_kept + j); };
-    auto load_student = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(student_row, int(c - run.begin), own_cols, -INFINITY, x);
+    auto id_at = [&](int j) -> Column { return Column(a.list_floats > 0 ? int32_t(ids[j]) : ld(a.indices, first_kept + j)); };
+    auto value_at = [&](int j) -> float { return a.list_floats > 0 ? float(list_values[j]) : ld(a.values, first_kept + j); };
+    auto load_student = [&](Column c, float (&x)[4]) {
+      if (staged) load_staged(student_row, int(c - begin), x);
       else load_chunk(student, c, a.cols, student_aligned, -INFINITY, x);
     };
-    auto logit = [&](int64_t c) -> float { return staged ? staged_at(student_row, int(c - run.begin)) : ld(student, c); };
+    auto logit = [&](Column c) -> float { return staged ? staged_at(student_row, int(c - begin)) : ld(student, c); };
     // The columns listed are looked after by the block whose run they lie in.
-    auto mine = [&](int64_t id) { return id >= run.begin && id < run.end; };
+    auto mine = [&](Column id) { return id >= begin && id < end; };
     // Of weights, draws of one id add up at its first place; anything else may name an id once only.
     constexpr bool weights = off_list == OffList::unsaid, apart = off_list == OffList::apart;
     // The label takes what is off the list, and joins it where it is not on it.
@@ -609,11 +627,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       constant_row(group, a, row, run, NAN);
       continue;
     }
+    const Column label = to_label ? Column(head.label) : kNoColumn;
     bool twice = false, label_listed = false;
-    auto listed = [&](int64_t j, int64_t id, float& value) {
+    auto listed = [&](int j, Column id, float& value) {
       value = j < kept ? value_at(j) : -INFINITY;
       if constexpr (weights) {
-        for (int64_t other = 0; twice && other < kept; other++) {
+        for (int other = 0; twice && other < kept; other++) {
           if (other == j || id_at(other) != id) continue;
           if (other < j) return false;
           value += value_at(other);
@@ -622,31 +641,33 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       return true;
     };
     // Bits of the ids in [window, window + kWindow). Says whether an id is out of range or appears twice where it may not.
-    auto mark = [&](int64_t window) {
+    auto until_of = [&](Column window) { return end - window < kWindow ? end : window + kWindow; };
+    auto mark = [&](Column window) {
       group.sync();
-      const int words = int(((run.end - window < kWindow ? run.end - window : kWindow) + 31) / 32);
+      const Column until = until_of(window);
+      const int words = int((until - window + 31) / 32);
       for (int w = group.rank(); w < words; w += group.size()) member[w] = 0u;
       group.sync();
       bool bad = false;
-      for (int64_t j = group.rank(); j < kept; j += group.size()) {
-        const int64_t id = id_at(j);
-        bad = bad || id < -1 || id >= a.cols;
-        label_listed = label_listed || id == head.label;
-        if (id < window || id >= run.end || id >= window + kWindow) continue;
+      for (int j = group.rank(); j < kept; j += group.size()) {
+        const Column id = id_at(j);
+        bad = bad || (id >= cols && id != kNoColumn);
+        label_listed = label_listed || id == label;
+        if (id < window || id >= until) continue;
         const int bit = int(id - window);
         const unsigned mask = 1u << (bit & 31);
         const unsigned before = atomic_or(member, bit >> 5, mask);
         if (before & mask) (weights ? twice : bad) = true;
       }
       group.sync();
-      if (to_label && group.rank() == 0 && mine(head.label) && head.label >= window && head.label < window + kWindow) {
-        const int bit = int(head.label - window);
+      if (to_label && group.rank() == 0 && label >= window && label < until) {
+        const int bit = int(label - window);
         atomic_or(member, bit >> 5, 1u << (bit & 31));
       }
       if (to_label) group.sync();
       return bad;
     };
-    auto members = [&](int64_t window, int64_t c) -> unsigned {
+    auto members = [&](Column window, Column c) -> unsigned {
       const int bit = int(c - window);
       const unsigned word = member[bit >> 5];
       return (word >> (bit & 31)) & 15u;
@@ -657,16 +678,16 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     RowSum hard_sum;
     bool bad = false;
     group.sync();
-    if (staged) stage(group, offset(student, run.begin), own_cols, student_row);
+    if (staged) stage(group, offset(student, begin), own_cols, student_row, -INFINITY);
     if (a.list_floats > 0)
-      for (int64_t j = group.rank(); j < kept; j += group.size()) {
-        ids[int(j)] = ld(a.indices, first_kept + j);
-        list_values[int(j)] = ld(a.values, first_kept + j);
+      for (int j = group.rank(); j < kept; j += group.size()) {
+        ids[j] = ld(a.indices, first_kept + j);
+        list_values[j] = ld(a.values, first_kept + j);
       }
-    for (int64_t window = run.begin; window < run.end; window += kWindow) {
+    for (Column window = begin; window < end; window += kWindow) {
       bad = mark(window) || bad;
-      const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
-      for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+      const Column until = until_of(window);
+      for (Column c = window + Column(group.rank()) * 4; c < until; c += step) {
         float x[4];
         load_student(c, x);
         if (head.hard) hard_sum.push(x, Inverse{1.0f, 0.0f});
@@ -694,19 +715,17 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     }
 
     // The support: its maxima, then its sums.
-    Support support;
-    double mass = 0, target_mass = 0, log_q_off = -INFINITY, log_p_tail = -INFINITY, off_factor = 0, bucket_loss = 0;
-    Outcome<double> bucket{};
+    const Support support{aside, label, weights};
     const bool renormalized = a.residual == Residual::renormalize || a.residual == Residual::renormalize_both, alone = a.residual == Residual::renormalize_both;
     const bool truncated = weights || a.residual == Residual::truncate, bucketed = !apart && !truncated && !alone;
-    const int64_t slots = kept + (to_label && !label_listed ? 1 : 0);
-    auto id_of = [&](int64_t j) -> int64_t { return j < kept ? id_at(j) : head.label; };
+    const int slots = kept + (to_label && !label_listed ? 1 : 0);
+    auto id_of = [&](int j) -> Column { return j < kept ? id_at(j) : label; };
     OffOutcome single;  // of a column off the list where each is an outcome
     bool valid = true;
     if (head.soft) {
       float top[2] = {alone ? -INFINITY : off.max, -INFINITY};
-      for (int64_t j = group.rank(); j < slots; j += group.size()) {
-        const int64_t id = id_of(j);
+      for (int j = group.rank(); j < slots; j += group.size()) {
+        const Column id = id_of(j);
         if (!mine(id)) continue;
         top[0] = max_(logit(id), top[0]);
         if (j < kept) top[1] = max_(value_at(j), top[1]);
@@ -714,8 +733,8 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       group.merge(top, Max{}, -INFINITY);
       const double value_scale = renormalized ? a.log_prob_scale : 1.0;
       double on[3] = {0, 0, 0};  // both sides' sums, and how many columns are listed
-      for (int64_t j = group.rank(); j < slots; j += group.size()) {
-        const int64_t id = id_of(j);
+      for (int j = group.rank(); j < slots; j += group.size()) {
+        const Column id = id_of(j);
         if (!mine(id)) continue;
         const float x = logit(id);
         float v;
@@ -731,16 +750,11 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       const double total = on[0] + (alone ? off_sum - off_sum : off_sum == 0 ? 0.0 : off_sum * exp_(off_shift));
       const double log_sum = log_(total), log_on = on[1] > 0 ? (weights ? 0.0 : value_scale * double(top[1])) + log_(on[1]) : on[1] == 0 ? -INFINITY : on[1];
       valid = total > 0 && total < INFINITY && on[1] == on[1] && on[1] < INFINITY;
-      support.max = top[0];
-      support.inverse_temperature = inverse_temperature;
-      support.log_sum = log_sum;
-      support.scale = value_scale;
-      support.weights = weights;
+      double log_shift = 0, centre = 0, mass = 1, target_mass = 1, log_q_off = -INFINITY, log_p_tail = -INFINITY;
       if (off_sum > 0 && !alone) log_q_off = off_shift + log_(off_sum) - log_sum;
       if (renormalized) {
         valid = valid && on[1] > 0;
-        support.log_shift = log_on;
-        mass = target_mass = 1;
+        log_shift = log_on;
       } else {
         mass = target_mass = exp_(log_on);
         if (!truncated) {
@@ -751,64 +765,87 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
           if (!apart || on[2] < double(a.cols)) target_mass = mass + exp_(log_p_tail);
         }
       }
-      if (to_label) {
-        support.label = head.label;
-        support.log_label = log_p_tail;
-        log_p_tail = -INFINITY;
-      }
+      const double log_label = log_p_tail;
+      if (to_label) log_p_tail = -INFINITY;
       if constexpr (apart) {
         const double log_q = log_q_off - log_(off_sum), log_p = log_p_tail - log_(double(a.cols) - on[2]);
         single = OffOutcome::of(off.max, inverse, log_q, log_p);
         // Without a student or a teacher there, nothing is left to centre.
-        if (D::centred_gradient && abs_(log_q - log_p) < INFINITY) support.shift = log_q - log_p;
+        if (D::centred_gradient && abs_(log_q - log_p) < INFINITY) centre = log_q - log_p;
       }
-      // The columns off the support are one outcome; where the target is renormalized its probability is 0.
-      if (bucketed) {
-        bucket = {exp_(log_q_off), exp_(log_p_tail), log_q_off, log_p_tail, log_q_off - log_p_tail};
-        if constexpr (!D::assisted) bucket_loss = D::loss(bucket, formula);
+      if (group.own_rank() == 0) {
+        aside[kTargetMass] = target_mass;
+        aside[kMassOff] = exp_(log_q_off);
+        aside[kTailMass] = exp_(log_p_tail);
+        aside[kLogMassOff] = log_q_off;
+        aside[kLogTailMass] = log_p_tail;
+        aside[kSupportMax] = top[0];
+        aside[kInverseTemperature] = inverse_temperature;
+        aside[kLogSum] = log_sum;
+        aside[kScale] = value_scale;
+        aside[kLogShift] = log_shift;
+        aside[kCentre] = centre;
+        aside[kLogLabel] = log_label;
       }
+      group.sync();
     }
     if (!valid) {
       constant_row(group, a, row, run, NAN);
       continue;
     }
-    const double excess = D::any_mass ? target_mass - 1 : 0, mass_off = exp_(log_q_off);
+    // The columns off the support are one outcome; where the target is renormalized its probability is 0.
+    auto bucket = [&]() -> Outcome<double> {
+      const double log_q = aside[kLogMassOff], log_p = aside[kLogTailMass];
+      return {aside[kMassOff], aside[kTailMass], log_q, log_p, log_q - log_p};
+    };
+    const double excess = D::any_mass && head.soft ? aside[kTargetMass] - 1 : 0;
 
+    [[maybe_unused]] auto set_aside = [&](Aside what, double value) {
+      group.sync();
+      if (group.own_rank() == 0) aside[what] = value;
+      group.sync();
+    };
     // What the divergence compares with the teacher: the student's outcome, or the assistant's.
-    [[maybe_unused]] double log_z = 0, total = 0, omega = 1;
+    [[maybe_unused]] double omega = 1;
     [[maybe_unused]] float omega_apart = 1;
     auto compared = [&](const auto& o) {
       using V = std::remove_cv_t<std::remove_reference_t<decltype(o.q)>>;
       if constexpr (!D::assisted) return o;
-      else if constexpr (sizeof(V) == 8) return Assistant<double>::of(a.assistant_alpha, a.assistant_lambda).mix(o, log_z, omega);
-      else return Assistant<float>::of(a.assistant_alpha, a.assistant_lambda).mix(o, float(log_z), omega_apart);
+      else if constexpr (sizeof(V) == 8) return Assistant<double>::of(a.assistant_alpha, a.assistant_lambda).mix(o, aside[kLogMixture], omega);
+      else return Assistant<float>::of(a.assistant_alpha, a.assistant_lambda).mix(o, float(double(aside[kLogMixture])), omega_apart);
     };
     // ∂D/∂ln q of an outcome, before what its sum over all outcomes takes off.
-    [[maybe_unused]] double mean = 0, drift = 0;
+    [[maybe_unused]] double mean = 0;
     auto bent = [&](const auto& o) {
       const auto m = compared(o);
       const auto slope = D::gradient(m, formula) - m.q * decltype(o.q + o.q)(mean);
       if constexpr (sizeof(o.q) == 8) return omega * slope;
       else return omega_apart * slope;
     };
+    // And with it.
+    auto whole_slope = [&](const auto& o) {
+      if constexpr (D::assisted) return bent(o) - o.q * decltype(o.q + o.q)(double(aside[kBent]));
+      else return bent(o);
+    };
     auto over_outcomes = [&](auto term, auto join, double empty) {
       double part = empty;
-      for (int64_t j = group.rank(); j < slots; j += group.size()) {
-        const int64_t id = id_of(j);
+      for (int j = group.rank(); j < slots; j += group.size()) {
+        const Column id = id_of(j);
         if (mine(id)) part = join(part, term(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY)));
       }
-      if (bucketed && group.leader()) part = join(part, term(bucket));
+      if (bucketed && group.leader()) part = join(part, term(bucket()));
       if constexpr (apart) {
-        for (int64_t window = run.begin; window < run.end; window += kWindow) {
-          if (run.end - run.begin > kWindow) mark(window);
-          const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
+        for (Column window = begin; window < end; window += kWindow) {
+          if (end - begin > kWindow) mark(window);
+          const Column until = until_of(window);
           float terms = float(empty);
-          for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+          for (Column c = window + Column(group.rank()) * 4; c < until; c += step) {
             float x[4];
             load_student(c, x);
             const unsigned in = members(window, c);
+            LIMBECK_UNROLL
             for (int i = 0; i < 4; i++)
-              if (c + i < a.cols && (in >> i & 1u) == 0) terms = join(terms, float(term(single.template outcome<D>(x[i]))));
+              if (c + i < cols && (in >> i & 1u) == 0) terms = join(terms, float(term(single.template outcome<D>(x[i]))));
           }
           part = join(part, double(terms));
         }
@@ -818,21 +855,23 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     if constexpr (D::assisted) {
       if (head.soft) {
         auto mass = [&]() { return over_outcomes([&](const auto& o) { return compared(o).q; }, Add{}, 0.0); };
-        double z = mass();
+        set_aside(kLogMixture, 0.0);
+        double z = mass(), log_z = 0;
         if (!(z > kFaintMixture)) {
           log_z = over_outcomes([&](const auto& o) { return compared(o).log_q; }, Max{}, -INFINITY);
+          set_aside(kLogMixture, log_z);
           z = mass();
         }
-        log_z += log_(z);
-        if (bucketed) bucket_loss = D::loss(compared(bucket), formula);
+        set_aside(kLogMixture, log_z + log_(z));
       }
     }
+    if (group.leader()) aside[kBucketLoss] = head.soft && bucketed ? D::loss(compared(bucket()), formula) : 0.0;
 
     if constexpr (D::needs_mean) {
       if (head.soft && (gradient || D::first_order)) {
         double part[3] = {0, 0, 0};
-        for (int64_t j = group.rank(); j < slots; j += group.size()) {
-          const int64_t id = id_of(j);
+        for (int j = group.rank(); j < slots; j += group.size()) {
+          const Column id = id_of(j);
           if (!mine(id)) continue;
           const Outcome<double> o = compared(support.outcome(id, logit(id), j < kept ? value_at(j) : -INFINITY));
           part[0] += D::gradient(o, formula);
@@ -840,22 +879,23 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
           part[2] += difference_(o);
         }
         if (bucketed && group.leader()) {
-          const Outcome<double> o = compared(bucket);
+          const Outcome<double> o = compared(bucket());
           part[0] += D::gradient(o, formula);
-          part[1] += bucket_loss;
+          part[1] += aside[kBucketLoss];
           part[2] += difference_(o);
         }
         if constexpr (apart) {
-          for (int64_t window = run.begin; window < run.end; window += kWindow) {
-            if (run.end - run.begin > kWindow) mark(window);
-            const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
+          for (Column window = begin; window < end; window += kWindow) {
+            if (end - begin > kWindow) mark(window);
+            const Column until = until_of(window);
             float slopes = 0, losses = 0, differences = 0;
-            for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+            for (Column c = window + Column(group.rank()) * 4; c < until; c += step) {
               float x[4];
               load_student(c, x);
               const unsigned in = members(window, c);
+              LIMBECK_UNROLL
               for (int i = 0; i < 4; i++) {
-                if (c + i >= a.cols || (in >> i & 1u)) continue;
+                if (c + i >= cols || (in >> i & 1u)) continue;
                 const Outcome<float> o = compared(single.template outcome<D>(x[i]));
                 slopes += D::gradient(o, formula);
                 losses += D::loss(o, formula);
@@ -867,29 +907,25 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
             part[2] += differences;
           }
         }
-        if (group.leader()) part[2] -= 1 - target_mass;
+        if (group.leader()) part[2] -= 1 - aside[kTargetMass];
         group.merge(part, Add{}, 0.0);
         mean = part[1] < INFINITY ? part[0] : NAN;
-        if (D::first_order) drift = part[2];
-        if constexpr (D::assisted) total = over_outcomes(bent, Add{}, 0.0);
+        if (D::first_order && group.leader()) aside[kDrift] = part[2];
+        if constexpr (D::assisted) set_aside(kBent, over_outcomes(bent, Add{}, 0.0));
       }
     }
+    double off_factor = 0;
     if (head.soft) {
+      const double mass_off = aside[kMassOff];
       if (bucketed) {
-        if constexpr (D::needs_mean) off_factor = bent(bucket) - bucket.q * total;
-        else off_factor = D::gradient(bucket, formula);
+        if constexpr (D::needs_mean) off_factor = whole_slope(bucket());
+        else off_factor = D::gradient(bucket(), formula);
         off_factor += excess * mass_off;
       } else if (truncated) {
-        off_factor = target_mass * mass_off;
+        off_factor = aside[kTargetMass] * mass_off;
       } else if (alone) {
         off_factor = mean - mean;  // 0, or NaN with the rest of the row
       }
-    }
-
-    if (group.leader()) {
-      aside[kBucketLoss] = bucket_loss;
-      aside[kDrift] = drift;
-      aside[kTargetMass] = target_mass;
     }
 
     // Second pass: each column off the support takes its share of the bucket's gradient.
@@ -897,16 +933,17 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     const float excess_share = float(excess);
     float centred = 0;
     double off_loss = 0;
-    for (int64_t window = run.begin; window < run.end; window += kWindow) {
-      if (run.end - run.begin > kWindow) mark(window);
-      const int64_t end = run.end < window + kWindow ? run.end : window + kWindow;
+    for (Column window = begin; window < end; window += kWindow) {
+      if (end - begin > kWindow) mark(window);
+      const Column until = until_of(window);
       float losses = 0;
-      for (int64_t c = window + int64_t(group.rank()) * 4; c < end; c += step) {
+      for (Column c = window + Column(group.rank()) * 4; c < until; c += step) {
         float x[4], g[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
         load_student(c, x);
         const unsigned in = members(window, c);
+        LIMBECK_UNROLL
         for (int i = 0; i < 4; i++) {
-          if (c + i >= a.cols) continue;
+          if (c + i >= cols) continue;
           if (hard.on) far[i] = x[i] - hard.max;
           if (in >> i & 1u) continue;
           if constexpr (apart) {
@@ -914,12 +951,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
               const Outcome<float> o = single.template outcome<D>(x[i]);
               losses += D::loss(compared(o), formula);
               float slope;
-              if constexpr (D::needs_mean) slope = bent(o) - o.q * float(total);
+              if constexpr (D::needs_mean) slope = whole_slope(o);
               else slope = D::gradient(o, formula);
               g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
             }
           } else {
-            if (head.soft && x[i] > -INFINITY) g[i] = exp_scaled_(x[i] - off.max, inverse.hi, inverse.lo) * off_inverse * factor;
+            if (head.soft && x[i] > -INFINITY) g[i] = exp_of_(x[i] - off.max, inverse.hi) * off_inverse * factor;
           }
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
@@ -929,10 +966,10 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
           store_chunk(gradient, c, a.cols, true, g);
         } else if (gradient_aligned || !staged) {
           for (int i = 0; i < 4; i++)
-            if (c + i < a.cols && (in >> i & 1u) == 0) st(gradient, c + i, g[i]);
+            if (c + i < cols && (in >> i & 1u) == 0) st(gradient, c + i, g[i]);
         } else {
           for (int i = 0; i < 4; i++)
-            if (c + i < a.cols && (in >> i & 1u) == 0) stage_at(student_row, int(c + i - run.begin), g[i]);
+            if (c + i < cols && (in >> i & 1u) == 0) stage_at(student_row, int(c + i - begin), g[i]);
         }
       }
       off_loss += losses;
@@ -941,8 +978,8 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
     group.sync();
     const bool through = staged && !gradient_aligned;
     double on_loss = off_loss, q_on = 0;
-    for (int64_t j = group.rank(); j < slots; j += group.size()) {
-      const int64_t id = id_of(j);
+    for (int j = group.rank(); j < slots; j += group.size()) {
+      const Column id = id_of(j);
       if (!mine(id)) continue;
       float value;
       // The first place of an id alone reads its logit: the gradient may take its memory.
@@ -952,12 +989,12 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       on_loss += D::loss(compared(o), formula);
       q_on += o.q;
       double slope;
-      if constexpr (D::needs_mean) slope = bent(o) - o.q * total;
+      if constexpr (D::needs_mean) slope = whole_slope(o);
       else slope = D::gradient(o, formula);
       float g = head.soft_coefficient * float(slope + excess * o.q);
       if (hard.on) g += hard.gradient(x, id);
       if (!gradient) continue;
-      if (through) stage_at(student_row, int(id - run.begin), g);
+      if (through) stage_at(student_row, int(id - begin), g);
       else st(gradient, id, g);
     }
     double totals[3] = {on_loss, q_on, centred};
@@ -971,13 +1008,14 @@ template <class D, class Group, OffList off_list> LIMBECK_KERNEL void LIMBECK_BO
       term.label_logit = float(double(aside[kLabelLogit]));
       // Σ p·φ counts Σ q − Σ p over the outcomes: the difference of the masses makes up for it.
       const double outcomes_mass = truncated ? totals[1] : 1.0;
-      const double sum = totals[0] + aside[kBucketLoss] + (D::adds_mass ? aside[kTargetMass] - outcomes_mass : 0);
-      const double soft = D::first_order ? corrected_(sum, D::assisted ? loss_slope_(formula.divergence, mean) : mean, aside[kDrift]) : sum;
+      const double sum = totals[0] + aside[kBucketLoss] + (D::adds_mass && head.soft ? aside[kTargetMass] - outcomes_mass : 0);
+      const bool summed = D::first_order && head.soft;
+      const double soft = summed ? corrected_(sum, D::assisted ? loss_slope_(formula.divergence, mean) : mean, aside[kDrift]) : sum;
       st(a.row_loss, row, float(row_loss_of(a, known, soft, term.on ? term.loss(a.label_smoothing, totals[2], a.cols) : 0)));
     }
     if (gradient && through) {
       group.sync();
-      own_columns(group, 0, own_cols, [&](int c) { st(gradient, run.begin + c, staged_at(student_row, c)); });
+      own_columns(group, 0, own_cols, [&](int c) { st(gradient, begin + c, staged_at(student_row, c)); });
     }
   }
   group.finish();
@@ -1083,7 +1121,7 @@ void divergence(Context& ctx, In student, In teacher, In indices, In values, In 
 
   const int64_t student_bytes = kDTypeBytes[int(student.dtype)], teacher_bytes = sparse || Target(target) == Target::none ? 0 : kDTypeBytes[int(teacher.dtype)];
   a.list_floats = sparse && k <= kMostListed ? int((k + 3) / 4 * 4) : 0;
-  const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < kWindow ? segment : kWindow) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
+  const auto sparse_bytes = [&](int64_t segment) { return sparse ? ((segment < int64_t(kWindow) ? segment : int64_t(kWindow)) + 127) / 128 * 16 + a.list_floats * 8 : int64_t(0); };
   ClusterPlan plan = plan_clusters(ctx, rows, cols, student_bytes + teacher_bytes, sparse_bytes);
   // Sparse targets keep one block to a run: their kernels have no registers left for the other launch.
   if (!sparse) share_runs(ctx, rows, plan);

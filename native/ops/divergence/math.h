@@ -37,12 +37,12 @@ template <class V> LIMBECK_FN V phi_series_(V d) {
 
 // p·φ(d) = q − p − p·d. p = 0 contributes q; q = 0 < p gives +inf; both zero give 0. NaN stays NaN.
 template <class V> LIMBECK_FN V p_phi_(const Outcome<V>& o) {
-  const V infinity = splat<V>(INFINITY), zero = splat<V>(0), slope = o.p * o.d;
+  const V infinity = splat<V>(INFINITY), slope = o.p * o.d;
   const V far = (o.q - o.p) - slope;
   V loss = select_(lt_(abs_(o.d), splat<V>(0.5)), slope * o.d * phi_series_(o.d), far);
   if (o.finite) return loss;
   loss = select_(eq_(o.log_q, -infinity), o.p + infinity, loss);  // + keeps a NaN teacher
-  return select_(eq_(o.log_p, -infinity), select_(eq_(o.log_q, -infinity), zero, o.q), loss);
+  return select_(eq_(o.log_p, -infinity), o.q, loss);
 }
 
 // q − p without cancellation where the two nearly agree: p·(e^d − 1) = p·(d + φ(d)).
@@ -85,8 +85,9 @@ template <class V> LIMBECK_FN V weigh_(const Outcome<V>& o, V weight, V value) {
 // decay_, of a float with one exponential: near 0 its complement is a polynomial, elsewhere the difference keeps its digits.
 template <class V> LIMBECK_FN Decay<V> decay_once_(V s) { return decay_(s); }
 template <> LIMBECK_FN Decay<float> decay_once_(float s) {
-  const float e = exp_(-s);
-  return {e, s < 0.5f ? fma_(s * s, -phi_series_(-s), s) : 1.0f - e};
+  const float e = exp_of_(s, -1.0f);
+  const float near = fma_(s * s, -phi_series_(-s), s), far = 1.0f - e;
+  return {e, s < 0.5f ? near : far};
 }
 
 // Student and teacher as e^{−|d|} and 1 − e^{−|d|}, which are small where it matters. Outcomes impossible on both sides do not differ.
@@ -131,7 +132,7 @@ template <class V> LIMBECK_FN Mixture<V> mixture_(const Outcome<V>& o, V a, V b)
   const V share = fma_(weight, gap.small, other);
   const V high = select_(eq_(other, splat<V>(0)), -gap.size, log_share_(share, lost)), low = high + gap.size;
   const V u = select_(gap.above, low, high), v = select_(gap.above, high, low), m = fma_(a, o.p, b * o.q);
-  const V slope = gap.rest / share;
+  const V slope = quotient_(gap.rest, share);
   return {{m, o.p, o.log_p + u, o.log_p, u, o.finite}, {m, o.q, o.log_q + v, o.log_q, v, o.finite}, select_(gap.above, slope, -slope)};
 }
 

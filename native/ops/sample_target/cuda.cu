@@ -118,7 +118,7 @@ struct SampleRow {
     key = a.row_offset + uint64_t(row);
     if (a.row_floats == 0) return;
     group.sync();
-    stage(group, offset(x, run.begin), int(run.end - run.begin), own);
+    stage(group, offset(x, run.begin), int(run.end - run.begin), own, -INFINITY);
     group.sync();
   }
 

@@ -34,11 +34,11 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_rows(Rows
     const Inverse inverse = Inverse::of(temperature);
     if (staged) {
       group.sync();
-      stage(group, offset(x_row, run.begin), own_cols, own);
+      stage(group, offset(x_row, run.begin), own_cols, own, -INFINITY);
       group.sync();
     }
     auto load = [&](int64_t c, float (&x)[4]) {
-      if (staged) load_chunk(own, int(c - run.begin), own_cols, -INFINITY, x);
+      if (staged) load_staged(own, int(c - run.begin), x);
       else load_chunk(x_row, c, a.cols, x_aligned, -INFINITY, x);
     };
     RowSum sum;

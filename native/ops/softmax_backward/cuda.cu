@@ -37,14 +37,14 @@ template <class Group> LIMBECK_KERNEL void LIMBECK_BOUNDS(256) softmax_backward_
     const float inverse = temperature > 0 && temperature < INFINITY ? float(1 / temperature) : NAN;
     if (staged) {
       group.sync();
-      stage(group, offset(y_row, run.begin), own_cols, own_y);
-      stage(group, offset(g_row, run.begin), own_cols, own_g);
+      stage(group, offset(y_row, run.begin), own_cols, own_y, 0.0f);
+      stage(group, offset(g_row, run.begin), own_cols, own_g, 0.0f);
       group.sync();
     }
     auto load = [&](int64_t c, float (&y)[4], float (&g)[4]) {
       if (staged) {
-        load_chunk(own_y, int(c - run.begin), own_cols, 0.0f, y);
-        load_chunk(own_g, int(c - run.begin), own_cols, 0.0f, g);
+        load_staged(own_y, int(c - run.begin), y);
+        load_staged(own_g, int(c - run.begin), g);
       } else {
         load_chunk(y_row, c, a.cols, y_aligned, 0.0f, y);
         load_chunk(g_row, c, a.cols, g_aligned, 0.0f, g);
