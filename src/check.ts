@@ -13,6 +13,11 @@ export function checkOptions<T extends object>(action: string, value: T | undefi
   if (value === null || typeof value !== 'object' || Array.isArray(value) || ArrayBuffer.isView(value) || value instanceof Tensor) {
     throw kindError(action, 'options must be an object', value);
   }
+  // A promise or a map has no names to look at; one's own class of options has.
+  const prototype = Object.getPrototypeOf(value) as object | null;
+  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null;
+  if (!isPlain && !names.some((name) => name in value))
+    throw kindError(action, 'options must be an object that holds them', phrase(`it is a ${prototype.constructor.name}`));
   for (const key in value) {
     if (names.includes(key)) continue;
     const near = nearest(key, names);

@@ -179,7 +179,36 @@ export interface Outputs {
   isWhole: boolean;
 }
 
-export function outputsOf({ action, student, options }: Ready): Outputs {
+interface Rows {
+  array: Stored;
+  stride: number;
+}
+
+/**
+ * A gradient that lies over rows still to be read would change them. Rows may lie between each other's.
+ *
+ * @param orEqual they may be the same memory, row by row
+ */
+function checkApart(action: string, name: string, read: Rows, written: Rows, { rows, cols }: Sizes, orEqual: boolean): void {
+  const [a, b] = [read.array, written.array];
+  if (a.buffer !== b.buffer || rows === 0) return;
+  const extent = ({ array, stride }: Rows): number => ((rows - 1) * stride + cols) * array.BYTES_PER_ELEMENT;
+  const apart = b.byteOffset - a.byteOffset;
+  if (apart >= extent(read) || -apart >= extent(written)) return;
+  const step = read.stride * a.BYTES_PER_ELEMENT;
+  if (rows === 1 || step === written.stride * b.BYTES_PER_ELEMENT) {
+    if (orEqual && apart === 0) return;
+    const between = ((apart % step) + step) % step;
+    if (rows > 1 && between >= cols * a.BYTES_PER_ELEMENT && step - between >= cols * b.BYTES_PER_ELEMENT) return;
+  }
+  throw valueError(
+    action,
+    `out.gradient must not lie over ${name}${orEqual ? ', unless row by row' : ''}`,
+    phrase(`it begins ${apart} bytes from it, rows ${written.stride} and ${read.stride} elements apart`),
+  );
+}
+
+export function outputsOf({ action, student, options, teacher }: Ready): Outputs {
   const { rows, cols, rowStride = cols, gradientRowStride = rowStride, rowWeights, out } = options;
   const settings = rowLossSettings(action, options);
   const type = lossTypeOf(student);
@@ -189,6 +218,12 @@ export function outputsOf({ action, student, options }: Ready): Outputs {
     given.loss === undefined ? new type(isWhole ? 1 : rows) : checkArray(action, 'out.loss', given.loss, type, isWhole ? 1 : rows);
   const size = reach(action, 'gradientRowStride', gradientRowStride, rows, cols);
   const gradient = given.gradient === undefined ? null : checkArray(action, 'out.gradient', given.gradient, typeOf(student), size);
+  if (gradient !== null) {
+    const written = { array: gradient, stride: gradientRowStride };
+    checkApart(action, 'student', { array: student, stride: rowStride }, written, options, true);
+    if (teacher.teacher !== null && ArrayBuffer.isView(teacher.teacher))
+      checkApart(action, 'teacher', { array: teacher.teacher as Stored, stride: teacher.teacherStride }, written, options, false);
+  }
   if (rowWeights !== undefined) checkArray(action, 'rowWeights', rowWeights, Float32Array, rows);
   return { settings, loss, gradient, gradientStride: gradientRowStride, isWhole };
 }
@@ -297,8 +332,8 @@ function sparseTeacher(action: string, teacher: RawTeacher, options: RawKdLossOp
   const sparse = checkOptions(action, teacher as RawSparse, ['indices', 'logProbs', 'weights', 'tailLogMass', 'k', 'temperature']);
   const { rows, cols, temperature: given } = options;
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, 0);
-  const k = sparse.k ?? (rows === 0 ? 0 : sparse.indices.length / rows);
-  if (!Number.isInteger(k))
+  const k = sparse.k === undefined ? (rows === 0 ? 0 : sparse.indices.length / rows) : sparse.k;
+  if (sparse.k === undefined && !Number.isInteger(k))
     throw valueError(action, `teacher.indices must hold k entries for each of ${rows} rows`, phrase(`it holds ${sparse.indices.length}`));
   checkWhole(action, 'teacher.k', k, 0, cols);
   checkArray(action, 'teacher.indices', sparse.indices, Int32Array, rows * k);

@@ -12,6 +12,7 @@ import {
   devices,
   full,
   info,
+  interpolateTarget,
   kdLoss,
   LimbeckError,
   linearKdLoss,
@@ -460,6 +461,10 @@ describe('tensors', () => {
 
 describe('targets', () => {
   refusals({
+    'ids that are no whole numbers': [
+      () => sparseTarget({ indices: [[0, 0.7]], logProbs: [[-1, -2]] }),
+      'RangeError: Cannot make a sparse target: indices must be whole numbers: one is 0.7',
+    ],
     'k above the vocabulary (trap 27)': [
       () => captureTopK(teacher(), 5),
       'RangeError: Cannot capture a target: k must be at most the number of columns (4): it is 5',
@@ -553,9 +558,77 @@ describe('targets', () => {
   });
 });
 
+describe('values', () => {
+  test('a target captured at temperatures of its rows keeps its digits at another one', () => {
+    const captured = Float32Array.of(1e4, 1e3, 0.5);
+    const [z, u] = [normals(5, 3 * 15, 3), normals(6, 3 * 15, 3)];
+    const at = (from: number, to: number) => tensor(z.slice(15 * from, 15 * to), { shape: [to - from, 15], requiresGrad: true });
+    const target = captureTopK(tensor(u, { shape: [3, 15] }), 15, { temperature: tensor(captured) });
+    for (const divergence of ['forward_kl', 'reverse_kl'] as const) {
+      const student = at(0, 3);
+      const losses = kdLoss(student, target, { residual: 'renormalize_both', temperature: 1, divergence, reduction: 'none' });
+      losses.backward(ones([3]));
+      for (let r = 0; r < 3; r++) {
+        // The same stored numbers in float64: p^(Tc/T), renormalised over the entries; all 15 columns are listed.
+        const logs = Array.from(target.logProbs!.data.subarray(15 * r, 15 * r + 15), (x: number) => x * captured[r]!);
+        const logP = logSoftmaxRow(Float64Array.from(logs), 1);
+        const ids = target.indices.data.subarray(15 * r, 15 * r + 15);
+        const logQ = logSoftmaxRow(
+          Float64Array.from(ids, (id: number) => z[15 * r + id]!),
+          1,
+        );
+        const [of, to] = divergence === 'forward_kl' ? [logP, logQ] : [logQ, logP];
+        const expected = of.reduce((sum, log, i) => sum + Math.exp(log) * (log - to[i]!), 0);
+        expect(Math.abs(losses.data[r]! - expected) / Math.max(expected, 1e-3)).toBeLessThan(1e-5);
+        if (divergence === 'forward_kl')
+          ids.forEach((id: number, j: number) =>
+            expect(Math.abs(student.grad!.data[15 * r + id]! - (Math.exp(logQ[j]!) - Math.exp(logP[j]!)))).toBeLessThan(1e-5),
+          );
+      }
+    }
+  });
+
+  test('adaptive_kl at the ends of an interpolation, with columns that both sides exclude', () => {
+    const z = tensor([[0, 1, -Infinity, 2]]);
+    const u = tensor([[3, 0, -Infinity, 1]]);
+    const alone = kdLoss(z, u, { divergence: 'adaptive_kl' }).item();
+    expect(alone).toBeGreaterThan(0);
+    expect(kdLoss(z, interpolateTarget(z, u, { t: 1 }), { divergence: 'adaptive_kl' }).item()).toBe(alone);
+    expect(kdLoss(z, interpolateTarget(z, u, { t: 0 }), { divergence: 'adaptive_kl' }).item()).toBe(0);
+  });
+
+  test('raw: a gradient between the rows of the student and the teacher', () => {
+    const memory = new Float32Array(2 * 12).fill(NaN);
+    const student = normals(1, 8);
+    const teacher = normals(2, 8);
+    for (let r = 0; r < 2; r++) {
+      memory.set(student.subarray(4 * r, 4 * r + 4), 12 * r);
+      memory.set(teacher.subarray(4 * r, 4 * r + 4), 12 * r + 4);
+    }
+    const gradient = memory.subarray(8);
+    const strides = { rowStride: 12, teacherRowStride: 12, gradientRowStride: 12 };
+    raw.kdLoss(memory, memory.subarray(4), { rows: 2, cols: 4, ...strides, out: { gradient } });
+    const plain = raw.kdLoss(student, teacher, { rows: 2, cols: 4, out: { gradient: new Float32Array(8) } }).gradient!;
+    expect(Array.from(plain.subarray(0, 4))).toEqual(Array.from(gradient.subarray(0, 4)));
+    expect(Array.from(plain.subarray(4, 8))).toEqual(Array.from(gradient.subarray(12, 16)));
+  });
+});
+
 describe('kdLoss refuses', () => {
   const wide = () => rows(3, 5);
   refusals({
+    'a parameter that is null': [
+      () => kdLoss(student(), teacher(), { divergence: { kind: 'jensen_shannon', beta: null as never } }),
+      'TypeError: Cannot compute kdLoss: divergence.beta must be a number: it is null',
+    ],
+    'options that are still a promise': [
+      () => kdLoss(student(), teacher(), Promise.resolve({ temperature: 2 }) as never),
+      'TypeError: Cannot compute kdLoss: options must be an object that holds them: it is a Promise',
+    ],
+    'options in a map': [
+      () => kdLoss(student(), teacher(), new Map([['temperature', 2]]) as never),
+      'TypeError: Cannot compute kdLoss: options must be an object that holds them: it is a Map',
+    ],
     'a student that is no tensor': [
       () => kdLoss([1] as never, teacher()),
       'TypeError: Cannot compute kdLoss: student must be a Tensor: it is [1]',
@@ -828,6 +901,40 @@ describe('crossEntropy and raw.kdLoss refuse', () => {
     'raw: a wider teacher (trap 23)': [
       () => raw.kdLoss(normals(2, 4), new Float64Array(4), { rows: 2, cols: 2 }),
       'TypeError: Cannot compute raw.kdLoss: teacher must not be a Float64Array for a student of another type: it is a Float64Array',
+    ],
+    'raw: a gradient half over the student': [
+      () => {
+        const memory = normals(1, 12);
+        return raw.kdLoss(memory, normals(2, 8), { rows: 2, cols: 4, out: { gradient: memory.subarray(1) } });
+      },
+      'RangeError: Cannot compute raw.kdLoss: out.gradient must not lie over student, unless row by row: it begins 4 bytes from it, rows 4 and 4 elements apart',
+    ],
+    'raw: a gradient over the student with another stride': [
+      () => {
+        const memory = normals(1, 12);
+        return raw.kdLoss(memory, normals(2, 8), { rows: 2, cols: 4, gradientRowStride: 5, out: { gradient: memory } });
+      },
+      'RangeError: Cannot compute raw.kdLoss: out.gradient must not lie over student, unless row by row: it begins 0 bytes from it, rows 5 and 4 elements apart',
+    ],
+    'raw: a gradient over the teacher': [
+      () => {
+        const memory = normals(1, 8);
+        return raw.kdLoss(normals(2, 8), memory, { rows: 2, cols: 4, out: { gradient: memory } });
+      },
+      'RangeError: Cannot compute raw.kdLoss: out.gradient must not lie over teacher: it begins 0 bytes from it, rows 4 and 4 elements apart',
+    ],
+    'raw: a k that is null': [
+      () =>
+        raw.kdLoss(
+          normals(1, 4),
+          { indices: Int32Array.of(0), logProbs: Float32Array.of(-1), k: null as never },
+          {
+            rows: 1,
+            cols: 4,
+            residual: 'tail_bucket',
+          },
+        ),
+      'TypeError: Cannot compute raw.kdLoss: teacher.k must be a number: it is null',
     ],
     'raw: an output of another dtype': [
       () => raw.kdLoss(normals(1, 4), normals(2, 4), { rows: 2, cols: 2, out: { gradient: new Float64Array(4) } }),

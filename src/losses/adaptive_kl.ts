@@ -41,6 +41,9 @@ export function headShare(
       };
       const probabilities = (logits: Tensor): Tensor => softmax(logits, { temperature });
       const logitsOf = (): Tensor => {
+        // At an end there is one side, whatever the other excludes.
+        if (target instanceof InterpolatedTarget && (target.t === 0 || target.t === 1))
+          return valid(target.t === 0 ? target.student : target.teacher);
         if (target instanceof InterpolatedTarget)
           return add(scale(valid(target.student), 1 - target.t), scale(valid(target.teacher), target.t));
         if (!(target instanceof DenseTarget)) return valid(target);

@@ -213,8 +213,8 @@ function sparsePart(
     }
     if (typeof ratio === 'number') logProbScale = ratio;
     else if (ratio !== null) {
-      const column = temporaries.add(fromArray(ratio, 'float32', [rows, 1], ordinalOf(tensor, action), action));
-      values = temporaries.add(applyBinary(action, 'mul', given, column, { rows, cols: k, how: 'column' }));
+      const retempered = retemper(hostCopy(given, action), hostCopy(indices, action), ratio, k);
+      values = temporaries.add(fromArray(retempered, 'float32', [rows, k], ordinalOf(tensor, action), action));
     }
   }
   return {
@@ -234,12 +234,28 @@ function sparsePart(
   };
 }
 
+/**
+ * Tc/T·(ln p − that of the row's likeliest entry): to what renormalises it is Tc/T·ln p, whose digits behind the point a large ratio
+ * would leave no room for.
+ */
+function retemper(logProbs: ArrayLike<number>, ids: ArrayLike<number>, ratio: Float64Array, k: number): Float32Array {
+  const out = new Float32Array(logProbs.length);
+  ratio.forEach((factor, r) => {
+    let most = -Infinity;
+    for (let j = r * k; j < (r + 1) * k; j++) if (ids[j] !== -1 && logProbs[j]! > most) most = logProbs[j]!;
+    // A row without any is what it was.
+    const [scale, offset] = most === -Infinity ? [1, 0] : [factor, most];
+    for (let j = r * k; j < (r + 1) * k; j++) out[j] = scale * (logProbs[j]! - offset);
+  });
+  return out;
+}
+
 /** Tc/T for all rows or each, or null where they are equal everywhere. */
-function temperatureRatio(action: string, captured: number | Tensor, wanted: number | Tensor, rows: number): number | Float32Array | null {
+function temperatureRatio(action: string, captured: number | Tensor, wanted: number | Tensor, rows: number): number | Float64Array | null {
   if (typeof captured === 'number' && typeof wanted === 'number') return captured === wanted ? null : captured / wanted;
   const from = captured instanceof Tensor ? hostCopy(captured, action) : null;
   const to = wanted instanceof Tensor ? hostCopy(wanted, action) : null;
-  const ratio = new Float32Array(rows);
+  const ratio = new Float64Array(rows);
   let isSame = true;
   for (let r = 0; r < rows; r++) {
     const Tc = from === null ? (captured as number) : from[r]!;

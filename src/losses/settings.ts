@@ -162,7 +162,9 @@ function divergenceOf(action: string, given: unknown): { name: DivergenceName; p
   const name = checkOneOf(action, 'divergence.kind', own.kind, divergenceNames);
   const defaults = divergenceEntry(name).parameters;
   checkOptions(action, own, ['kind', ...Object.keys(defaults)]);
-  const parameters = Object.entries(defaults).map(([key, value]) => checkFraction(action, `divergence.${key}`, own[key] ?? value));
+  const parameters = Object.entries(defaults).map(([key, value]) =>
+    checkFraction(action, `divergence.${key}`, own[key] === undefined ? value : own[key]),
+  );
   return { name, parameters: parameters.length === 0 ? noParameters : parameters };
 }
 

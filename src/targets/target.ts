@@ -291,11 +291,19 @@ export function sparseTarget(parts: SparseTargetParts): SparseTarget {
 }
 
 /** A part as a tensor of its own dtype on the device of the indices. */
+/** A number for int32 loses what is behind its point: 0.7 would be column 0. */
+function checkWholeNumbers(action: string, name: string, value: unknown): void {
+  if (Array.isArray(value)) for (const each of value as unknown[]) checkWholeNumbers(action, name, each);
+  else if (typeof value === 'number' && Number.isFinite(value) && !Number.isInteger(value))
+    throw valueError(action, `${name} must be whole numbers`, phrase(`one is ${value}`));
+}
+
 function part(action: string, name: string, value: unknown, dtype: 'int32' | 'float32', like: Tensor | null): Tensor {
   if (!(value instanceof Tensor)) {
     if (ArrayBuffer.isView(value) && !(dtype === 'int32' ? value instanceof Int32Array : value instanceof Float32Array)) {
       throw kindError(action, `${name} must be ${dtype}`, value);
     }
+    if (dtype === 'int32') checkWholeNumbers(action, name, value);
     return tensor(value as NestedNumbers, { dtype, device: like?.device });
   }
   checkTensor(action, name, value);
