@@ -746,6 +746,26 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       expectClose('confident gradient', second.gradient, [-1, 1, 0], 1e-6);
     });
 
+  check('infinite where one side is impossible and the other all but', (subject) => {
+    for (const cols of [2, 40, 1500])
+      for (const side of ['student', 'teacher'] as const) {
+        const [impossible, faint] = [-Infinity, -110].map((last) => new Float32Array(cols).fill(last, 1));
+        const { rowLoss } = runLoss(subject, {
+          rows: 1,
+          cols,
+          student: side === 'student' ? impossible : faint,
+          target: 'logits',
+          teacher: side === 'student' ? faint : impossible,
+        });
+        expectAll(
+          `V ${cols}, ${side}`,
+          rowLoss,
+          (loss) => (loss === Infinity) === rules.infinite.includes(side),
+          rules.infinite.includes(side) ? 'infinite' : 'finite',
+        );
+      }
+  });
+
   // ---- properties
 
   if (rules.isDistance)

@@ -8,7 +8,11 @@ namespace limbeck {
 template <class V> struct symmetric_kl : WithMean {
   static constexpr bool centred_gradient = true;
 
-  LIMBECK_FN static V loss(const Outcome<V>& o, V, V) { return splat<V>(0.5) * weigh_(o, difference_(o), o.d); }
+  LIMBECK_FN static V loss(const Outcome<V>& o, V, V) {
+    const V loss = splat<V>(0.5) * weigh_(o, difference_(o), o.d), infinity = splat<V>(INFINITY);
+    // Impossible on one side and underflowed on the other, too, where q − p is 0.
+    return o.finite ? loss : select_(eq_(abs_(o.d), infinity), infinity, loss);
+  }
   LIMBECK_FN static V gradient(const Outcome<V>& o, V, V) { return splat<V>(0.5) * (difference_(o) + weigh_(o, o.q, o.centred)); }
 
   static constexpr unsigned far_needs = kSumPD | kSumQD;
