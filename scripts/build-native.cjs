@@ -11,7 +11,7 @@ const root = path.resolve(__dirname, '..');
 const outDir = path.resolve(root, process.env.LIMBECK_BUILD_DIR ?? 'build');
 
 const settings = { LIMBECK_RELEASE: process.env.LIMBECK_RELEASE === '1' ? 'ON' : 'OFF' };
-for (const name of ['LIMBECK_CUDA', 'LIMBECK_BLAS', 'LIMBECK_TESTING', 'LIMBECK_SANITIZE', 'CMAKE_CUDA_ARCHITECTURES', 'CMAKE_PREFIX_PATH']) {
+for (const name of ['LIMBECK_CUDA', 'LIMBECK_BLAS', 'LIMBECK_TESTING', 'LIMBECK_SANITIZE', 'LIMBECK_WITHOUT', 'CMAKE_CUDA_ARCHITECTURES', 'CMAKE_PREFIX_PATH']) {
   if (process.env[name]) settings[name] = process.env[name];
 }
 

@@ -9,7 +9,7 @@ export function sizesUpTo(most: number): number[] {
 }
 
 // Under the sanitizers, which are many times slower, each schedule is met once: what they look for does not depend on the numbers.
-const sanitized = process.env['LIMBECK_SANITIZED'] !== undefined;
+export const sanitized = process.env['LIMBECK_SANITIZED'] !== undefined;
 
 /** Enough widths to meet every schedule of a back end (lane counts, warps, blocks, staged rows), few enough for each check. */
 export const COLS = sanitized

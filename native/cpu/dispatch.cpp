@@ -40,7 +40,12 @@ struct Choice {
 #elif defined(__aarch64__)
     sets[count++] = {"neon", &table_neon, true};
 #endif
+#if defined(LIMBECK_BASE_FLOAT64)
+    // Here only for what the others send it: numbers of 64 bits.
+    sets[count++] = {"base", &table_base, false};
+#else
     sets[count++] = {"base", &table_base, true};
+#endif
     used = best();
     if (const char* asked = getenv("LIMBECK_ISA"); asked && *asked) {
       const InstructionSet* named = nullptr;

@@ -4,7 +4,7 @@ import { integers, normals, uniforms } from '../random.js';
 import { rowLossReference, type DivergenceReference, type LossCall } from '../reference.js';
 import { COLS, FEW_COLS, LARGE_VOCABULARY, ODD_VOCABULARY, TEMPERATURES } from '../sizes.js';
 import type { Check, Subject } from '../subject.js';
-import { halfChecks } from './half_checks.js';
+import { halfChecks, SCHEDULES } from './half_checks.js';
 import {
   EXACTNESS,
   checkLoss,
@@ -41,9 +41,16 @@ function spreads(temperature: number): { spread: number; noise: number }[] {
   ];
 }
 
-export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRules): Check[] {
+/** again: the divergence has been met with another parameter. */
+export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRules, again = false): Check[] {
   const checks: Check[] = [];
-  const check = (name: string, run: (subject: Subject) => void): void => void checks.push({ name, run });
+  // The sanitizers look for what the source does, not for digits. They meet in each divergence what depends on its formula (check), in one
+  // with and one without a row's mean what all divergences share (shared), and not what brings other numbers only (numbers).
+  const push = (everyDivergence: boolean, isNumbers: boolean) => (name: string, run: (subject: Subject) => void) =>
+    void checks.push({ name, run, unsanitized: isNumbers || again || (!everyDivergence && !SCHEDULES.includes(formula.name)) });
+  const check = push(true, false);
+  const shared = push(false, false);
+  const numbers = push(true, true);
   const dense = (seed: number, rows: number, cols: number, options: Parameters<typeof denseCall>[3] = {}): LossCall =>
     denseCall(seed, rows, cols, { divergence: formula, ...options });
   const sparse = (seed: number, rows: number, cols: number, k: number, options: Parameters<typeof sparseCall>[4] = {}): LossCall =>
@@ -55,14 +62,14 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   // ---- exactness
 
   for (const temperature of TEMPERATURES)
-    check(`logits at temperature ${temperature}, every width (trap 15)`, (subject) => {
+    (temperature === 1 ? check : shared)(`logits at temperature ${temperature}, every width (trap 15)`, (subject) => {
       for (const cols of COLS)
         for (const { spread, noise } of spreads(temperature))
           checkLoss(subject, `V ${cols}, spread ${spread}`, dense(cols, 3, cols, { temperature, spread, noise }));
     });
 
   for (const temperature of TEMPERATURES)
-    check(`student nearly the teacher at temperature ${temperature}`, (subject) => {
+    numbers(`student nearly the teacher at temperature ${temperature}`, (subject) => {
       for (const cols of [2, 33, 1025])
         for (const noise of [1e-2, 1e-3]) {
           const call = dense(cols + 7, 3, cols, {
@@ -133,7 +140,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         });
   });
 
-  check('temperature squared or not, per call and per row (trap 15)', (subject) => {
+  shared('temperature squared or not, per call and per row (trap 15)', (subject) => {
     for (const cols of FEW_COLS)
       for (const temperatureSquared of [true, false]) {
         checkLoss(subject, `V ${cols}`, dense(cols, 4, cols, { temperature: 2.5, temperatureSquared }));
@@ -145,7 +152,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('logits of ±1e4 at temperature 0.05 and 0.01 (trap 15)', (subject) => {
+  numbers('logits of ±1e4 at temperature 0.05 and 0.01 (trap 15)', (subject) => {
     for (const temperature of [0.05, 0.01])
       for (const cols of FEW_COLS) {
         const call = dense(cols, 3, cols, { temperature, spread: 1, noise: 0.05 });
@@ -174,7 +181,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('a common offset of 1e4 changes nothing (trap 5)', (subject) => {
+  numbers('a common offset of 1e4 changes nothing (trap 5)', (subject) => {
     for (const cols of [33, 1025, 4097])
       for (const offset of [100, 1e4, -1e4]) {
         checkLoss(subject, `V ${cols}, both`, dense(cols, 2, cols, { spread: 2, noise: 0.05, offset }));
@@ -182,19 +189,19 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check(`one row of ${LARGE_VOCABULARY}, student offset by 1e4 (trap 5)`, (subject) => {
+  shared(`one row of ${LARGE_VOCABULARY}, student offset by 1e4 (trap 5)`, (subject) => {
     checkLoss(subject, 'near', dense(1, 1, LARGE_VOCABULARY, { spread: 2, noise: 0.05, shift: 1e4 }));
     checkLoss(subject, 'far', dense(2, 1, LARGE_VOCABULARY, { spread: 2, noise: 1, temperature: 2 }));
   });
 
-  check(`rows of ${ODD_VOCABULARY}, never aligned (trap 19)`, (subject) => {
+  shared(`rows of ${ODD_VOCABULARY}, never aligned (trap 19)`, (subject) => {
     checkLoss(subject, 'dense', dense(3, 3, ODD_VOCABULARY, { spread: 2, noise: 0.5 }));
   });
 
   // ---- probability targets
 
   if (rules.anyMass)
-    check('probabilities and log-probabilities as given, mass 0.9, 1 and 1.3 (trap 17)', (subject) => {
+    shared('probabilities and log-probabilities as given, mass 0.9, 1 and 1.3 (trap 17)', (subject) => {
       for (const cols of COLS.filter((size) => size <= 1025))
         for (const mass of [0.9, 1, 1.3]) {
           const call = dense(cols, 3, cols);
@@ -214,7 +221,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('probabilities of exactly 0 and 1', (subject) => {
+  shared('probabilities of exactly 0 and 1', (subject) => {
     const student = Float32Array.of(1, 2, 3, 0.5, -1, 4, 0, 0, 0);
     const probs = Float32Array.of(0, 1, 0, 0.25, 0, 0.75, 0.5, 0.5, 0);
     for (const temperature of [1, 2]) {
@@ -238,7 +245,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   const near = (subject: Subject, what: string, call: LossCall): LossResult =>
     checkLoss(subject, what, call, {}, rules.linear ? 20 * EXACTNESS : EXACTNESS);
 
-  check('interpolated: logits between an anchor and the teacher, never in memory (TAID)', (subject) => {
+  shared('interpolated: logits between an anchor and the teacher, never in memory (TAID)', (subject) => {
     const between = (
       seed: number,
       rows: number,
@@ -280,7 +287,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     { alpha: -3, lambda: 0 },
     { alpha: 2, lambda: 1 },
   ];
-  check("assistant: AMiD's mixture in the student's place", (subject) => {
+  shared("assistant: AMiD's mixture in the student's place", (subject) => {
     for (const assistant of mixtures) {
       for (const cols of [1, 7, 33, 1025])
         near(subject, `α ${assistant.alpha}, λ ${assistant.lambda}, V ${cols}`, dense(cols, 3, cols, { assistant }));
@@ -305,7 +312,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   // Each side's likely outcome has no probability in float on the other: for α > 1 the whole mixture is that small. Its logarithm, near −100,
   // is known to 4e-6, and slopes of the size of the logarithm multiply that.
-  check('assistant: likely outcomes far apart', (subject) => {
+  numbers('assistant: likely outcomes far apart', (subject) => {
     for (const assistant of [...mixtures, { alpha: 0.98, lambda: 0.2 }])
       for (const gap of [100, 130]) {
         const call = dense(5, 2, 65, { assistant });
@@ -316,7 +323,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   });
 
   for (const residual of residuals.filter((name) => name !== 'truncate'))
-    check(`assistant: ${residual}`, (subject) => {
+    shared(`assistant: ${residual}`, (subject) => {
       for (const assistant of mixtures)
         for (const [cols, temperature] of [
           [7, 1],
@@ -330,7 +337,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
           );
     });
 
-  check('assistant: λ = 0 is the divergence itself, λ = 1 has no gradient', (subject) => {
+  shared('assistant: λ = 0 is the divergence itself, λ = 1 has no gradient', (subject) => {
     const call = dense(4, 3, 65);
     for (const alpha of [-1, 1, 3]) {
       expectClose(
@@ -353,7 +360,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
           checkLoss(subject, `V ${cols}, k ${k}`, sparse(cols + k, 3, cols, k, { residual }));
     });
 
-    check(`${residual}: temperatures, one per call and one per row`, (subject) => {
+    shared(`${residual}: temperatures, one per call and one per row`, (subject) => {
       for (const temperature of [0.05, 0.5, 2, 7.3, 1e3])
         for (const { spread, noise } of spreads(temperature))
           for (const cols of [7, 33, 1025])
@@ -365,7 +372,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       checkLoss(subject, 'per row', sparse(5, 4, 300, 8, { residual, rowTemperature: Float32Array.of(0.5, 1, 2.25, 40) }));
     });
 
-    check(`${residual}: empty slots and slots of probability 0 (trap 17)`, (subject) => {
+    shared(`${residual}: empty slots and slots of probability 0 (trap 17)`, (subject) => {
       for (const cols of [7, 33, 1025]) {
         checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 6, { residual, empty: 2 }));
         const call = sparse(cols, 3, cols, 6, { residual });
@@ -375,14 +382,14 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
     });
 
-    check(`${residual}: long rows`, (subject) => {
+    shared(`${residual}: long rows`, (subject) => {
       checkLoss(subject, 'odd', sparse(3, 1, ODD_VOCABULARY, 64, { residual, spread: 2, noise: 0.5 }));
       // Above the odd rows' schedule nothing depends on the residual.
       if (residual === 'tail_bucket')
         checkLoss(subject, 'large', sparse(4, 1, LARGE_VOCABULARY, 64, { residual, spread: 2, noise: 0.5, temperature: 2 }));
     });
 
-    check(`${residual}: student's infinities, NaN inputs, other rows untouched`, (subject) => {
+    shared(`${residual}: student's infinities, NaN inputs, other rows untouched`, (subject) => {
       const cols = 40;
       const call = sparse(9, 6, cols, 4, { residual });
       const student = call.student as Float32Array;
@@ -406,7 +413,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   }
 
   for (const residual of residuals.filter((name) => name.startsWith('renormalize')))
-    check(`${residual}: retempered targets, p^(Tc/T)`, (subject) => {
+    shared(`${residual}: retempered targets, p^(Tc/T)`, (subject) => {
       for (const [captured, temperature] of [
         [1, 2],
         [2, 1],
@@ -417,12 +424,12 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     });
 
   for (const residual of ['tail_bucket', 'uniform', 'label'] as const)
-    check(`${residual}: a tail that is not given is what the log-probs leave`, (subject) => {
+    shared(`${residual}: a tail that is not given is what the log-probs leave`, (subject) => {
       for (const cols of [7, 33, 1025]) checkLoss(subject, `V ${cols}`, sparse(cols, 3, cols, 3, { residual, noTail: true }));
       for (const cols of [1, 2, 9, 300]) checkLoss(subject, `V ${cols}, every id`, sparse(cols, 3, cols, cols, { residual, noTail: true }));
     });
 
-  check('uniform: student and teacher agree wherever both are one number off the list', (subject) => {
+  numbers('uniform: student and teacher agree wherever both are one number off the list', (subject) => {
     for (const cols of [33, 4097]) {
       const call = sparse(cols, 3, cols, 5, { residual: 'uniform', spread: 2 });
       const student = new Float32Array(3 * cols);
@@ -437,7 +444,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('renormalize_both: the columns off the list get gradient 0 and do not move the loss', (subject) => {
+  shared('renormalize_both: the columns off the list get gradient 0 and do not move the loss', (subject) => {
     for (const cols of [33, 1025]) {
       const call = sparse(cols, 3, cols, 5, { residual: 'renormalize_both' });
       const listed = new Set(Array.from(call.indices as Int32Array, (id, slot) => Math.floor(slot / 5) * cols + id));
@@ -456,7 +463,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('label: the label on the list, off it, and a row without one', (subject) => {
+  shared('label: the label on the list, off it, and a row without one', (subject) => {
     for (const cols of [7, 300]) {
       const call = sparse(cols, 4, cols, 3, { residual: 'label' });
       const indices = call.indices as Int32Array;
@@ -468,7 +475,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {
+  numbers('tail_bucket: the tail of a confident row, from its own log-mass (trap 7)', (subject) => {
     for (const a of [10, 20, 25, 30, 40, 80]) {
       const cols = LARGE_VOCABULARY;
       const student = new Float32Array(cols);
@@ -491,7 +498,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   });
 
   if (rules.anyMass)
-    check('truncate may be negative and is not clamped (trap 9)', (subject) => {
+    shared('truncate may be negative and is not clamped (trap 9)', (subject) => {
       const result = checkLoss(subject, 'p (.5, .3, .2), q (.7, .2, .1), k 1', {
         rows: 1,
         cols: 3,
@@ -510,7 +517,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       );
     });
 
-  check('no slots at all: an empty list (trap 17)', (subject) => {
+  shared('no slots at all: an empty list (trap 17)', (subject) => {
     for (const residual of residuals.filter((name) => !name.startsWith('renormalize')))
       checkLoss(subject, residual, {
         rows: 2,
@@ -527,7 +534,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       });
   });
 
-  check('duplicate ids and ids outside the vocabulary: an error on the CPU, a NaN row on CUDA (trap 17)', (subject) => {
+  shared('duplicate ids and ids outside the vocabulary: an error on the CPU, a NaN row on CUDA (trap 17)', (subject) => {
     for (const residual of residuals)
       for (const [what, id] of [
         ['duplicate', -7],
@@ -543,7 +550,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('more probability than 1: up to 1e-3 too much counts as no tail, above is refused', (subject) => {
+  shared('more probability than 1: up to 1e-3 too much counts as no tail, above is refused', (subject) => {
     const call = (mass: number): LossCall => ({
       rows: 1,
       cols: 9,
@@ -562,7 +569,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   // ---- labels, weights, reductions
 
-  check('hard labels mixed in, with smoothing', (subject) => {
+  shared('hard labels mixed in, with smoothing', (subject) => {
     for (const cols of [2, 33, 1025, 4097])
       for (const hardWeight of [0, 0.3, 1])
         for (const labelSmoothing of [0, 0.1, 1]) {
@@ -575,7 +582,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         }
   });
 
-  check('hard labels mixed into sparse targets', (subject) => {
+  shared('hard labels mixed into sparse targets', (subject) => {
     for (const residual of residuals)
       for (const cols of [33, 1025])
         checkLoss(
@@ -585,7 +592,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         );
   });
 
-  check('ignored rows are exactly 0 and unread; unlabelled rows lose only the hard term', (subject) => {
+  shared('ignored rows are exactly 0 and unread; unlabelled rows lose only the hard term', (subject) => {
     const cols = 33;
     const call = dense(4, 5, cols, { labels: Int32Array.of(1, -100, -5, 7, -100), hardWeight: 0.5, unlabelledIndex: -5, temperature: 2 });
     (call.student as Float32Array).fill(NaN, cols, 2 * cols);
@@ -600,7 +607,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     checkLoss(subject, 'h = 0', { ...call, hardWeight: 0 });
   });
 
-  check('weight 0 is exactly 0 and unread, other weights scale', (subject) => {
+  shared('weight 0 is exactly 0 and unread, other weights scale', (subject) => {
     const cols = 33;
     const call = dense(5, 4, cols, { rowWeights: Float32Array.of(0, 2.5, 0, 1e-3) });
     (call.student as Float32Array).fill(NaN, 0, cols);
@@ -611,7 +618,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   for (const reduction of ['none', 'sum', 'mean'] as const)
     for (const denominator of reduction === 'mean' ? (['rows', 'weights', 'number'] as const) : (['rows'] as const))
-      check(`reduction ${reduction}${reduction === 'mean' ? ` over ${denominator}` : ''} (trap 26)`, (subject) => {
+      shared(`reduction ${reduction}${reduction === 'mean' ? ` over ${denominator}` : ''} (trap 26)`, (subject) => {
         for (const cols of FEW_COLS) {
           const common = { reduction, denominator, denominatorValue: 7.5, temperature: 2 };
           checkLoss(subject, `V ${cols}, plain`, dense(cols, 6, cols, common));
@@ -625,7 +632,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
         checkLoss(subject, 'many rows', dense(1, 1000, 17, { reduction, denominator, denominatorValue: 3, rowWeights: uniforms(2, 1000) }));
       });
 
-  check('nothing to average gives 0, not NaN, and a gradient of zeros (trap 14)', (subject) => {
+  shared('nothing to average gives 0, not NaN, and a gradient of zeros (trap 14)', (subject) => {
     for (const cols of FEW_COLS)
       for (const denominator of ['rows', 'weights'] as const) {
         const common = { reduction: 'mean', denominator } as const;
@@ -641,12 +648,12 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('no rows', (subject) => {
+  shared('no rows', (subject) => {
     const result = checkLoss(subject, 'empty', dense(1, 0, 5, { reduction: 'mean' }));
     expectTrue('the loss of nothing is 0', result.loss[0] === 0);
   });
 
-  check('a label outside the classes: an error on the CPU, a NaN row on CUDA', (subject) => {
+  shared('a label outside the classes: an error on the CPU, a NaN row on CUDA', (subject) => {
     for (const label of [33, -1, 2147483647]) {
       const call = dense(6, 3, 33, { labels: Int32Array.of(0, label, 2), hardWeight: 0.5 });
       if (subject.device === 'cpu') expectThrows(`label ${label}`, () => runLoss(subject, call), RangeError, /./);
@@ -654,7 +661,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('a term with coefficient 0 is not evaluated', (subject) => {
+  shared('a term with coefficient 0 is not evaluated', (subject) => {
     const call = dense(7, 3, 33, { labels: Int32Array.of(0, 1, 2), hardWeight: 1 });
     (call.teacher as Float32Array).fill(NaN);
     checkLoss(subject, 'h = 1 leaves a NaN teacher unread', call);
@@ -706,7 +713,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       }
   });
 
-  check('a mask that covers whole blocks, first, last or all but one (trap 4)', (subject) => {
+  shared('a mask that covers whole blocks, first, last or all but one (trap 4)', (subject) => {
     for (const cols of [8, 33, 257, 1025, 4097]) {
       const call = dense(cols, 6, cols);
       const student = call.student as Float32Array;
@@ -769,7 +776,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   // ---- properties
 
   if (rules.isDistance)
-    check('never negative, 0 for itself, unmoved by an offset (trap 24)', (subject) => {
+    shared('never negative, 0 for itself, unmoved by an offset (trap 24)', (subject) => {
       for (const cols of COLS) {
         const call = dense(cols, 4, cols, { noise: 1e-3 });
         expectAll(`V ${cols}`, runLoss(subject, call).rowLoss, (value) => value >= 0, 'at least 0');
@@ -789,7 +796,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
       );
     });
 
-  check('renaming the classes renames the gradient', (subject) => {
+  numbers('renaming the classes renames the gradient', (subject) => {
     const cols = 257;
     const call = dense(8, 1, cols);
     const turn = (x: Float32Array): Float32Array => x.map((_, i) => x[(i * 100) % cols] as number);
@@ -807,7 +814,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
 
   // ---- layout and bits
 
-  check('row strides above cols, NaN between the rows (traps 11, 19)', (subject) => {
+  shared('row strides above cols, NaN between the rows (traps 11, 19)', (subject) => {
     for (const cols of [1, 31, 33, 1025]) {
       const call = dense(cols, 3, cols, { temperature: 2 });
       const spreadOut = (x: Float32Array, stride: number): Float32Array => {
@@ -831,7 +838,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('bases one, two and three elements off an aligned address (trap 19)', (subject) => {
+  shared('bases one, two and three elements off an aligned address (trap 19)', (subject) => {
     for (const cols of [31, 32, 33, 1024, 1025]) {
       const call = dense(cols, 3, cols, { temperature: 2, labels: integers(1, 3, 0, cols), hardWeight: 0.25 });
       const plain = checkLoss(subject, 'aligned', call);
@@ -858,7 +865,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('same input, same bits; a row alone is the row in its batch (trap 20)', (subject) => {
+  shared('same input, same bits; a row alone is the row in its batch (trap 20)', (subject) => {
     for (const cols of [1, 33, 1025, 4097]) {
       for (const call of [
         dense(cols, 7, cols, { temperature: 2 }),
@@ -888,7 +895,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     }
   });
 
-  check('1, 2 and 5 threads give the same bits (trap 20)', (subject) => {
+  shared('1, 2 and 5 threads give the same bits (trap 20)', (subject) => {
     const before = subject.native.info().threads;
     try {
       for (const call of [
@@ -927,7 +934,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     } else expectThrows('float64', () => runLoss(subject, call), TypeError, /float32/);
   });
 
-  check('mixed dtypes are refused by name (trap 23)', (subject) => {
+  shared('mixed dtypes are refused by name (trap 23)', (subject) => {
     const call = dense(10, 2, 5);
     expectThrows(
       'teacher float64',
@@ -937,7 +944,7 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     );
   });
 
-  check('the mean of a mixed batch is the mean of its reference', (subject) => {
+  shared('the mean of a mixed batch is the mean of its reference', (subject) => {
     const call = dense(12, 64, 100, {
       labels: integers(3, 64, -1, 100).map((label, i) => (i % 9 === 0 ? -100 : label < 0 ? -7 : label)),
       unlabelledIndex: -7,
@@ -952,14 +959,14 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
   });
 
   for (const group of [0, 1, 2, 3])
-    check(`random calls with every option at once, ${group + 1} of 4`, (subject) => {
+    (group === 0 ? check : numbers)(`random calls with every option at once, ${group + 1} of 4`, (subject) => {
       for (let i = 0; i < 60; i++) {
         const seed = 100_000 * (group + 1) + i;
         checkLoss(subject, `seed ${seed}`, { ...randomCall(seed, residuals, rules.anyMass), divergence: formula });
       }
     });
 
-  checks.push(...halfChecks(formula, residuals, rules.anyMass));
+  checks.push(...halfChecks(formula, residuals, rules.anyMass, again));
 
   return checks;
 }
