@@ -42,7 +42,7 @@ function expectConsistent(report: BenchReport, stdout: string): void {
     expect(line.samples).toBeGreaterThanOrEqual(5);
     expect(line.gigabytesPerSecond).toBeCloseTo(line.bytes / line.milliseconds / 1e6, 9);
     expect(line.shareOfCopy).toBeCloseTo(line.gigabytesPerSecond / report.copyGigabytesPerSecond, 9);
-    const behind = line.task === LINEAR ? '  \\d+ inputs, .* .FLOP/s, scratch .* MB' : '';
+    const behind = line.task === LINEAR ? '  \\d+ inputs, .* .FLOP/s, scratch [\\d.]+ (bytes|[kMG]B)' : '';
     expect(stdout).toMatch(new RegExp(`^${line.task} +${line.dtype} +${line.rows} +${line.cols} .* \\d+ %${behind}$`, 'm'));
   }
 }

@@ -335,6 +335,17 @@ const cases: Case[] = !isBuilt
       divergenceCase(5, 1100, 'sparse_log_probs', { residual: code('residual', 'truncate') }),
       ...[33, 1100].map((cols) => divergenceCase(5, cols, 'sparse_log_probs', { residual: code('residual', 'label') })),
       divergenceCase(5, 70_001, 'logits'),
+      ...(['tail_bucket', 'uniform'] as const).flatMap((residual) =>
+        [33, 1100].map((cols) =>
+          divergenceCase(5, cols, 'sparse_log_probs', {
+            residual: code('residual', residual),
+            divergence: code('divergence', 'reverse_kl'),
+            assisted: 1,
+            assistant_alpha: 0.5,
+            assistant_lambda: 0.3,
+          }),
+        ),
+      ),
       divergenceCase(5, 70_001, 'sparse_log_probs'),
       // More than a cluster's shared memory, and more than a window of columns.
       divergenceCase(1, 300_001, 'logits'),

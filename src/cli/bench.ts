@@ -4,6 +4,7 @@ import { benchLosses, type BenchLine, type BenchOptions, type BenchSkipped, type
 import type { BenchDType } from '../bench/arena.js';
 import { devices, setDevice, setThreads, type Device } from '../device.js';
 import { checkWritable, writeWhole } from '../distill/files.js';
+import { size } from '../distill/results.js';
 
 /** What the command line gives. */
 export interface BenchFlags {
@@ -38,10 +39,9 @@ export function benchText(line: BenchTiming | BenchSkipped): string {
 /** What the line of products says beside: they take its time, not memory. */
 function productsText({ inputs, flops, milliseconds, scratchBytes }: BenchTiming): string {
   if (inputs === undefined || flops === undefined || scratchBytes === undefined) return '';
-  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 0)} MB`;
   const rate = flops / milliseconds / 1e6;
   const speed = rate < 1000 ? `${rate.toFixed(1)} GFLOP/s` : `${(rate / 1000).toFixed(1)} TFLOP/s`;
-  return `  ${inputs} inputs, ${speed}, scratch ${megabytes(scratchBytes)}`;
+  return `  ${inputs} inputs, ${speed}, scratch ${size(scratchBytes)}`;
 }
 
 const HELP = `ms: the median of one call; spread: half of what lies between the 10th and 90th percentile.

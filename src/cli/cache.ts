@@ -1,7 +1,7 @@
 // limbeck inspect and limbeck verify: what a target cache holds, and whether it is whole.
 import { checkHtmlPath, cachePage } from '../report/cache-page.js';
 import { writeWhole, shortPath } from '../distill/files.js';
-import { count } from '../distill/results.js';
+import { count, size } from '../distill/results.js';
 import { LimbeckError } from '../errors.js';
 import { TargetCache } from '../cache/reader.js';
 import { spreadsOf, summarizeCache, type CacheSummary, type Spread } from '../cache/summary.js';
@@ -40,7 +40,7 @@ export async function verify(folder: string): Promise<void> {
     );
   const held = ranges.map(([begin, end]) => `${begin} to ${end - 1}`).join(', ');
   process.stdout.write(
-    `whole: ${count(rows)} rows (${held}) in ${count(blocks)} block${blocks === 1 ? '' : 's'} of ${shards.length} shard${shards.length === 1 ? '' : 's'}, ${(bytes / 1e6).toFixed(2)} MB, every checksum right\n`,
+    `whole: ${count(rows)} rows (${held}) in ${count(blocks)} block${blocks === 1 ? '' : 's'} of ${shards.length} shard${shards.length === 1 ? '' : 's'}, ${size(bytes)}, every checksum right\n`,
   );
 }
 
@@ -61,7 +61,7 @@ export function summaryText(folder: string, summary: CacheSummary, width: number
     ['temperature', temperature === null ? 'its own for each row' : String(temperature)],
     ['input hash', summary.inputHash ?? 'none'],
     ['vocabulary', summary.vocabularyHash ?? 'none'],
-    ['size', `${(summary.bytes / 1e6).toFixed(2)} MB, ${((100 * bytesPerRow) / (4 * cols)).toPrecision(2)} % of the logits in float32`],
+    ['size', `${size(summary.bytes)}, ${((100 * bytesPerRow) / (4 * cols)).toPrecision(2)} % of the logits in float32`],
     [
       'bytes a row',
       `${bytesPerRow.toFixed(2)}: ids ${spent.ids.toFixed(2)}, values ${spent.values.toFixed(2)}, row ${spent.row.toFixed(2)}, file ${spent.file.toFixed(2)}`,

@@ -10,7 +10,7 @@ import { loadModel, output } from '../distill/build.js';
 import { shortPath } from '../distill/files.js';
 import { openSource } from '../distill/open_source.js';
 import { checkRecipe, loadRecipe, type CaptureStage, type Recipe } from '../distill/recipe.js';
-import { count, type ModelResult } from '../distill/results.js';
+import { count, size, type ModelResult } from '../distill/results.js';
 import { LimbeckError } from '../errors.js';
 import { badFile, fileError } from '../safetensors.js';
 import { captureTopK } from '../targets/capture.js';
@@ -122,7 +122,7 @@ async function captureFrom(source: Source, flags: CaptureFlags, signal: AbortSig
     const gigabytes = ((end - before) * source.cols * 4) / 1e9;
     const what = method === 'top_k' ? `the ${k} best of ${count(source.cols)}` : `${draws} draws (${method}) of ${count(source.cols)}`;
     process.stdout.write(
-      `${shortPath(path)}: ${count(rows)} rows, ${what} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB, ${(bytes / rows).toFixed(1)} bytes a row ` +
+      `${shortPath(path)}: ${count(rows)} rows, ${what} at temperature ${temperature}, ${size(bytes)}, ${(bytes / rows).toFixed(1)} bytes a row ` +
         `(${seconds.toFixed(1)} s, ${(gigabytes / seconds).toFixed(2)} GB of logits a second)\n`,
     );
     return true;

@@ -1,6 +1,6 @@
 // Shows a run on standard error: one live line on a terminal, plain lines elsewhere.
 import type { RunEvent, Unit } from '../distill/events.js';
-import { count } from '../distill/results.js';
+import { count, size } from '../distill/results.js';
 
 /** What is written to. */
 export interface Screen {
@@ -83,7 +83,7 @@ export class Progress {
         const { rows, k, sample, temperature, file, bytes, seconds } = event.result;
         const what = sample === undefined ? `the ${k} best` : `${k} draws (${sample})`;
         this.line(
-          `${this.place()} Targets: ${count(rows)} rows, ${what} of ${event.result.cols} at temperature ${temperature}, ${(bytes / 1e6).toFixed(2)} MB in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`,
+          `${this.place()} Targets: ${count(rows)} rows, ${what} of ${event.result.cols} at temperature ${temperature}, ${size(bytes)} in ${file}; the teacher is let go  (${seconds.toFixed(1)} s)`,
         );
         break;
       }

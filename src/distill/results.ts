@@ -298,6 +298,15 @@ export function count(n: number): string {
   return Math.round(n).toLocaleString('en-US');
 }
 
+/** 1234 bytes as '1.23 kB', 25,000,000 as '25 MB': three digits. */
+export function size(bytes: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
+  let amount = bytes;
+  let unit = 0;
+  for (; amount >= 999.5 && unit < units.length - 1; unit++) amount /= 1000;
+  return `${unit === 0 ? amount : Number(amount.toPrecision(3))} ${units[unit] as string}`;
+}
+
 /** Checks as text, one line each. */
 export function checksText(checks: readonly CheckResult[]): string {
   return checks.map(({ passed, says, text }) => `${passed ? '✓' : '✗'} ${says}: ${text}`).join('\n');

@@ -2,7 +2,7 @@
 import { dirname, resolve } from 'node:path';
 import { existsSync } from 'node:fs';
 import type { CacheSummary } from '../cache/summary.js';
-import { count } from '../distill/results.js';
+import { count, size } from '../distill/results.js';
 import { LimbeckError } from '../errors.js';
 import { keptHistograms, noCharts } from './chart-data.js';
 import { escape, pageHtml } from './page.js';
@@ -29,7 +29,7 @@ export async function cachePage(folder: string, summary: CacheSummary): Promise<
         : `${summary.kind === 'weights' ? 'weights' : 'log-probabilities'} at ${summary.bits} bits`,
     ],
     ['Temperature', summary.temperature === null ? 'its own for each row' : String(summary.temperature)],
-    ['Size', `${(summary.bytes / 1e6).toFixed(2)} MB, ${((100 * bytesPerRow) / (4 * cols)).toPrecision(2)} % of the logits in float32`],
+    ['Size', `${size(summary.bytes)}, ${((100 * bytesPerRow) / (4 * cols)).toPrecision(2)} % of the logits in float32`],
     ['Inputs', summary.inputHash ?? 'no hash'],
     ['Vocabulary', summary.vocabularyHash ?? 'no hash'],
   ];

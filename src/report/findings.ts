@@ -1,7 +1,7 @@
 // Says in words what a run's numbers show, also where distilling does not win.
 import { meanAndDeviation } from '../distill/metrics.js';
 import type { CaptureResult, ModelResult, TableRow } from '../distill/results.js';
-import { count } from '../distill/results.js';
+import { count, size } from '../distill/results.js';
 
 interface Measure {
   name: string;
@@ -116,7 +116,7 @@ export function findings(
   if (capture) {
     const dense = trainRows * capture.cols * 4;
     texts.push(
-      `Its targets for ${count(capture.rows)} training rows take ${(capture.bytes / 1e6).toFixed(2)} MB on disk (${percent(capture.bytes / dense, 0)} of dense float32 probabilities): the ${capture.k} best of ${capture.cols} classes at temperature ${capture.temperature}, with ${percent(capture.meanTail)} of the probability left to the tail.`,
+      `Its targets for ${count(capture.rows)} training rows take ${size(capture.bytes)} on disk (${percent(capture.bytes / dense, 0)} of dense float32 probabilities): the ${capture.k} best of ${capture.cols} classes at temperature ${capture.temperature}, with ${percent(capture.meanTail)} of the probability left to the tail.`,
     );
   }
 

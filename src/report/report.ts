@@ -1,6 +1,6 @@
 // Writes a run as one self-contained page: words, table, charts, digits; no network.
 import type { GalleryItem, Results } from '../distill/results.js';
-import { count, tableColumns } from '../distill/results.js';
+import { count, tableColumns, size } from '../distill/results.js';
 import { spreadsOf } from '../cache/summary.js';
 import { chartData, type ChartData, type CurveMark } from './chart-data.js';
 import { escape, numbersTable, pageHtml, plot } from './page.js';
@@ -270,7 +270,7 @@ function facts(results: Results): [string, string][] {
     ['Seeds', `${recipe.seed}${recipe.repeats > 1 ? ` to ${recipe.seed + recipe.repeats - 1}` : ''}`],
     ...captures.map((c): [string, string] => [
       'Targets',
-      `${c.file}, ${(c.bytes / 1e6).toFixed(2)} MB, ${c.k} of ${c.cols} classes at temperature ${c.temperature}${c.moves ? `, ${c.moves.views} ${c.moves.views === 1 ? 'view' : 'views'} of each image, moved by up to ${c.moves.shift} pixels` : ''}`,
+      `${c.file}, ${size(c.bytes)}, ${c.k} of ${c.cols} classes at temperature ${c.temperature}${c.moves ? `, ${c.moves.views} ${c.moves.views === 1 ? 'view' : 'views'} of each image, moved by up to ${c.moves.shift} pixels` : ''}`,
     ]),
     ['Time', `${results.seconds.toFixed(0)} s`],
   ];

@@ -757,13 +757,8 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     for (const cols of [2, 40, 1500])
       for (const side of ['student', 'teacher'] as const) {
         const [impossible, faint] = [-Infinity, -110].map((last) => new Float32Array(cols).fill(last, 1));
-        const { rowLoss } = runLoss(subject, {
-          rows: 1,
-          cols,
-          student: side === 'student' ? impossible : faint,
-          target: 'logits',
-          teacher: side === 'student' ? faint : impossible,
-        });
+        const given = side === 'student' ? { student: impossible, teacher: faint } : { student: faint, teacher: impossible };
+        const { rowLoss } = runLoss(subject, { ...dense(cols, 1, cols), ...given });
         expectAll(
           `V ${cols}, ${side}`,
           rowLoss,
