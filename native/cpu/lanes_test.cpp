@@ -21,7 +21,8 @@ namespace neon { extern const LaneType lane_type; }
 namespace {
 
 const char* const kNames[kFunctions] = {"exp_", "log_", "expm1_", "log1p_", "sqrt_", "exp_scaled_", "RowExp", "abs_", "decay_ e", "decay_ rest", "log_share_", "RowExp near"};
-constexpr double kMostUlp = 2;
+// A lone float's log_share_ is the polynomial of the CUDA kernels.
+double most_ulp(int function) { return function == 10 ? 2.5 : 2; }
 int failures = 0;
 
 double exact(int function, double x) {
@@ -81,9 +82,9 @@ void sweep(const LaneType& type) {
       if (!(error <= worst)) worst = error, at = x[i], got = y[i];
     }
     std::printf("%-8s %-12s %6.3f ulp at %.9g\n", set, kNames[function], worst, static_cast<double>(at));
-    if (!(worst <= kMostUlp)) {
+    if (!(worst <= most_ulp(function))) {
       ++failures;
-      std::printf("%s: %s must stay within %g ulp: %.9g instead of %.17g\n", set, kNames[function], kMostUlp, static_cast<double>(got), exact(function, static_cast<double>(at)));
+      std::printf("%s: %s must stay within %g ulp: %.9g instead of %.17g\n", set, kNames[function], most_ulp(function), static_cast<double>(got), exact(function, static_cast<double>(at)));
     }
   }
 }

@@ -412,6 +412,26 @@ export function rowLossChecks(formula: DivergenceReference, rules: DivergenceRul
     });
   }
 
+  for (const residual of ['tail_bucket', 'uniform', 'label'] as const)
+    shared(`${residual}: an infinite loss has no gradient, in columns that the student rules out neither`, (subject) => {
+      for (const cols of [4, 40, 1500, 9000]) {
+        // All of the teacher is on the list, and the student is elsewhere, too.
+        const call = sparse(12, 2, cols, 1, { residual });
+        const ids = call.indices as Int32Array;
+        const all = {
+          ...call,
+          values: new Float32Array(2),
+          tailLogMass: new Float32Array(2).fill(-Infinity),
+          ...(residual === 'label' ? { labels: ids } : {}),
+        };
+        for (let r = 0; r < 2; r++) all.student[r * cols + (((ids[r] as number) + 1) % cols)] = -Infinity;
+        const { rowLoss, gradient } = checkLoss(subject, `V ${cols}`, all);
+        if (!rules.infinite.includes('teacher')) continue;
+        expectAll(`V ${cols}`, rowLoss, (loss) => loss === Infinity, 'infinite');
+        expectAll(`V ${cols}, gradient`, gradient, Number.isNaN, 'NaN');
+      }
+    });
+
   for (const residual of residuals.filter((name) => name.startsWith('renormalize')))
     shared(`${residual}: retempered targets, p^(Tc/T)`, (subject) => {
       for (const [captured, temperature] of [

@@ -956,7 +956,8 @@ LIMBECK_KERNEL void LIMBECK_BOUNDS_OF(Group::most_threads, Group::blocks_beside)
               g[i] = head.soft_coefficient * fma_(excess_share, o.q, slope);
             }
           } else {
-            if (head.soft && x[i] > -INFINITY) g[i] = exp_of_(x[i] - off.max, inverse.hi) * off_inverse * factor;
+            // A factor of NaN, of an infinite loss, goes to the student's impossible columns too.
+            if (head.soft) g[i] = (x[i] > -INFINITY ? exp_of_(x[i] - off.max, inverse.hi) * off_inverse : 0.0f) * factor;
           }
           if (hard.on) g[i] += hard.gradient(x[i], c + i);
         }
